@@ -1,0 +1,1 @@
+"""Poses in files: JSON Lines, COCO results, OpenPose JSON, CSV, Parquet."""

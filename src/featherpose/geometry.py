@@ -1,0 +1,107 @@
+"""Where a pixel is: the one definition of coordinates that training, evaluation, export and runtime share.
+
+Convention
+    A pixel's centre has integer coordinates: the top left pixel of a picture is centred at (0, 0) and covers
+    [-0.5, 0.5] in x and y. Resizing by a factor s maps the picture's *area*, so a centre moves to
+    ``(x + 0.5) * s - 0.5``. Cell c of a map with stride t stands for pixels t*c … t*c + t - 1 and is centred at
+    ``t * c + (t - 1) / 2``. This is what OpenCV's ``resize`` does and what the published networks were trained for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32
+
+from featherpose.errors import OptionError
+
+__all__ = ["Letterbox", "cell_to_pixel", "pixel_to_cell"]
+
+
+def cell_to_pixel(cell: float, stride: int) -> float:
+    """Pixel coordinate of the centre of a map cell (fractions allowed).
+
+    Example:
+        >>> cell_to_pixel(0, 8), cell_to_pixel(1, 8)
+        (3.5, 11.5)
+    """
+    return cell * stride + (stride - 1) / 2
+
+
+def pixel_to_cell(pixel: float, stride: int) -> float:
+    """Map cell of a pixel coordinate, the inverse of `cell_to_pixel`.
+
+    Example:
+        >>> pixel_to_cell(11.5, 8)
+        1.0
+    """
+    return (pixel - (stride - 1) / 2) / stride
+
+
+@dataclass(frozen=True, slots=True)
+class Letterbox:
+    """How a picture was resized and padded: the only record of it, and the only way back.
+
+    Attributes:
+        source_size: (width, height) of the picture in pixels.
+        content_size: (width, height) of the resized picture inside the network input.
+        padding: Pixels added (left, top).
+        network_size: (width, height) of the network input.
+
+    Example:
+        >>> box = Letterbox.fit((1280, 720), height=256, multiple=8)
+        >>> box.content_size, box.network_size
+        ((455, 256), (456, 256))
+        >>> box.inverse(box.forward(np.array([[640.0, 360.0]], np.float32))).round(3)
+        array([[640., 360.]], dtype=float32)
+    """
+
+    source_size: tuple[int, int]
+    content_size: tuple[int, int]
+    padding: tuple[int, int]
+    network_size: tuple[int, int]
+
+    @classmethod
+    def fit(
+        cls, source_size: tuple[int, int], *, height: int, multiple: int, max_width: int | None = None
+    ) -> Letterbox:
+        """Scale a picture to a network input height, keep its aspect ratio and pad right and bottom to a multiple.
+
+        Args:
+            source_size: (width, height) in pixels, both positive.
+            height: Input height in pixels; rounded up to ``multiple``.
+            multiple: The network's largest stride: width and height become multiples of it.
+            max_width: Very wide pictures are scaled down further so that the input is no wider than this.
+
+        Raises:
+            OptionError: If a size is not positive.
+        """
+        width_px, height_px = source_size
+        if width_px < 1 or height_px < 1:
+            raise OptionError(f"the picture is {width_px}x{height_px} pixels", expected="at least 1x1")
+        if height < multiple:
+            raise OptionError(f"height {height} is too small", expected=f"at least {multiple} pixels")
+        scale = height / height_px
+        if max_width is not None:
+            scale = min(scale, max_width / width_px)
+        content = (max(1, round(width_px * scale)), max(1, round(height_px * scale)))
+        network = (-(-content[0] // multiple) * multiple, -(-content[1] // multiple) * multiple)
+        return cls(source_size, content, (0, 0), network)
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """(x, y) factors from source pixels to network pixels; they differ by the rounding of the content size."""
+        return self.content_size[0] / self.source_size[0], self.content_size[1] / self.source_size[1]
+
+    def forward(self, points: Float32[np.ndarray, "*n 2"]) -> Float32[np.ndarray, "*n 2"]:
+        """Source pixels to network pixels, (x, y) float32; NaN stays NaN."""
+        scale = np.asarray(self.scale, np.float32)
+        offset = (scale - 1) / 2 + np.asarray(self.padding, np.float32)
+        return np.asarray(points * scale + offset, np.float32)
+
+    def inverse(self, points: Float32[np.ndarray, "*n 2"]) -> Float32[np.ndarray, "*n 2"]:
+        """Network pixels to source pixels, (x, y) float32; NaN stays NaN."""
+        scale = np.asarray(self.scale, np.float32)
+        offset = (scale - 1) / 2 + np.asarray(self.padding, np.float32)
+        return np.asarray((points - offset) / scale, np.float32)

@@ -1,0 +1,1 @@
+"""Pictures, video and streams in; pictures and video out; drawing."""

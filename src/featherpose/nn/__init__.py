@@ -1,0 +1,1 @@
+"""PyTorch networks: backbones, stages, assembled networks, checkpoints."""

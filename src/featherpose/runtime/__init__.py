@@ -1,0 +1,1 @@
+"""Inference engines behind one protocol; each engine is imported only in its own module."""

@@ -1,0 +1,1 @@
+"""Model cards, bundled weights, downloads and their verification."""
