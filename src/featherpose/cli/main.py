@@ -1,0 +1,158 @@
+"""The ``featherpose`` command: finds the right command, loads only that, and turns failures into one clear line.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. stdout is data, stderr is talk. With
+``FEATHERPOSE_DEBUG=1`` log messages of every level and the traceback of a failure are shown.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from cyclopts import App, CycloptsError
+
+from featherpose import __version__
+from featherpose.errors import FeatherposeError, OptionError
+
+__all__ = ["app", "main", "run"]
+
+# Command -> (module under featherpose.cli, function or App in it, one line for the overview). A command is imported
+# only when it is called: `featherpose models list` must not pay for an inference engine.
+_COMMANDS = {
+    "predict": ("predict", "predict", "Find everyone's keypoints in pictures, videos, cameras and streams."),
+    "evaluate": ("evaluate", "evaluate", "Measure a model's COCO keypoint AP on annotated pictures."),
+    "bench": ("bench", "bench", "Measure time by stage, throughput and memory on this machine."),
+    "doctor": ("doctor", "doctor", "Show versions, devices, what is missing and how to get it."),
+    "models": ("models", "models", "List, describe, fetch and verify models."),
+    "analyze": ("analyze", "analyze", "Tables about a model: complexity, stages, refinement steps."),
+    "tune-decoder": ("tune_decoder", "tune_decoder", "Search decoding rules on held-out training pictures."),
+    "train": ("train", "train", "Train a network."),
+    "data": ("data", "data", "Check a dataset before training on it."),
+    "export": ("export", "export", "Export a checkpoint to ONNX or OpenVINO IR and verify it."),
+    "quantize": ("quantize", "quantize", "Quantise a model to INT8 and verify it."),
+}
+
+app = App(
+    name="featherpose",
+    help="Real-time multi-person 2D human pose estimation that runs well on an ordinary CPU.",
+    version=__version__,
+    help_format="plaintext",
+    result_action="return_value",
+    exit_on_error=False,
+    print_error=False,
+)
+for _name, (_module, _attribute, _help) in _COMMANDS.items():
+    if (Path(__file__).parent / f"{_module}.py").is_file():
+        app.command(f"featherpose.cli.{_module}:{_attribute}", name=_name, help=_help)
+
+
+class _Terminated(KeyboardInterrupt):
+    """The process was asked to end: outputs are completed just as after Ctrl-C."""
+
+
+class _StandardErrorHandler(logging.Handler):
+    """Writes where ``sys.stderr`` points now; a progress bar replaces it while it is on screen."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stderr.write(self.format(record) + "\n")
+        except (OSError, ValueError):  # stderr is closed: there is nobody to tell
+            pass
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and end the process with its exit code.
+
+    Args:
+        arguments: Words after the program's name; those of this process unless given.
+
+    """
+    _log_to_stderr(_debugging())
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _on_terminate)
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; never raises for anything a user did.
+
+    Changes nothing of the process (log handlers, signals), so that programs and tests can call it.
+
+    Example:
+        >>> run(["--version"])
+        0.1.0
+        0
+    """
+    debug = _debugging()
+    try:
+        result = app(sys.argv[1:] if arguments is None else list(arguments))
+        sys.stdout.flush()
+    except CycloptsError as error:
+        return _fail(f"{_one_line(error)}; see `{_command_of(error)} --help`", 2, debug)
+    except OptionError as error:
+        return _fail(str(error), 2, debug)
+    except FeatherposeError as error:
+        return _fail(str(error), 1, debug)
+    except _Terminated:
+        return _fail("terminated", 143, debug)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130, debug)
+    except BrokenPipeError:
+        # The reader of our stdout went away (`| head`); Python must not try to flush the rest at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except MemoryError:
+        return _fail("not enough memory; try a smaller --height or smaller pictures", 1, debug)
+    except OSError as error:
+        return _fail(str(error), 1, debug)
+    except Exception as error:
+        kind = type(error).__name__
+        return _fail(f"internal error, please report it: {kind}: {_one_line(error)}", 1, debug, traceback_hint=True)
+    # A command returns its exit code, or nothing when it is 0.
+    return result if type(result) is int else 0
+
+
+def _debugging() -> bool:
+    return os.environ.get("FEATHERPOSE_DEBUG", "") not in ("", "0")
+
+
+def _on_terminate(signum: int, frame: FrameType | None) -> NoReturn:
+    raise _Terminated
+
+
+def _log_to_stderr(debug: bool) -> None:
+    handler = _StandardErrorHandler()
+    handler.setFormatter(logging.Formatter("%(name)s: %(levelname)s: %(message)s" if debug else "%(message)s"))
+    logger = logging.getLogger("featherpose")
+    logger.handlers[:] = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.DEBUG if debug else logging.WARNING)
+
+
+def _fail(message: str, code: int, debug: bool, *, traceback_hint: bool = False) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exc(file=sys.stderr)
+    hint = "; FEATHERPOSE_DEBUG=1 shows the details" if traceback_hint and not debug else ""
+    print(f"featherpose: {message}{hint}", file=sys.stderr)
+    return code
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")
+
+
+def _command_of(error: CycloptsError) -> str:
+    return " ".join(["featherpose", *(error.command_chain or [])])
+
+
+if __name__ == "__main__":
+    main()
