@@ -1,0 +1,221 @@
+"""Peaks to limbs: every pair of candidates is weighed by the part affinity field between them.
+
+Cao et al. 2017, section 3.2: the line integral of the field along the limb, here as the mean of samples that are
+interpolated bilinearly from the coarse map, so the fields are never resized. All pairs of all limbs are scored in one
+compiled pass; a pair is given up as soon as too many of its samples have failed.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from featherpose.codecs.paf.compiling import kernel
+
+__all__ = ["Limbs", "limb_support", "match_limbs"]
+
+
+class Limbs(NamedTuple):
+    """M matched limbs, by limb type and within one type best first.
+
+    Attributes:
+        types: int32[M], index of the limb in the skeleton.
+        ends: int32[M, 2], indices of the two peaks.
+        scores: float32[M], mean projected field.
+    """
+
+    types: Int32[np.ndarray, " M"]
+    ends: Int32[np.ndarray, "M 2"]
+    scores: Float32[np.ndarray, " M"]
+
+
+@kernel
+def limb_support(field_x, field_y, xa, ya, xb, yb, samples, threshold, needed):  # type: ignore[no-untyped-def]
+    """(sum of the projections, samples over the threshold) along a limb from a to b, in PAF cells.
+
+    Reading stops early, with too low a count, once ``needed`` samples can no longer support the limb.
+    """
+    height, width = field_x.shape
+    dx = xb - xa
+    dy = yb - ya
+    length = np.sqrt(dx * dx + dy * dy)
+    if not length > np.float32(1e-6):
+        return np.float32(0), 0
+    ux = dx / length
+    uy = dy / length
+    step = np.float32(1) / np.float32(samples - 1)
+    total = np.float32(0)
+    good = 0
+    bad = 0
+    stride = 3 if samples % 3 != 0 else 1
+    at = samples // 2
+    for _ in range(samples):
+        # Not in order along the limb: neighbours agree, so distant samples refute a wrong pair sooner.
+        at += stride
+        if at >= samples:
+            at -= samples
+        t = np.float32(at) * step
+        x = min(max(xa + t * dx, np.float32(0)), np.float32(width - 1))
+        y = min(max(ya + t * dy, np.float32(0)), np.float32(height - 1))
+        column = int(x)
+        row = int(y)
+        right = min(column + 1, width - 1)
+        below = min(row + 1, height - 1)
+        fx = x - np.float32(column)
+        fy = y - np.float32(row)
+        w00 = (np.float32(1) - fx) * (np.float32(1) - fy)
+        w01 = fx * (np.float32(1) - fy)
+        w10 = (np.float32(1) - fx) * fy
+        w11 = fx * fy
+        value = ux * (
+            w00 * field_x[row, column] + w01 * field_x[row, right]
+            + w10 * field_x[below, column] + w11 * field_x[below, right]
+        ) + uy * (
+            w00 * field_y[row, column] + w01 * field_y[row, right]
+            + w10 * field_y[below, column] + w11 * field_y[below, right]
+        )  # fmt: skip
+        total += value
+        if value > threshold:
+            good += 1
+        else:
+            bad += 1
+            if bad > samples - needed:
+                break
+    return total, good
+
+
+@kernel
+def _sift_down(scores, order, root, end):  # type: ignore[no-untyped-def]
+    while 2 * root + 1 < end:
+        child = 2 * root + 1
+        if child + 1 < end and scores[order[child + 1]] < scores[order[child]]:
+            child += 1
+        if not scores[order[child]] < scores[order[root]]:
+            return
+        order[root], order[child] = order[child], order[root]
+        root = child
+
+
+@kernel
+def order_by_score(scores, count):  # type: ignore[no-untyped-def]
+    """Indices of the first ``count`` scores, highest first (heap sort: small to compile, no worst case)."""
+    order = np.arange(count)
+    for root in range(count // 2 - 1, -1, -1):
+        _sift_down(scores, order, root, count)
+    for end in range(count - 1, 0, -1):
+        order[0], order[end] = order[end], order[0]
+        _sift_down(scores, order, 0, end)
+    return order
+
+
+@kernel
+def _match(positions, starts, ends, pafs, limbs, samples, threshold, needed, longest):  # type: ignore[no-untyped-def]
+    num_limbs = limbs.shape[0]
+    bound = 0
+    for i in range(num_limbs):
+        a = limbs[i, 0]
+        b = limbs[i, 1]
+        bound += min(ends[a] - starts[a], ends[b] - starts[b])
+    types = np.empty(bound, np.int32)
+    pairs = np.empty((bound, 2), np.int32)
+    scores = np.empty(bound, np.float32)
+    matched = 0
+    taken = np.zeros(positions.shape[0], np.int32)  # the last limb, counted from 1, that took the peak as its first end
+    taken_second = np.zeros(positions.shape[0], np.int32)
+    pair_a = np.empty(256, np.int32)
+    pair_b = np.empty(256, np.int32)
+    pair_score = np.empty(256, np.float32)
+    for i in range(num_limbs):
+        a = limbs[i, 0]
+        b = limbs[i, 1]
+        field_x = pafs[limbs[i, 2]]
+        field_y = pafs[limbs[i, 3]]
+        found = 0
+        for p in range(starts[a], ends[a]):
+            xa = positions[p, 0]
+            ya = positions[p, 1]
+            for q in range(starts[b], ends[b]):
+                xb = positions[q, 0]
+                yb = positions[q, 1]
+                if (xb - xa) * (xb - xa) + (yb - ya) * (yb - ya) > longest * longest:
+                    continue
+                total, good = limb_support(field_x, field_y, xa, ya, xb, yb, samples, threshold, needed)
+                if good < needed or not total > 0:
+                    continue
+                if found == pair_score.shape[0]:
+                    wider_a = np.empty(2 * found, np.int32)
+                    wider_b = np.empty(2 * found, np.int32)
+                    wider_score = np.empty(2 * found, np.float32)
+                    wider_a[:found] = pair_a
+                    wider_b[:found] = pair_b
+                    wider_score[:found] = pair_score
+                    pair_a = wider_a
+                    pair_b = wider_b
+                    pair_score = wider_score
+                pair_a[found] = p
+                pair_b[found] = q
+                pair_score[found] = total / np.float32(samples)
+                found += 1
+        order = order_by_score(pair_score, found)
+        for o in range(found):
+            p = pair_a[order[o]]
+            q = pair_b[order[o]]
+            if taken[p] == i + 1 or taken_second[q] == i + 1:
+                continue
+            taken[p] = i + 1
+            taken_second[q] = i + 1
+            types[matched] = i
+            pairs[matched, 0] = p
+            pairs[matched, 1] = q
+            scores[matched] = pair_score[order[o]]
+            matched += 1
+    return types[:matched], pairs[:matched], scores[:matched]
+
+
+def match_limbs(
+    positions: Float32[np.ndarray, "N 2"],
+    starts: Int32[np.ndarray, " K1"],
+    ends: Int32[np.ndarray, " K"],
+    pafs: Float32[np.ndarray, "D v u"],
+    limbs: Int32[np.ndarray, "L 4"],
+    *,
+    samples: int,
+    threshold: float,
+    min_samples: int,
+    max_length: float,
+) -> Limbs:
+    """Score all pairs of each limb and take them greedily, best first, each peak once per limb.
+
+    Args:
+        positions: float32[N, 2] peaks in PAF cells, sorted by keypoint.
+        starts: int32[K + 1] first peak of each keypoint.
+        ends: int32[K] behind the last peak of each keypoint that may be used.
+        pafs: float32[D, v, u]; not modified.
+        limbs: int32[L, 4] keypoints a, b and the channels of x and y.
+        samples: Points read along a limb.
+        threshold: Projected field that a sample must exceed to support the limb.
+        min_samples: Samples that must support it.
+        max_length: Longest limb in PAF cells.
+
+    Example:
+        >>> pafs = np.zeros((2, 3, 9), np.float32)
+        >>> pafs[0, 1] = 1  # a field that points to the right along the middle row
+        >>> match_limbs(
+        ...     np.array([[1, 1], [7, 1]], np.float32),
+        ...     np.array([0, 1, 2], np.int32),
+        ...     np.array([1, 2], np.int32),
+        ...     pafs,
+        ...     np.array([[0, 1, 0, 1]], np.int32),
+        ...     samples=10,
+        ...     threshold=0.05,
+        ...     min_samples=9,
+        ...     max_length=20.0,
+        ... )
+        Limbs(types=array([0], dtype=int32), ends=array([[0, 1]], dtype=int32), scores=array([1.], dtype=float32))
+    """
+    types, pairs, scores = _match(
+        positions, starts, ends, pafs, limbs, samples, np.float32(threshold), min_samples, np.float32(max_length)
+    )
+    return Limbs(types, pairs, scores)
