@@ -23,7 +23,7 @@ class ModelOptions:
 
     Example:
         >>> ModelOptions(height=368).engine
-        EngineOptions(precision='auto', threads=0, device='CPU', requests=0)
+        EngineOptions(precision='auto', threads=0, device='CPU', requests=0, engine='auto')
     """
 
     model: Annotated[

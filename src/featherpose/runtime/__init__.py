@@ -1,1 +1,6 @@
 """Inference engines behind one protocol; each engine is imported only in its own module."""
+
+from featherpose.runtime.backend import Backend, EngineInfo, EngineOptions, ModelSpec, Pending, Precision
+from featherpose.runtime.opening import open_backend
+
+__all__ = ["Backend", "EngineInfo", "EngineOptions", "ModelSpec", "Pending", "Precision", "open_backend"]

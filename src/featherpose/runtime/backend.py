@@ -12,10 +12,12 @@ from featherpose.codecs.paf.maps import Maps
 from featherpose.errors import OptionError
 from featherpose.skeleton import Skeleton
 
-__all__ = ["Backend", "EngineInfo", "EngineOptions", "ModelSpec", "Pending", "Precision"]
+__all__ = ["Backend", "EngineInfo", "EngineName", "EngineOptions", "ModelSpec", "Pending", "Precision"]
 
 Precision = Literal["auto", "f32", "bf16", "f16", "int8"]
+EngineName = Literal["auto", "openvino", "onnxruntime"]
 _PRECISIONS = ("auto", "f32", "bf16", "f16", "int8")
+_ENGINES = ("auto", "openvino", "onnxruntime")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +57,14 @@ class EngineOptions:
 
     Attributes:
         precision: ``auto`` takes the fastest that this processor runs natively and the model file allows; ``int8``
-            demands a quantised file; ``bf16`` demands that the processor has it.
+            demands a quantised file; ``bf16`` and ``f16`` demand that the processor has them. Layers that the file
+            quantised run in INT8 whatever is asked; ``f32``, ``bf16`` and ``f16`` then speak of the others.
         threads: Inference threads, 0 for all cores.
-        device: ``CPU`` or ``GPU``.
-        requests: Inferences in flight for throughput; 0 lets the engine choose.
+        device: ``CPU``, or another device that the engine knows, such as ``GPU``.
+        requests: Inferences that run side by side, each on its share of the threads: more pictures a second, each
+            picture later. 0 is for the shortest latency: one at a time on all threads, the next one waiting.
+        engine: ``auto`` runs ``.xml`` and ``.tflite`` on OpenVINO, ``.onnx`` on ONNX Runtime where that is installed
+            and otherwise on OpenVINO, which reads it too.
 
     Raises:
         OptionError: If a value is outside its range.
@@ -68,14 +74,19 @@ class EngineOptions:
     threads: int = 0
     device: str = "CPU"
     requests: int = 0
+    engine: EngineName = "auto"
 
     def __post_init__(self) -> None:
+        if self.engine not in _ENGINES:
+            raise OptionError(f"engine {self.engine!r} is unknown", expected=f"one of {', '.join(_ENGINES)}")
         if self.precision not in _PRECISIONS:
             raise OptionError(f"precision {self.precision!r} is unknown", expected=f"one of {', '.join(_PRECISIONS)}")
         if self.threads < 0:
             raise OptionError(f"{self.threads} threads", expected="0 (all cores) or a positive number")
         if self.requests < 0:
-            raise OptionError(f"{self.requests} requests", expected="0 (engine's choice) or a positive number")
+            raise OptionError(f"{self.requests} requests", expected="0 (shortest latency) or a positive number")
+        if not self.device:
+            raise OptionError("the device has no name", expected="CPU, GPU or another device of the engine")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +115,7 @@ class Pending(Protocol):
     """An inference under way."""
 
     def result(self) -> list[Maps]:
-        """Wait, then return one `Maps` per picture of the batch; call once.
+        """Wait, then return one `Maps` per picture of the batch, valid for as long as the caller holds them.
 
         Raises:
             ModelError: If the engine failed.

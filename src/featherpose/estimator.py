@@ -1,0 +1,290 @@
+"""Picture in, everyone's keypoints out: preprocessing, network and decoder in one object."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from types import TracebackType
+from typing import Self, overload
+
+import numpy as np
+from jaxtyping import UInt8
+
+from featherpose.codecs.paf.decoder import PafDecoder
+from featherpose.codecs.paf.options import DecodeOptions
+from featherpose.errors import OptionError, SourceError
+from featherpose.geometry import Letterbox
+from featherpose.poses import Poses
+from featherpose.preprocess import as_bgr, fit, prepare
+from featherpose.runtime.backend import Backend, EngineInfo, EngineOptions, ModelSpec, Pending, Precision
+from featherpose.runtime.opening import open_backend
+from featherpose.skeleton import Skeleton
+
+__all__ = ["PendingPoses", "PoseEstimator", "StageTimes"]
+
+# Pictures per inference of a list: enough to fill the engine, few enough that input and maps stay in megabytes.
+_MAX_BATCH = 8
+_MAX_HEIGHT_PX = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class StageTimes:
+    """Where the time of one picture went.
+
+    Attributes:
+        prepare_ms: Resize and padding.
+        infer_ms: The network; for `PoseEstimator.submit` with the wait for a free request.
+        decode_ms: Maps to people.
+    """
+
+    prepare_ms: float
+    infer_ms: float
+    decode_ms: float
+
+    @property
+    def total_ms(self) -> float:
+        """All three."""
+        return self.prepare_ms + self.infer_ms + self.decode_ms
+
+
+class PendingPoses:
+    """A picture whose network is running; `result` waits and decodes, in the thread that calls it."""
+
+    __slots__ = ("_finish", "_poses", "_times")
+
+    def __init__(self, finish: Callable[[], tuple[Poses, StageTimes]]) -> None:
+        self._finish: Callable[[], tuple[Poses, StageTimes]] | None = finish
+        self._poses: Poses | None = None
+        self._times: StageTimes | None = None
+
+    def result(self) -> Poses:
+        """Everyone in the picture; calling it again returns the same.
+
+        Raises:
+            ModelError: If the engine failed.
+        """
+        return self.timed_result()[0]
+
+    def timed_result(self) -> tuple[Poses, StageTimes]:
+        """Everyone in the picture, and where the time went."""
+        if self._finish is not None:
+            self._poses, self._times = self._finish()
+            self._finish = None  # lets go of the picture
+        assert self._poses is not None
+        assert self._times is not None
+        return self._poses, self._times
+
+
+class PoseEstimator:
+    """Finds everyone's keypoints in pictures.
+
+    Any thread may call it, several at once; pictures of any size may follow each other.
+
+    Args:
+        model: A model file (``.xml``, ``.onnx``), a name of ``featherpose models list``, or None for the bundled one.
+        height: Network input height in pixels; the width follows the picture. Higher finds smaller people and costs
+            time in proportion to its square.
+        engine: How the network runs.
+        decode: The thresholds by which maps become people.
+        precision: Replaces ``engine.precision``.
+        threads: Replaces ``engine.threads``.
+        device: Replaces ``engine.device``.
+
+    Raises:
+        OptionError: If an option is outside its range.
+        ModelError: If the model cannot be found, read or run here.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        *,
+        height: int = 256,
+        engine: EngineOptions | None = None,
+        decode: DecodeOptions | None = None,
+        precision: Precision | None = None,
+        threads: int | None = None,
+        device: str | None = None,
+    ) -> None:
+        from featherpose.zoo.resolving import resolve_model
+
+        engine = engine or EngineOptions()
+        engine = replace(
+            engine,
+            precision=engine.precision if precision is None else precision,
+            threads=engine.threads if threads is None else threads,
+            device=engine.device if device is None else device,
+        )
+        _check_height(height)
+        resolved = resolve_model(model)
+        self._set_up(open_backend(resolved.path, resolved.spec, engine), height, decode)
+
+    @classmethod
+    def from_backend(cls, backend: Backend, *, height: int = 256, decode: DecodeOptions | None = None) -> PoseEstimator:
+        """An estimator on a network that is already open; closing the estimator closes it.
+
+        Raises:
+            OptionError: If the height is outside its range.
+        """
+        _check_height(height)
+        estimator = cls.__new__(cls)
+        estimator._set_up(backend, height, decode)
+        return estimator
+
+    def _set_up(self, backend: Backend, height: int, decode: DecodeOptions | None) -> None:
+        self._backend = backend
+        self._height = height
+        self._decoder = PafDecoder(backend.spec.skeleton, decode or DecodeOptions())
+
+    @property
+    def info(self) -> EngineInfo:
+        """What really runs: engine, device, precision, threads."""
+        return self._backend.info
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the model is."""
+        return self._backend.spec
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """What the keypoints are."""
+        return self._backend.spec.skeleton
+
+    @property
+    def height(self) -> int:
+        """Network input height in pixels."""
+        return self._height
+
+    @property
+    def decode_options(self) -> DecodeOptions:
+        """The rules of decoding."""
+        return self._decoder.options
+
+    def __repr__(self) -> str:
+        return f"PoseEstimator({self.spec.name}, height {self._height}, {self.info.engine}, {self.info.precision})"
+
+    def warm_up(self) -> None:
+        """Load the compiled kernels of the decoder, or compile them on the first run ever."""
+        self._decoder.warm_up()
+
+    @overload
+    def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> Poses: ...
+    @overload
+    def __call__(self, image: Sequence[UInt8[np.ndarray, "H W 3"]]) -> list[Poses]: ...
+    def __call__(self, image: UInt8[np.ndarray, "H W 3"] | Sequence[UInt8[np.ndarray, "H W 3"]]) -> Poses | list[Poses]:
+        """Everyone in a picture, or in each picture of a list.
+
+        Args:
+            image: uint8[H, W, 3] in BGR order; grey pictures and a fourth channel are accepted. Pictures of a list
+                may differ in size: those that give the same input size run through the network together.
+
+        Returns:
+            One `Poses`, or a list of them in the order of the pictures; people in pixels of their picture.
+
+        Raises:
+            SourceError: If something is not a picture of 8 bits a channel.
+            ModelError: If the engine failed.
+        """
+        if isinstance(image, list | tuple):
+            return self._estimate_list(image)
+        return self.timed(image)[0]  # type: ignore[arg-type]  # whatever else it is, as_bgr judges it
+
+    def timed(self, image: UInt8[np.ndarray, "H W 3"]) -> tuple[Poses, StageTimes]:
+        """Everyone in one picture, and where the time went."""
+        started = perf_counter()
+        network_input, letterbox = self._prepare(as_bgr(image))
+        prepared = perf_counter()
+        maps = self._backend.infer(network_input)[0]
+        inferred = perf_counter()
+        poses = self._decoder(maps, letterbox)
+        decoded = perf_counter()
+        return poses, _stage_times(started, prepared, inferred, decoded)
+
+    def submit(self, image: UInt8[np.ndarray, "H W 3"]) -> PendingPoses:
+        """Start a picture and return while its network runs; blocks only while all requests are busy.
+
+        The picture is resized here, in the calling thread, and may be changed afterwards.
+
+        Raises:
+            SourceError: If it is not a picture of 8 bits a channel.
+        """
+        started = perf_counter()
+        network_input, letterbox = self._prepare(as_bgr(image))
+        prepared = perf_counter()
+        pending = self._backend.submit(network_input)
+
+        def finish() -> tuple[Poses, StageTimes]:
+            maps = pending.result()[0]
+            inferred = perf_counter()
+            poses = self._decoder(maps, letterbox)
+            return poses, _stage_times(started, prepared, inferred, perf_counter())
+
+        return PendingPoses(finish)
+
+    def close(self) -> None:
+        """Release the engine; the estimator cannot be used afterwards."""
+        self._backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _prepare(self, image: UInt8[np.ndarray, "H W 3"]) -> tuple[UInt8[np.ndarray, "1 h w 3"], Letterbox]:
+        spec = self._backend.spec
+        return prepare(image, height=self._height, size_multiple=spec.size_multiple, pad_value=spec.pad_value)
+
+    def _estimate_list(self, images: Sequence[np.ndarray]) -> list[Poses]:
+        """Batches of one input size; while one is in the network the next is resized and the last one decoded."""
+        spec = self._backend.spec
+        pictures: list[UInt8[np.ndarray, "H W 3"]] = []
+        for index, image in enumerate(images):
+            try:
+                pictures.append(as_bgr(image))
+            except SourceError as error:
+                raise SourceError(f"picture {index}: {error.given}", expected=error.expected, hint=error.hint) from None
+        groups: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+        for index, picture in enumerate(pictures):
+            box = fit(picture, height=self._height, size_multiple=spec.size_multiple)
+            groups[box.network_size].append(index)
+        results: list[Poses | None] = [None] * len(pictures)
+        running: deque[tuple[list[int], list[Letterbox], Pending]] = deque()
+
+        def finish_oldest() -> None:
+            indices, boxes, pending = running.popleft()
+            for index, box, maps in zip(indices, boxes, pending.result(), strict=True):
+                results[index] = self._decoder(maps, box)
+
+        for (width, rows), members in groups.items():
+            for first in range(0, len(members), _MAX_BATCH):
+                chunk = members[first : first + _MAX_BATCH]
+                batch = np.empty((len(chunk), rows, width, 3), np.uint8)
+                boxes = [
+                    prepare(
+                        pictures[index], height=self._height, size_multiple=spec.size_multiple,
+                        pad_value=spec.pad_value, out=batch[slot],
+                    )[1]
+                    for slot, index in enumerate(chunk)
+                ]  # fmt: skip
+                running.append((chunk, boxes, self._backend.submit(batch)))
+                if len(running) > 2:
+                    finish_oldest()
+        while running:
+            finish_oldest()
+        return [poses for poses in results if poses is not None]
+
+
+def _check_height(height: int) -> None:
+    if not isinstance(height, int) or not 8 <= height <= _MAX_HEIGHT_PX:
+        raise OptionError(f"height {height!r}", expected=f"a whole number of pixels from 8 to {_MAX_HEIGHT_PX}")
+
+
+def _stage_times(started: float, prepared: float, inferred: float, decoded: float) -> StageTimes:
+    return StageTimes(1e3 * (prepared - started), 1e3 * (inferred - prepared), 1e3 * (decoded - inferred))

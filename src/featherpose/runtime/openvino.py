@@ -1,0 +1,281 @@
+"""OpenVINO: the default engine. The only module that imports ``openvino``.
+
+One compiled model serves every picture size. Its batch, height and width stay open: on the released network that
+costs no time at a repeated size and one cheap preparation of the kernels at a new one, where a compiled shape for
+every size costs a compilation each and memory without end (``benchmarks/results/engines_shapes.json``).
+"""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import Future
+from functools import cache
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from jaxtyping import UInt8
+from openvino import preprocess as ov_preprocess
+
+from featherpose.codecs.paf.maps import Maps
+from featherpose.errors import ModelError
+from featherpose.runtime.backend import EngineInfo, EngineOptions, ModelSpec
+from featherpose.runtime.inflight import InFlight
+from featherpose.runtime.processor import available_cores, processor
+from featherpose.runtime.validation import check_channels, check_images, engine_message
+
+__all__ = ["OpenVinoBackend"]
+
+_logger = logging.getLogger(__name__)
+_TYPES = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "f16": ov.Type.f16}
+_NAMES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "f32": "f32", "bf16": "bf16", "f16": "f16"}
+
+
+@cache
+def _core() -> ov.Core:
+    """One per process: the device plug-ins are loaded once."""
+    return ov.Core()
+
+
+class OpenVinoBackend:
+    """One model file (IR, ONNX or TensorFlow Lite) on OpenVINO; see `featherpose.runtime.backend.Backend`.
+
+    Args:
+        path: ``.xml`` with its ``.bin`` beside it, ``.onnx`` or ``.tflite``.
+        spec: What the pipeline must know of the model.
+        options: How to run it.
+
+    Raises:
+        ModelError: If the file cannot be read, is of another architecture than ``spec`` says, or cannot run on the
+            device or in the precision asked for.
+    """
+
+    def __init__(self, path: Path, spec: ModelSpec, options: EngineOptions) -> None:
+        self._spec = spec
+        device = _find_device(options.device)
+        try:
+            model = _core().read_model(path)
+        except Exception as error:  # the engine raises whatever its readers raise
+            raise ModelError(
+                f"{path} is not a model that OpenVINO can read ({engine_message(error)})",
+                expected="an undamaged IR (.xml with its .bin), .onnx or .tflite file",
+            ) from error
+        quantised, all_quantised = _quantisation(model)
+        model = _open_sizes(model, spec, path)
+        model = _embed_input(model, spec, path)
+        precision = _choose_precision(options, device, path, quantised=quantised, all_quantised=all_quantised)
+        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _TYPES[precision]}
+        if device.startswith("CPU"):
+            cores = available_cores()
+            if options.threads:
+                settings["INFERENCE_NUM_THREADS"] = options.threads
+            elif cores < _core().get_property(device, "INFERENCE_NUM_THREADS"):
+                settings["INFERENCE_NUM_THREADS"] = cores
+        if options.requests > 1:
+            settings["NUM_STREAMS"] = options.requests
+        try:
+            compiled = _core().compile_model(model, device, settings)
+            # Two requests at least: while one runs, the next one waits with its input in place.
+            requests = [compiled.create_infer_request() for _ in range(max(2, options.requests))]
+        except Exception as error:
+            raise ModelError(f"OpenVINO cannot prepare {path} for {device} ({engine_message(error)})") from error
+        self._outputs = tuple(compiled.output(name) for name in (spec.heatmap_output, spec.paf_output))
+        self._idle: SimpleQueue[Any] = SimpleQueue()
+        self._closing = Lock()
+        self._num_requests = len(requests)
+        for request in requests:
+            self._idle.put(request)
+        self._in_flight = InFlight(self.infer, len(requests))
+        float_precision = _NAMES[compiled.get_property("INFERENCE_PRECISION_HINT").to_string()]
+        self._info = EngineInfo(
+            engine=f"openvino {ov.__version__.split('-')[0]}",
+            device=str(_core().get_property(device, "FULL_DEVICE_NAME")),
+            precision="int8" if quantised else float_precision,
+            float_precision=float_precision,
+            threads=compiled.get_property("INFERENCE_NUM_THREADS") if device.startswith("CPU") else 0,
+            model=str(path),
+        )
+        _logger.debug("opened %s", self._info)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the model is."""
+        return self._spec
+
+    @property
+    def info(self) -> EngineInfo:
+        """What really runs."""
+        return self._info
+
+    def infer(self, images: UInt8[np.ndarray, "B H W 3"]) -> list[Maps]:
+        """Run the network now; the result owns its arrays.
+
+        The input is read in place. The output is copied once, which frees the request for the next picture: 0.1 %
+        of the time of an inference, where holding the request back would hold the next picture back.
+
+        Raises:
+            ModelError: If the picture has a size that the network cannot take, or the engine failed.
+        """
+        images = check_images(images, self._spec)
+        request = self._idle.get()
+        if request is None:
+            self._idle.put(None)
+            raise ModelError(f"the model {self._info.model} was closed", hint="open it again")
+        try:
+            request.set_input_tensor(ov.Tensor(images, shared_memory=True))
+            request.start_async()
+            request.wait()
+            heatmaps, pafs = (request.get_tensor(output).data.copy() for output in self._outputs)
+        except Exception as error:
+            raise ModelError(
+                f"OpenVINO failed on an input of shape {images.shape} ({engine_message(error)})"
+            ) from error
+        finally:
+            self._idle.put(request)
+        strides = self._spec.heatmap_stride, self._spec.paf_stride
+        return [Maps(heatmap, paf, *strides) for heatmap, paf in zip(heatmaps, pafs, strict=True)]
+
+    def submit(self, images: UInt8[np.ndarray, "B H W 3"]) -> Future[list[Maps]]:
+        """Start the network and return at once; blocks only while all requests are busy."""
+        return self._in_flight.submit(images)
+
+    def close(self) -> None:
+        """Wait for running inferences and release the engine's memory; calling it again does nothing."""
+        self._in_flight.close()
+        with self._closing:
+            while self._num_requests:
+                self._idle.get()  # waits for the inferences of other threads
+                self._num_requests -= 1
+            self._idle.put(None)  # whoever comes now, and everybody after that
+        self._outputs = ()
+
+
+def _find_device(wanted: str) -> str:
+    """The engine's spelling of a device, or an error that lists what there is."""
+    available: list[str] = _core().available_devices
+    for device in available:
+        if wanted.upper() in (device.upper(), device.upper().partition(".")[0]):
+            return device
+    raise ModelError(f"there is no device {wanted!r} for OpenVINO here", expected=f"one of {', '.join(available)}")
+
+
+def _quantisation(model: Any) -> tuple[bool, bool]:
+    """(some, all) of the layers that multiply have quantised inputs."""
+    layers = [op for op in model.get_ops() if op.get_type_name() in ("Convolution", "GroupConvolution", "MatMul")]
+    quantised = sum(_is_quantised(layer.input_value(0).get_node()) for layer in layers)
+    return quantised > 0, 0 < quantised == len(layers)
+
+
+def _is_quantised(source: Any) -> bool:
+    """Whether an activation comes from a quantisation, possibly through layers that only move or select values."""
+    match source.get_type_name():
+        case "FakeQuantize":
+            return True
+        case "Concat":
+            return all(_is_quantised(value.get_node()) for value in source.input_values())
+        case "Reshape" | "Transpose" | "MaxPool" | "Relu":
+            return _is_quantised(source.input_value(0).get_node())
+    return False
+
+
+def _open_sizes(model: Any, spec: ModelSpec, path: Path) -> Any:
+    """Leave batch, height and width open, after checking that the graph is of the architecture that was promised."""
+    if (
+        len(model.inputs) != 1
+        or model.inputs[0].partial_shape.rank.is_dynamic
+        or len(model.inputs[0].partial_shape) != 4
+    ):
+        shapes = ", ".join(str(port.partial_shape) for port in model.inputs)
+        raise ModelError(
+            f"{path} takes inputs of shape {shapes}", expected="one input of four axes: a batch of pictures"
+        )
+    names = {name for port in model.outputs for name in port.get_names()}
+    for name in (spec.heatmap_output, spec.paf_output):
+        if name not in names:
+            raise ModelError(
+                f"{path} has no output {name!r}",
+                expected=f"a pose network like {spec.name}, here are {', '.join(sorted(names))}",
+            )
+    shape = model.inputs[0].partial_shape
+    channels = [axis for axis in (1, 3) if shape[axis].is_static and shape[axis].get_length() == 3]
+    if not channels:
+        raise ModelError(f"{path} takes an input of shape {shape}", expected="three colour channels")
+    free = [-1, -1, -1, -1]
+    free[channels[0]] = 3
+    try:
+        model.reshape(free)
+    except Exception as error:
+        raise ModelError(
+            f"{path} is bound to inputs of shape {shape} ({engine_message(error)})",
+            expected="a network whose height and width can change",
+            hint="export it with dynamic axes",
+        ) from error
+    for name, role in ((spec.heatmap_output, "heatmaps"), (spec.paf_output, "pafs")):
+        found = model.output(name).partial_shape
+        known = [dimension.get_length() if dimension.is_static else None for dimension in found]
+        check_channels(known, role, spec, path)
+    return model
+
+
+def _embed_input(model: Any, spec: ModelSpec, path: Path) -> Any:
+    """Put everything between the resize and the first layer into the graph: layout, type, channel order, scale."""
+    port = model.inputs[0]
+    layout = "NCHW" if port.partial_shape[1].is_static and port.partial_shape[1].get_length() == 3 else "NHWC"
+    takes_u8 = port.element_type == ov.Type.u8
+    if takes_u8 and (spec.mean or spec.scale):
+        raise ModelError(f"{path} takes whole numbers, yet mean and scale are given", expected="neither of them")
+    steps = ov_preprocess.PrePostProcessor(model)
+    steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+    steps.input().model().set_layout(ov.Layout(layout))
+    if spec.rgb:
+        steps.input().preprocess().reverse_channels()
+    if spec.mean or spec.scale:
+        steps.input().preprocess().convert_element_type(ov.Type.f32)
+    if spec.mean:
+        steps.input().preprocess().mean(list(spec.mean))
+    if spec.scale:
+        steps.input().preprocess().scale(list(spec.scale))
+    for name in (spec.heatmap_output, spec.paf_output):
+        steps.output(name).tensor().set_element_type(ov.Type.f32)
+    return steps.build()
+
+
+def _choose_precision(options: EngineOptions, device: str, path: Path, *, quantised: bool, all_quantised: bool) -> str:
+    """Number format of the layers that are not quantised.
+
+    Where every convolution is quantised the rest costs the same in any format, and float32 is exact and the same on
+    every machine.
+    """
+    wanted = options.precision
+    if wanted == "int8" and not quantised:
+        raise ModelError(
+            f"{path} is not quantised, so it cannot run in INT8",
+            expected="a file with quantised layers",
+            hint="quantise it first, or choose another precision",
+        )
+    if wanted == "f32" or (all_quantised and wanted in ("auto", "int8")):
+        return "f32"
+    native = _native_formats(device)
+    if wanted in ("bf16", "f16"):
+        if wanted not in native:
+            raise ModelError(
+                f"{processor().name if device.startswith('CPU') else device} does not compute in {wanted} natively",
+                expected=f"one of {', '.join(['f32', *native])}",
+                hint="--precision auto chooses the fastest",
+            )
+        return wanted
+    return native[0] if native else "f32"
+
+
+def _native_formats(device: str) -> list[str]:
+    """Half-size formats that the device has and OpenVINO uses there, the faster first."""
+    supported = _core().get_property(device, "OPTIMIZATION_CAPABILITIES")
+    if not device.startswith("CPU"):
+        return ["f16"] if "FP16" in supported else []
+    # OpenVINO reports BF16 as well where it is emulated: the processor has the last word.
+    facts = processor()
+    candidates = (("bf16", "BF16", facts.bf16), ("f16", "FP16", facts.f16))
+    return [name for name, capability, native in candidates if native and capability in supported]
