@@ -25,7 +25,7 @@ from featherpose.errors import ModelError
 from featherpose.runtime.backend import EngineInfo, EngineOptions, ModelSpec
 from featherpose.runtime.inflight import InFlight
 from featherpose.runtime.processor import available_cores, processor
-from featherpose.runtime.validation import check_channels, check_images, engine_message
+from featherpose.runtime.validation import check_channels, check_images, check_strides, engine_message
 
 __all__ = ["OpenVinoBackend"]
 
@@ -203,20 +203,24 @@ def _open_sizes(model: Any, spec: ModelSpec, path: Path) -> Any:
     channels = [axis for axis in (1, 3) if shape[axis].is_static and shape[axis].get_length() == 3]
     if not channels:
         raise ModelError(f"{path} takes an input of shape {shape}", expected="three colour channels")
-    free = [-1, -1, -1, -1]
-    free[channels[0]] = 3
+    axis = channels[0]
+    rows, width = 8 * spec.size_multiple, 16 * spec.size_multiple
     try:
-        model.reshape(free)
+        # First one size, to see what comes out; then any, which leaves the outputs' sizes open as well.
+        model.reshape([1, 3, rows, width] if axis == 1 else [1, rows, width, 3])
+        for name, role in ((spec.heatmap_output, "heatmaps"), (spec.paf_output, "pafs")):
+            found = [size.get_length() if size.is_static else None for size in model.output(name).partial_shape]
+            check_channels(found, role, spec, path)
+            check_strides(found, (rows, width), role, spec, path)
+        model.reshape([-1, 3, -1, -1] if axis == 1 else [-1, -1, -1, 3])
+    except ModelError:
+        raise
     except Exception as error:
         raise ModelError(
             f"{path} is bound to inputs of shape {shape} ({engine_message(error)})",
             expected="a network whose height and width can change",
             hint="export it with dynamic axes",
         ) from error
-    for name, role in ((spec.heatmap_output, "heatmaps"), (spec.paf_output, "pafs")):
-        found = model.output(name).partial_shape
-        known = [dimension.get_length() if dimension.is_static else None for dimension in found]
-        check_channels(known, role, spec, path)
     return model
 
 

@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from featherpose.errors import ModelError, OptionError
 from featherpose.runtime.backend import ModelSpec
 
-__all__ = ["check_channels", "check_images", "engine_message"]
+__all__ = ["check_channels", "check_images", "check_strides", "engine_message"]
 
 
 def check_channels(shape: Sequence[int | None], role: str, spec: ModelSpec, path: Path) -> None:
@@ -35,6 +35,31 @@ def check_channels(shape: Sequence[int | None], role: str, spec: ModelSpec, path
         shown = " x ".join("?" if size is None else str(size) for size in shape)
         raise ModelError(
             f"{path} gives {role} of shape {shown}", expected=f"{expected} for skeleton {spec.skeleton.name!r}"
+        )
+
+
+def check_strides(
+    shape: Sequence[int | None], network_shape: tuple[int, int], role: str, spec: ModelSpec, path: Path
+) -> None:
+    """Hold the size of an output to the strides of the spec.
+
+    Args:
+        shape: B C h w for an input of ``network_shape``, None where it depends on something else.
+        network_shape: (height, width) of that input.
+        role: ``heatmaps`` or ``pafs``.
+        spec: What the model should be.
+        path: For the message.
+
+    Raises:
+        ModelError: If the maps are larger or smaller than ``spec`` says.
+    """
+    stride = spec.heatmap_stride if role == "heatmaps" else spec.paf_stride
+    expected = network_shape[0] // stride, network_shape[1] // stride
+    found = tuple(shape[2:])
+    if None not in found and found != expected:
+        raise ModelError(
+            f"{path} gives {role} of {found[0]} x {found[1]} cells for {network_shape[0]} x {network_shape[1]} pixels",
+            expected=f"{expected[0]} x {expected[1]}, one cell for {stride} pixels",
         )
 
 
