@@ -37,7 +37,8 @@ class DrawOptions:
         ids: The track id of each person.
         scores: The score of each person.
         on_black: Blacken the picture first: the skeleton alone.
-        min_keypoint_score: Leave out keypoints below this score.
+        min_keypoint_score: Leave out keypoints below this score. The decoder keeps uncertain ones because they raise
+            the AP; on a picture they are noise.
 
     Raises:
         OptionError: If a value is outside its range.
@@ -51,7 +52,7 @@ class DrawOptions:
     ids: bool = False
     scores: bool = False
     on_black: bool = False
-    min_keypoint_score: float = 0.0
+    min_keypoint_score: float = 0.15
 
     def __post_init__(self) -> None:
         if self.colour not in ("limb", "person"):
@@ -114,6 +115,8 @@ def draw_poses(image: UInt8[np.ndarray, "H W 3"], poses: Poses, options: DrawOpt
     limbs = np.asarray(poses.skeleton.limbs, np.intp).reshape(-1, 2)
     ends = fixed[:, limbs]
     whole = shown[:, limbs].all(-1)
+    whole[:, list(poses.skeleton.redundant_limbs)] = False  # they help the decoder and clutter the picture
+    shown &= whole.any(-1)[:, None]  # stray dots are no person
     for width in np.unique(widths).tolist():
         people = np.flatnonzero(widths == width)
         _draw_people(image, poses, people, ends[people], whole[people], fixed[people], shown[people], width, options)
@@ -145,7 +148,7 @@ def _draw_people(
     # A line of no length with round caps is a dot: all joints go in one call, as all limbs of one colour do.
     dots = np.repeat(fixed[shown][:, None], 2, axis=1)
     edge = 2 if width < 6 else 4
-    joint = width + (2 if width < 4 else width // 2)
+    joint = width + max(1, width // 3)
     if options.outline:
         _lines(image, ends[whole], _OUTLINE, width + edge, smooth=width < 4)
         if options.joints:
@@ -165,7 +168,7 @@ def _lines(
 ) -> None:
     if len(ends):
         # OpenCV takes the first axis of one array as the list of lines.
-        cv2.polylines(image, ends, False, colour, width, cv2.LINE_AA if smooth else cv2.LINE_8, _SHIFT)  # type: ignore[arg-type, call-overload]
+        cv2.polylines(image, ends, False, colour, width, cv2.LINE_AA if smooth else cv2.LINE_8, _SHIFT)  # type: ignore[call-overload]
 
 
 def _colour_of(poses: Poses, person: int) -> Colour:
@@ -183,7 +186,7 @@ def _draw_labels(
         colour = _colour_of(poses, person)
         margin = 3 * int(widths[person]) + 2
         left, top, right, bottom = (
-            int(v) for v in np.clip(box + (-margin, -margin, margin, margin), -1e6, 1e6).round()
+            int(v) for v in (box + np.array([-margin, -margin, margin, margin])).clip(-1e6, 1e6).round()
         )
         if options.boxes:
             cv2.rectangle(image, (left, top), (right, bottom), colour, max(1, round(scale * 2)), cv2.LINE_8)

@@ -20,26 +20,10 @@ MAX_PIXELS = 200_000_000
 
 PICTURE_SUFFIXES = frozenset(
     [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".bmp",
-        ".dib",
-        ".webp",
-        ".tif",
-        ".tiff",
-        ".avif",
-        ".jp2",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-        ".heic",
-        ".heif",
+        ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".webp", ".tif",
+        ".tiff", ".avif", ".jp2", ".ppm", ".pgm", ".pbm", ".pnm", ".heic", ".heif",
     ]
-)
+)  # fmt: skip
 """Suffixes by which pictures are found in a folder; a file that is named itself is read whatever its suffix."""
 
 

@@ -23,24 +23,10 @@ __all__ = ["VIDEO_SUFFIXES", "VideoSource", "open_capture", "timed_frames"]
 
 VIDEO_SUFFIXES = frozenset(
     [
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".avi",
-        ".mkv",
-        ".webm",
-        ".mpg",
-        ".mpeg",
-        ".ts",
-        ".m2ts",
-        ".mts",
-        ".wmv",
-        ".flv",
-        ".3gp",
-        ".ogv",
-        ".gif",
+        ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts",
+        ".m2ts", ".mts", ".wmv", ".flv", ".3gp", ".ogv", ".gif",
     ]
-)
+)  # fmt: skip
 """Suffixes by which videos are found in a folder; a file that is named itself is tried whatever its suffix."""
 
 _Timed = Generator[tuple[int, float, UInt8[np.ndarray, "H W 3"] | None], None, None]
