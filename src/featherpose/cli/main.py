@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. stdout is data, st
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -61,10 +62,8 @@ class _StandardErrorHandler(logging.Handler):
     """Writes where ``sys.stderr`` points now; a progress bar replaces it while it is on screen."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
+        with contextlib.suppress(OSError, ValueError):  # stderr may be closed: then there is nobody to tell
             sys.stderr.write(self.format(record) + "\n")
-        except (OSError, ValueError):  # stderr is closed: there is nobody to tell
-            pass
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -35,7 +35,8 @@ class ModelOptions:
     height: Annotated[
         int,
         Parameter(
-            help="Network input height in pixels; the width follows the picture. Higher finds smaller people and costs time."
+            help="Network input height in pixels; the width follows the picture. "
+            "Higher finds smaller people and takes longer."
         ),
     ] = 256
     precision: Annotated[
