@@ -6,6 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jaxtyping import install_import_hook
+
+# Shapes and dtypes in signatures are enforced while tests run. Left out: modules with compiled kernels (their cache
+# cannot hold wrapped functions), the command line (cyclopts reads its annotations itself), engines (objects without
+# types), and Poses, whose own check of shapes is what the tests want to see.
+install_import_hook(
+    [
+        "featherpose.geometry",
+        "featherpose.similarity",
+        "featherpose.codecs.paf.decoder",
+        "featherpose.preprocess",
+        "featherpose.evaluation.coco_ap",
+    ],
+    "shape_checking.checked",
+)
 
 
 def _shared_root() -> Path:
