@@ -17,7 +17,7 @@ from typing import Any, Self, TextIO
 import numpy as np
 
 from featherpose.errors import SourceError
-from featherpose.formats.record import FrameRecord, coordinate_rows
+from featherpose.formats.record import FrameRecord, coordinate_rows, person_ids
 from featherpose.formats.textfile import TextOutput
 from featherpose.poses import Poses
 from featherpose.skeleton import Skeleton
@@ -31,7 +31,7 @@ def frame_to_dict(record: FrameRecord, *, with_source: bool = False) -> dict[str
     """One frame as plain data, the same that a line of the file holds."""
     poses = record.poses
     rows = coordinate_rows(poses)
-    ids = [None] * len(poses) if poses.track_ids is None else poses.track_ids.tolist()
+    ids = person_ids(poses)
     scores = np.round(poses.scores.astype(np.float64), 4).tolist()
     found = poses.visible.tolist()
     people = [
@@ -139,7 +139,8 @@ def _frame_from_dict(data: Any, skeleton: Skeleton, image_size: tuple[int, int],
         values = np.asarray(rows, np.float32).reshape(len(people), k, 3)
         scores = np.asarray([person["score"] for person in people], np.float32)
         ids = [person["id"] for person in people]
-        track_ids = None if not ids or any(i is None for i in ids) else np.asarray(ids, np.int64)
+        tracked = any(i is not None for i in ids)
+        track_ids = np.asarray([-1 if i is None else i for i in ids], np.int64) if tracked else None
         poses = Poses(
             np.ascontiguousarray(values[..., :2]),
             np.ascontiguousarray(values[..., 2]),

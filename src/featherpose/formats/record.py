@@ -10,7 +10,7 @@ import numpy as np
 
 from featherpose.poses import Poses
 
-__all__ = ["FrameRecord", "PoseWriter", "coordinate_rows"]
+__all__ = ["FrameRecord", "PoseWriter", "coordinate_rows", "person_ids"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,3 +75,16 @@ def coordinate_rows(poses: Poses) -> list[list[list[float]]]:
     scores = np.round(poses.keypoint_scores.astype(np.float64), 4)
     rows: list[list[list[float]]] = np.concatenate((points, scores[..., None]), axis=-1).tolist()
     return rows
+
+
+def person_ids(poses: Poses) -> list[int | None]:
+    """P ids; None without a tracker, and for people that the tracker has not confirmed yet (-1 in memory).
+
+    Example:
+        >>> from featherpose.skeleton import COCO_17
+        >>> person_ids(Poses.empty(COCO_17, (64, 64)))
+        []
+    """
+    if poses.track_ids is None:
+        return [None] * len(poses)
+    return [number if number >= 0 else None for number in poses.track_ids.tolist()]

@@ -16,7 +16,7 @@ from typing import Any, Self, TextIO
 import numpy as np
 
 from featherpose.errors import MissingExtraError
-from featherpose.formats.record import FrameRecord, coordinate_rows
+from featherpose.formats.record import FrameRecord, coordinate_rows, person_ids
 from featherpose.formats.textfile import TextOutput
 from featherpose.media.atomic import make_folder, output_error, part_path
 from featherpose.skeleton import Skeleton
@@ -39,7 +39,7 @@ def table_columns(skeleton: Skeleton) -> list[str]:
 
 def _rows(record: FrameRecord) -> list[list[Any]]:
     poses = record.poses
-    ids = [None] * len(poses) if poses.track_ids is None else poses.track_ids.tolist()
+    ids = person_ids(poses)
     scores = np.round(poses.scores.astype(np.float64), 4).tolist()
     start = [record.source, record.frame, round(record.timestamp_s, 6)]
     return [

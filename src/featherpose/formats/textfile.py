@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
 
+from featherpose.errors import OutputError
 from featherpose.media.atomic import make_folder, output_error
 
 __all__ = ["TextOutput"]
@@ -41,6 +43,8 @@ class TextOutput:
         Raises:
             OutputError: If the disk is full or the file went away.
         """
+        if self._closed:
+            raise OutputError(f"{self.path} is closed, after an earlier failure perhaps")
         try:
             self._file.write(text)
             self._file.flush()
@@ -68,10 +72,8 @@ class TextOutput:
         # The buffer still holds what did not fit; closing would fail a second time and hide the first reason.
         if self._owned and not self._closed:
             self._closed = True
-            try:
+            with contextlib.suppress(OSError):
                 self._file.close()
-            except OSError:
-                pass
 
     def __enter__(self) -> Self:
         return self

@@ -191,7 +191,7 @@ def _draw_labels(
         if options.boxes:
             cv2.rectangle(image, (left, top), (right, bottom), colour, max(1, round(scale * 2)), cv2.LINE_8)
         words = []
-        if options.ids and poses.track_ids is not None:
+        if options.ids and poses.track_ids is not None and poses.track_ids[person] >= 0:  # -1: not confirmed yet
             words.append(f"#{int(poses.track_ids[person])}")
         if options.scores:
             words.append(f"{float(poses.scores[person]):.2f}")

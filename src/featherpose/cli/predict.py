@@ -1,0 +1,302 @@
+"""``featherpose predict``: pictures, videos, cameras and streams in, everyone's keypoints out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+# FFmpeg and OpenCV read these when they load: their own remarks on damaged files would stand beside our one line.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+
+from featherpose.cli.annotating import AnnotatedOutput
+from featherpose.cli.options import ModelOptions
+from featherpose.cli.predict_options import DrawingOptions, FileOptions, PartOptions, PeopleOptions
+from featherpose.cli.progress import ProgressLine, progress_line
+from featherpose.cli.reading import Reading, ReadingOptions, read_ahead
+from featherpose.cli.writing import DataFiles, image_numbers
+from featherpose.codecs.paf.compiling import kernels_are_cached
+from featherpose.errors import FeatherposeError, SourceError
+from featherpose.estimator import PendingPoses, PoseEstimator
+from featherpose.formats.record import FrameRecord
+from featherpose.media.atomic import write_bytes
+from featherpose.media.draw import DrawOptions, draw_poses
+from featherpose.media.sources import SourceRef, find_sources
+from featherpose.tracking import PoseSmoother, PoseTracker
+
+__all__ = ["predict"]
+
+_log = logging.getLogger(__name__)
+
+_IN_FLIGHT = 3
+_STAGES = ("read", "prepare", "infer", "decode", "track", "draw", "write")
+
+
+@dataclass(slots=True)
+class _Run:
+    """What happened so far: sums, so that a stream of days takes no more memory than a picture."""
+
+    started: float = field(default_factory=perf_counter)
+    frames: int = 0
+    people: int = 0
+    stage_ms: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_STAGES, 0.0))
+    failures: list[dict[str, str]] = field(default_factory=list)
+    sources: int = 0
+    interrupted: int = 0
+
+
+def predict(
+    sources: Annotated[
+        list[str],
+        Parameter(
+            help="Pictures, folders, patterns, videos, animated GIFs, camera numbers, http(s) and rtsp addresses."
+        ),
+    ],
+    /,
+    *,
+    model: ModelOptions = ModelOptions(),  # noqa: B008 - frozen
+    files: FileOptions = FileOptions(),  # noqa: B008
+    part: PartOptions = PartOptions(),  # noqa: B008
+    people: PeopleOptions = PeopleOptions(),  # noqa: B008
+    drawing: DrawingOptions = DrawingOptions(),  # noqa: B008
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="", help="No progress, no summary.")] = False,
+) -> int:
+    """Find everyone's keypoints in pictures, videos, cameras and streams.
+
+    Files that cannot be read are reported and left out while the rest is done; the exit code is then 1. Ctrl-C ends
+    the run after the current frame with complete files.
+    """
+    run = _Run()
+    refs = _find(sources, part.strict, run)
+    annotated = AnnotatedOutput(files.output, refs) if files.annotates else None
+    talk = not quiet
+    estimator = PoseEstimator(model.model, height=model.height, engine=model.engine, decode=people.decode)
+    with ExitStack() as stack:
+        stack.callback(estimator.close)
+        data = stack.enter_context(DataFiles(files, refs, estimator.skeleton))
+        if annotated is not None:
+            stack.callback(annotated.close)
+        if talk and not kernels_are_cached():
+            print("featherpose: compiling the decoder for this processor, once; takes some seconds", file=sys.stderr)
+        estimator.warm_up()
+        stop = stack.enter_context(_stop_on_signal(run))
+        line = stack.enter_context(progress_line(talk and sys.stderr.isatty()))
+        options = ReadingOptions(
+            span=part.span, strict=part.strict, timeout_s=part.timeout, max_pixels=int(part.max_megapixels * 1e6)
+        )
+        numbers = image_numbers(refs)
+        worker = _Worker(
+            run, estimator, people, drawing.options(tracked=people.track or people.smooth), data, annotated, numbers
+        )
+        started = perf_counter()
+        _work(worker, read_ahead(refs, options, stop), line)
+        seconds = perf_counter() - started
+    written = [*data.written, *(annotated.summary() if annotated is not None else [])]
+    if files.summary is not None:
+        write_bytes(files.summary, (json.dumps(_summary(run, seconds, estimator, written), indent=1) + "\n").encode())
+    if talk:
+        _print_summary(run, seconds, written)
+    if run.interrupted:
+        return run.interrupted
+    if run.failures and run.sources == 1 and not run.frames:
+        return 1
+    return 1 if run.failures else 0
+
+
+def _find(sources: list[str], strict: bool, run: _Run) -> list[SourceRef]:
+    refs: list[SourceRef] = []
+    for source in sources:
+        try:
+            refs += find_sources(source)
+        except SourceError as error:
+            if strict or len(sources) == 1:
+                raise
+            _report(run, source, error)
+    if not refs:
+        raise SourceError(f"none of the {len(sources)} sources can be read")
+    run.sources = sum(max(1, len(ref.paths)) for ref in refs) + len(run.failures)
+    return refs
+
+
+def _report(run: _Run, name: str, error: FeatherposeError) -> None:
+    run.failures.append({"source": name, "error": str(error)})
+    print(f"featherpose: {error}", file=sys.stderr)
+
+
+@contextmanager
+def _stop_on_signal(run: _Run) -> Iterator[threading.Event]:
+    """The first Ctrl-C or SIGTERM asks for an end after the current frame; a second one is Python's usual."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def ask(signum: int, _frame: object) -> None:
+        run.interrupted = 128 + signum
+        stop.set()
+        signal.signal(signum, previous[signum])
+
+    previous: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in previous:
+        signal.signal(number, ask)
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+class _Worker:
+    """One frame after the other through network, tracker, drawing and files."""
+
+    def __init__(
+        self,
+        run: _Run,
+        estimator: PoseEstimator,
+        people: PeopleOptions,
+        drawing: DrawOptions,
+        data: DataFiles,
+        annotated: AnnotatedOutput | None,
+        numbers: dict[Any, int],
+    ) -> None:
+        self._run = run
+        self._estimator = estimator
+        self._people = people
+        self._drawing = drawing
+        self._data = data
+        self._annotated = annotated
+        self._numbers = numbers
+        self._in_flight: deque[tuple[Reading, PendingPoses]] = deque()
+        self._start_source()
+
+    def _start_source(self) -> None:
+        follow = self._people.track or self._people.smooth
+        self._tracker = PoseTracker() if follow else None
+        self._smoother = PoseSmoother() if self._people.smooth else None
+        self._problems = 0
+
+    def take(self, reading: Reading) -> None:
+        if reading.frame is not None:
+            self._in_flight.append((reading, self._estimator.submit(reading.frame.image)))
+            if len(self._in_flight) >= _IN_FLIGHT:
+                self._finish_oldest()
+            self._note_problems(reading)
+            return
+        self.finish()
+        self._note_problems(reading)
+        if reading.error is not None:
+            _report(self._run, reading.ref.name, reading.error)
+        if self._annotated is not None:
+            self._annotated.end_source()
+        self._start_source()
+
+    def finish(self) -> None:
+        while self._in_flight:
+            self._finish_oldest()
+
+    def _note_problems(self, reading: Reading) -> None:
+        if reading.source is None:
+            return
+        for problem in reading.source.problems[self._problems :]:  # the reader has logged them already
+            self._run.failures.append({"source": reading.ref.name, "error": str(problem)})
+        self._problems = len(reading.source.problems)
+
+    def _finish_oldest(self) -> None:
+        reading, pending = self._in_flight.popleft()
+        frame, source, run = reading.frame, reading.source, self._run
+        assert frame is not None
+        assert source is not None
+        poses, times = pending.timed_result()
+        decoded = perf_counter()
+        if source.kind != "image":
+            if self._tracker is not None:
+                poses = self._tracker.update(poses, frame.timestamp_s)
+            if self._smoother is not None:
+                poses = self._smoother.update(poses, frame.timestamp_s)
+        tracked = perf_counter()
+        picture = source.kind == "image"
+        number = self._numbers.get(frame.path) if frame.path is not None else None
+        self._data.write(FrameRecord(frame.index, frame.timestamp_s, poses, frame.name, number), picture=picture)
+        written = perf_counter()
+        drawn = written
+        if self._annotated is not None:
+            draw_poses(frame.image, poses, self._drawing)
+            drawn = perf_counter()
+            self._annotated.write(frame.image, frame, reading.ref, source)
+        run.frames += 1
+        run.people += len(poses)
+        for stage, spent in (
+            ("read", reading.read_ms),
+            ("prepare", times.prepare_ms),
+            ("infer", times.infer_ms),
+            ("decode", times.decode_ms),
+            ("track", 1e3 * (tracked - decoded)),
+            ("draw", 1e3 * (drawn - written)),
+            ("write", 1e3 * (perf_counter() - drawn + written - tracked)),
+        ):
+            run.stage_ms[stage] += spent
+
+
+def _work(worker: _Worker, readings: Iterator[Reading], line: ProgressLine) -> None:
+    run = worker._run
+    try:
+        for reading in readings:
+            worker.take(reading)
+            line.show(reading, run.frames, run.people)
+    except SourceError:
+        worker.finish()  # strict: what was read before is still done
+        raise
+    worker.finish()
+
+
+def _summary(run: _Run, seconds: float, estimator: PoseEstimator, written: list[str]) -> dict[str, Any]:
+    info = estimator.info
+    return {
+        "frames": run.frames,
+        "people": run.people,
+        "sources": run.sources,
+        "failed": run.failures,
+        "interrupted": bool(run.interrupted),
+        "seconds": round(seconds, 3),
+        "fps": round(run.frames / seconds, 2) if seconds > 0 else None,
+        "mean_ms": {stage: round(total / max(1, run.frames), 3) for stage, total in run.stage_ms.items()},
+        "model": info.model,
+        "height": estimator.height,
+        "engine": info.engine,
+        "device": info.device,
+        "precision": info.precision,
+        "threads": info.threads,
+        "written": written,
+    }
+
+
+def _print_summary(run: _Run, seconds: float, written: list[str]) -> None:
+    def plural(count: int, one: str, many: str) -> str:
+        return f"{count:,} {one if count == 1 else many}"
+
+    rate = f", {run.frames / seconds:.1f} a second" if run.frames > 1 and seconds > 0 else ""
+    lines = [f"{plural(run.frames, 'frame', 'frames')}, {plural(run.people, 'pose', 'poses')} in {seconds:.1f} s{rate}"]
+    if run.frames:
+        stages = [f"{stage} {run.stage_ms[stage] / run.frames:.1f}" for stage in _STAGES if run.stage_ms[stage] > 0]
+        lines.append(f"mean ms a frame, partly in parallel: {', '.join(stages)}")
+    lines += [f"wrote {name}" for name in written]
+    if run.failures:
+        lines.append(
+            f"{plural(len(run.failures), 'problem', 'problems')} in {plural(run.sources, 'source', 'sources')}"
+        )
+    if run.interrupted:
+        lines.append("interrupted; the files hold what was done until then")
+    for line in lines:
+        print(line, file=sys.stderr)
