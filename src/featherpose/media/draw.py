@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Int32, UInt8
+from jaxtyping import Bool, Float32, Int32, UInt8
 
 from featherpose.errors import OptionError
 from featherpose.media.palette import Colour, limb_colours, person_colour, text_colour
@@ -121,7 +121,7 @@ def draw_poses(image: UInt8[np.ndarray, "H W 3"], poses: Poses, options: DrawOpt
         people = np.flatnonzero(widths == width)
         _draw_people(image, poses, people, ends[people], whole[people], fixed[people], shown[people], width, options)
     if options.boxes or options.ids or options.scores:
-        _draw_labels(image, poses, widths, options)
+        _draw_labels(image, poses, np.where(shown[..., None], poses.keypoints, np.nan), widths, options)
 
 
 def _widths(points: np.ndarray, shown: Bool[np.ndarray, "P K"], thickness: int | None) -> Int32[np.ndarray, " P"]:
@@ -176,11 +176,16 @@ def _colour_of(poses: Poses, person: int) -> Colour:
 
 
 def _draw_labels(
-    image: UInt8[np.ndarray, "H W 3"], poses: Poses, widths: Int32[np.ndarray, " P"], options: DrawOptions
+    image: UInt8[np.ndarray, "H W 3"],
+    poses: Poses,
+    drawn: Float32[np.ndarray, "P K 2"],
+    widths: Int32[np.ndarray, " P"],
+    options: DrawOptions,
 ) -> None:
     height, width = image.shape[:2]
     scale = max(0.4, min(height, width) / 1400)
-    for person, box in enumerate(poses.boxes()):
+    # The box of what is drawn: an uncertain joint far away must not pull the label off the person.
+    for person, box in enumerate(replace(poses, keypoints=drawn).boxes()):
         if not np.isfinite(box).all():
             continue
         colour = _colour_of(poses, person)
