@@ -1,8 +1,8 @@
 """OpenVINO: the default engine. The only module that imports ``openvino``.
 
 One compiled model serves every picture size. Its batch, height and width stay open: on the released network that
-costs no time at a repeated size and one cheap preparation of the kernels at a new one, where a compiled shape for
-every size costs a compilation each and memory without end (``benchmarks/results/engines_shapes.json``).
+costs no time at a repeated size and a cheap preparation of the kernels at a new one, where a compiled shape for every
+size costs a compilation each and memory without end (``benchmarks/engines_shapes.py``).
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ from featherpose.runtime.validation import check_channels, check_images, check_s
 __all__ = ["OpenVinoBackend"]
 
 _logger = logging.getLogger(__name__)
+# Kernels that the engine keeps, some 65 for each size of the released network. Its own limit of 5,000 lets a folder of
+# pictures grow the process by 600 MB; with this one the most recent two dozen sizes stay fast.
+_KEPT_KERNELS = 1500
 _TYPES = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "f16": ov.Type.f16}
 _NAMES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "f32": "f32", "bf16": "bf16", "f16": "f16"}
 
@@ -77,13 +80,14 @@ class OpenVinoBackend:
         if options.requests > 1:
             settings["NUM_STREAMS"] = options.requests
         try:
-            compiled = _core().compile_model(model, device, settings)
+            compiled = _compile(model, device, settings)
             # Two requests at least: while one runs, the next one waits with its input in place.
             requests = [compiled.create_infer_request() for _ in range(max(2, options.requests))]
         except Exception as error:
             raise ModelError(f"OpenVINO cannot prepare {path} for {device} ({engine_message(error)})") from error
         self._outputs = tuple(compiled.output(name) for name in (spec.heatmap_output, spec.paf_output))
         self._idle: SimpleQueue[Any] = SimpleQueue()
+        self._closed = False
         self._closing = Lock()
         self._num_requests = len(requests)
         for request in requests:
@@ -120,7 +124,7 @@ class OpenVinoBackend:
             ModelError: If the picture has a size that the network cannot take, or the engine failed.
         """
         images = check_images(images, self._spec)
-        request = self._idle.get()
+        request = None if self._closed else self._idle.get()
         if request is None:
             self._idle.put(None)
             raise ModelError(f"the model {self._info.model} was closed", hint="open it again")
@@ -145,12 +149,23 @@ class OpenVinoBackend:
     def close(self) -> None:
         """Wait for running inferences and release the engine's memory; calling it again does nothing."""
         self._in_flight.close()
+        self._closed = True  # or busy threads would take the requests from under our nose
         with self._closing:
             while self._num_requests:
                 self._idle.get()  # waits for the inferences of other threads
                 self._num_requests -= 1
             self._idle.put(None)  # whoever comes now, and everybody after that
         self._outputs = ()
+
+
+def _compile(model: Any, device: str, settings: dict[str, Any]) -> Any:
+    if device.startswith("CPU"):
+        try:
+            return _core().compile_model(model, device, {**settings, "CPU_RUNTIME_CACHE_CAPACITY": str(_KEPT_KERNELS)})
+        except RuntimeError as error:
+            # The property is not documented: a version without it works too, and needs more memory.
+            _logger.debug("no limit on kept kernels: %s", engine_message(error))
+    return _core().compile_model(model, device, settings)
 
 
 def _find_device(wanted: str) -> str:
@@ -234,14 +249,14 @@ def _embed_input(model: Any, spec: ModelSpec, path: Path) -> Any:
     steps = ov_preprocess.PrePostProcessor(model)
     steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
     steps.input().model().set_layout(ov.Layout(layout))
-    if spec.rgb:
-        steps.input().preprocess().reverse_channels()
     if spec.mean or spec.scale:
         steps.input().preprocess().convert_element_type(ov.Type.f32)
     if spec.mean:
         steps.input().preprocess().mean(list(spec.mean))
     if spec.scale:
         steps.input().preprocess().scale(list(spec.scale))
+    if spec.rgb:
+        steps.input().preprocess().reverse_channels()  # behind the others, whose numbers are in BGR order
     for name in (spec.heatmap_output, spec.paf_output):
         steps.output(name).tensor().set_element_type(ov.Type.f32)
     return steps.build()
