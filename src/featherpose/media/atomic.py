@@ -43,8 +43,9 @@ def make_folder(path: Path) -> None:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise OutputError(f"{path} is a file", expected="a folder, or a name that is free") from error
+    except (FileExistsError, NotADirectoryError) as error:
+        file = next(p for p in (path, *path.parents) if p.is_file())
+        raise OutputError(f"{file} is a file", expected="a folder, or a name that is free") from error
     except OSError as error:
         raise output_error(path, error) from error
 
