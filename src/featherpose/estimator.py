@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from featherpose.codecs.paf.decoder import PafDecoder
+from featherpose.codecs.paf.maps import Maps
 from featherpose.codecs.paf.options import DecodeOptions
 from featherpose.errors import OptionError, SourceError
 from featherpose.geometry import Letterbox
@@ -22,6 +23,7 @@ from featherpose.preprocess import as_bgr, fit, prepare
 from featherpose.runtime.backend import Backend, EngineInfo, EngineOptions, ModelSpec, Pending, Precision
 from featherpose.runtime.opening import open_backend
 from featherpose.skeleton import Skeleton
+from featherpose.tiles import TileOptions, TilePlan, merge_scales, stitch
 
 __all__ = ["PendingPoses", "PoseEstimator", "StageTimes"]
 
@@ -92,6 +94,7 @@ class PoseEstimator:
         precision: Replaces ``engine.precision``.
         threads: Replaces ``engine.threads``.
         device: Replaces ``engine.device``.
+        tiles: Overlapping views of each picture, for small and far people.
 
     Raises:
         OptionError: If an option is outside its range.
@@ -108,6 +111,7 @@ class PoseEstimator:
         precision: Precision | None = None,
         threads: int | None = None,
         device: str | None = None,
+        tiles: TileOptions | None = None,
     ) -> None:
         from featherpose.zoo.resolving import resolve_model
 
@@ -120,10 +124,17 @@ class PoseEstimator:
         )
         _check_height(height)
         resolved = resolve_model(model)
-        self._set_up(open_backend(resolved.path, resolved.spec, engine), height, decode)
+        self._set_up(open_backend(resolved.path, resolved.spec, engine), height, decode, tiles)
 
     @classmethod
-    def from_backend(cls, backend: Backend, *, height: int = 256, decode: DecodeOptions | None = None) -> PoseEstimator:
+    def from_backend(
+        cls,
+        backend: Backend,
+        *,
+        height: int = 256,
+        decode: DecodeOptions | None = None,
+        tiles: TileOptions | None = None,
+    ) -> PoseEstimator:
         """An estimator on a network that is already open; closing the estimator closes it.
 
         Raises:
@@ -131,12 +142,13 @@ class PoseEstimator:
         """
         _check_height(height)
         estimator = cls.__new__(cls)
-        estimator._set_up(backend, height, decode)
+        estimator._set_up(backend, height, decode, tiles)
         return estimator
 
-    def _set_up(self, backend: Backend, height: int, decode: DecodeOptions | None) -> None:
+    def _set_up(self, backend: Backend, height: int, decode: DecodeOptions | None, tiles: TileOptions | None) -> None:
         self._backend = backend
         self._height = height
+        self._tiles = tiles
         self._decoder = PafDecoder(backend.spec.skeleton, decode or DecodeOptions())
 
     @property
@@ -196,13 +208,12 @@ class PoseEstimator:
     def timed(self, image: UInt8[np.ndarray, "H W 3"]) -> tuple[Poses, StageTimes]:
         """Everyone in one picture, and where the time went."""
         started = perf_counter()
-        network_input, letterbox = self._prepare(as_bgr(image))
+        views = self._views(as_bgr(image))
         prepared = perf_counter()
-        maps = self._backend.infer(network_input)[0]
+        maps = [self._backend.infer(view.network_input) for view in views]
         inferred = perf_counter()
-        poses = self._decoder(maps, letterbox)
-        decoded = perf_counter()
-        return poses, _stage_times(started, prepared, inferred, decoded)
+        poses = self._decode(views, maps)
+        return poses, _stage_times(started, prepared, inferred, perf_counter())
 
     def submit(self, image: UInt8[np.ndarray, "H W 3"]) -> PendingPoses:
         """Start a picture and return while its network runs; blocks only while all requests are busy.
@@ -213,14 +224,14 @@ class PoseEstimator:
             SourceError: If it is not a picture of 8 bits a channel.
         """
         started = perf_counter()
-        network_input, letterbox = self._prepare(as_bgr(image))
+        views = self._views(as_bgr(image))
         prepared = perf_counter()
-        pending = self._backend.submit(network_input)
+        pending = [self._backend.submit(view.network_input) for view in views]
 
         def finish() -> tuple[Poses, StageTimes]:
-            maps = pending.result()[0]
+            maps = [inference.result() for inference in pending]
             inferred = perf_counter()
-            poses = self._decoder(maps, letterbox)
+            poses = self._decode(views, maps)
             return poses, _stage_times(started, prepared, inferred, perf_counter())
 
         return PendingPoses(finish)
@@ -237,9 +248,30 @@ class PoseEstimator:
     ) -> None:
         self.close()
 
-    def _prepare(self, image: UInt8[np.ndarray, "H W 3"]) -> tuple[UInt8[np.ndarray, "1 h w 3"], Letterbox]:
-        spec = self._backend.spec
-        return prepare(image, height=self._height, size_multiple=spec.size_multiple, pad_value=spec.pad_value)
+    def _views(self, image: UInt8[np.ndarray, "H W 3"]) -> list[_View]:
+        """What the network is shown of a picture."""
+        spec, tiles = self._backend.spec, self._tiles
+        views = []
+        if tiles is not None:
+            size = (image.shape[1], image.shape[0])
+            plan = TilePlan.fit(size, height=self._height, size_multiple=spec.size_multiple, options=tiles)
+            cut = plan.cut(image, size_multiple=spec.size_multiple, pad_value=spec.pad_value)
+            views.append(_View(cut, plan.letterbox, plan))
+        if tiles is None or tiles.whole:
+            whole = prepare(image, height=self._height, size_multiple=spec.size_multiple, pad_value=spec.pad_value)
+            views.append(_View(*whole, None))
+        return views
+
+    def _decode(self, views: Sequence[_View], maps: Sequence[list[Maps]]) -> Poses:
+        """People of all views together."""
+        found = [
+            self._decoder(some[0] if view.plan is None else stitch(some, view.plan), view.letterbox)
+            for view, some in zip(views, maps, strict=True)
+        ]
+        if len(found) == 1:
+            return found[0]
+        assert self._tiles is not None
+        return merge_scales(*found, same_person_oks=self._tiles.same_person_oks)
 
     def _estimate_list(self, images: Sequence[np.ndarray]) -> list[Poses]:
         """Batches of one input size; while one is in the network the next is resized and the last one decoded."""
@@ -250,9 +282,12 @@ class PoseEstimator:
                 pictures.append(as_bgr(image))
             except SourceError as error:
                 raise SourceError(f"picture {index}: {error.given}", expected=error.expected, hint=error.hint) from None
+        if self._tiles is not None:
+            return self._estimate_one_by_one(pictures)
         groups: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
         for index, picture in enumerate(pictures):
-            box = fit(picture, height=self._height, size_multiple=spec.size_multiple)
+            size = (picture.shape[1], picture.shape[0])
+            box = fit(size, height=self._height, size_multiple=spec.size_multiple)
             groups[box.network_size].append(index)
         results: list[Poses | None] = [None] * len(pictures)
         running: deque[tuple[list[int], list[Letterbox], Pending]] = deque()
@@ -279,6 +314,24 @@ class PoseEstimator:
         while running:
             finish_oldest()
         return [poses for poses in results if poses is not None]
+
+    def _estimate_one_by_one(self, pictures: Sequence[UInt8[np.ndarray, "H W 3"]]) -> list[Poses]:
+        """For tiles, which are a batch already: the next picture is cut while the last one is in the network."""
+        poses, running = [], deque[PendingPoses]()
+        for picture in pictures:
+            running.append(self.submit(picture))
+            if len(running) > 2:
+                poses.append(running.popleft().result())
+        return poses + [pending.result() for pending in running]
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What the network is shown: the whole picture, or (with a plan) its tiles."""
+
+    network_input: UInt8[np.ndarray, "B h w 3"]
+    letterbox: Letterbox
+    plan: TilePlan | None
 
 
 def _check_height(height: int) -> None:

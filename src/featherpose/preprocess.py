@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from featherpose.errors import OptionError, SourceError
 from featherpose.geometry import Letterbox
 
-__all__ = ["as_bgr", "prepare"]
+__all__ = ["as_bgr", "fit", "prepare"]
 
 # A picture eight times as wide as it is high still gets the full height; anything wider is scaled down to this, so
 # that no picture can ask for an input without end.
@@ -81,7 +81,7 @@ def prepare(
         >>> network_input.shape, letterbox.content_size
         ((1, 256, 456, 3), (455, 256))
     """
-    letterbox = fit(image, height=height, size_multiple=size_multiple)
+    letterbox = fit((image.shape[1], image.shape[0]), height=height, size_multiple=size_multiple)
     width, rows = letterbox.network_size
     if out is None:
         out = np.empty((rows, width, 3), np.uint8)
@@ -102,9 +102,12 @@ def prepare(
     return out[None], letterbox
 
 
-def fit(image: UInt8[np.ndarray, "H W 3"], *, height: int, size_multiple: int) -> Letterbox:
-    """How `prepare` will resize this picture, without doing it."""
+def fit(source_size: tuple[int, int], *, height: int, size_multiple: int) -> Letterbox:
+    """How `prepare` will resize a picture of this (width, height), without doing it.
+
+    Example:
+        >>> fit((20_000, 100), height=256, size_multiple=8).network_size
+        (2048, 16)
+    """
     rounded = -(-height // size_multiple) * size_multiple
-    return Letterbox.fit(
-        (image.shape[1], image.shape[0]), height=height, multiple=size_multiple, max_width=_MAX_ASPECT * rounded
-    )
+    return Letterbox.fit(source_size, height=rounded, multiple=size_multiple, max_width=_MAX_ASPECT * rounded)

@@ -235,7 +235,7 @@ def _prepend(graph: Any, original: Any, steps: list[tuple[str, list[Any], dict[s
     del graph.node[:]
     graph.node.extend([*nodes, *kept])
     graph.input.remove(original)
-    shape = ["batch", "height", "width", 3]
+    shape: list[str | int | None] = ["batch", "height", "width", 3]
     graph.input.insert(0, helper.make_tensor_value_info(_INPUT, TensorProto.UINT8, shape))
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-__all__ = ["Processor", "available_cores", "processor"]
+__all__ = ["Processor", "available_cores", "has_native_bf16", "processor"]
 
 # Instructions that multiply the format, as Linux (x86, then Arm) and LLVM spell them.
 _BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16", "avx512bf16", "amx-bf16"})
@@ -76,6 +76,11 @@ def processor() -> Processor:
         return Processor.from_cpuinfo(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"))
     except OSError:
         return Processor(_name_elsewhere(), _features_elsewhere())
+
+
+def has_native_bf16() -> bool:
+    """Whether bfloat16 is worth choosing on this machine."""
+    return processor().bf16
 
 
 def _name_elsewhere() -> str:

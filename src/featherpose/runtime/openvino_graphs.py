@@ -1,0 +1,133 @@
+"""What lies inside a model file: its layers and what they cost, and the same network without its quantisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import openvino as ov
+from openvino.passes import ConstantFolding, Manager
+
+from featherpose.errors import ModelError
+from featherpose.runtime.validation import engine_message
+
+__all__ = ["GraphLayer", "is_quantised", "read_layers", "write_float_copy"]
+
+_MULTIPLYING = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
+
+
+@dataclass(frozen=True, slots=True)
+class GraphLayer:
+    """A layer that multiplies.
+
+    Attributes:
+        name: Its name in the file.
+        macs: Multiply-accumulates for one picture.
+        inputs: Numbers it reads.
+        weights: Numbers it multiplies them with.
+        outputs: Numbers it writes.
+        quantised: Whether its inputs are quantised to 8 bits.
+    """
+
+    name: str
+    macs: int
+    inputs: int
+    weights: int
+    outputs: int
+    quantised: bool
+
+
+def _read(path: Path) -> Any:
+    try:
+        return ov.Core().read_model(path)
+    except Exception as error:  # the engine raises whatever its readers raise
+        raise ModelError(
+            f"{path} is not a model that OpenVINO can read ({engine_message(error)})",
+            expected="an undamaged IR (.xml with its .bin), .onnx or .tflite file",
+        ) from error
+
+
+def is_quantised(path: Path) -> bool:
+    """Whether any layer of a model file is quantised.
+
+    Raises:
+        ModelError: If the file cannot be read.
+    """
+    return any(node.get_type_name() == "FakeQuantize" for node in _read(path).get_ops())
+
+
+def read_layers(path: Path, size: tuple[int, int]) -> list[GraphLayer]:
+    """The layers that multiply, in the order of the data, for one picture.
+
+    Args:
+        path: ``.xml``, ``.onnx`` or ``.tflite``.
+        size: (width, height) of the network input in pixels.
+
+    Raises:
+        ModelError: If the file cannot be read or the network cannot take that size.
+    """
+    model = _read(path)
+    shape = model.inputs[0].partial_shape
+    channels_first = shape[1].is_static and shape[1].get_length() == 3
+    width, height = size
+    try:
+        model.reshape([1, 3, height, width] if channels_first else [1, height, width, 3])
+    except RuntimeError as error:
+        raise ModelError(f"{path} cannot take pictures of {width}x{height} ({engine_message(error)})") from error
+    layers = []
+    for node in model.get_ordered_ops():
+        kind = node.get_type_name()
+        if kind not in _MULTIPLYING:
+            continue
+        source, kernel = (list(value.get_shape()) for value in node.input_values()[:2])
+        target = list(node.output(0).get_shape())
+        if kind == "MatMul":
+            macs = prod(target) * source[-2 if node.get_attributes()["transpose_a"] else -1]
+        elif kind == "Convolution":  # kernel: out, in, rows, columns
+            macs = prod(target) * prod(kernel[1:])
+        elif kind == "GroupConvolution":  # kernel: groups, out, in, rows, columns
+            macs = prod(target) * prod(kernel[2:])
+        else:  # transposed: every input number meets the whole kernel behind its own channel
+            macs = prod(source) * prod(kernel[1 if kind == "ConvolutionBackpropData" else 2 :])
+        quantised = _comes_from_quantisation(node.input_value(0).get_node())
+        layers.append(
+            GraphLayer(node.get_friendly_name(), macs, prod(source), prod(kernel), prod(target), quantised)
+        )
+    return layers
+
+
+def _comes_from_quantisation(node: Any) -> bool:
+    """Whether a value is quantised, possibly before layers that only move or select values."""
+    kind = node.get_type_name()
+    if kind in ("Reshape", "Transpose", "MaxPool", "Relu"):
+        return _comes_from_quantisation(node.input_value(0).get_node())
+    if kind == "Concat":
+        return all(_comes_from_quantisation(value.get_node()) for value in node.input_values())
+    return bool(kind == "FakeQuantize")
+
+
+def write_float_copy(source: Path, target: Path) -> None:
+    """Write a network again without its quantisation: the same layers and weights, computed in floating point.
+
+    Weights keep the rounding they have, so this is the network to time and to compare INT8 arithmetic with, not the
+    one that was quantised.
+
+    Args:
+        source: A quantised model file.
+        target: ``.xml`` to write; its ``.bin`` lands beside it.
+
+    Raises:
+        ModelError: If the file cannot be read.
+    """
+    model = _read(source)
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "FakeQuantize":
+            for reader in node.output(0).get_target_inputs():
+                reader.replace_source_output(node.input_value(0))
+    # Weights are stored as whole numbers with a scale; left alone they would be scaled anew in every inference.
+    passes = Manager()
+    passes.register_pass(ConstantFolding())
+    passes.run_passes(model)
+    ov.save_model(model, target, compress_to_fp16=False)
