@@ -185,7 +185,9 @@ def _pillars(rng: np.random.Generator) -> tuple[tuple[float, float, float], ...]
     centres = rng.uniform(150, 1130, 3)
     widths = rng.uniform(40, 130, 3)
     depths = rng.uniform(5.0, 9.0, 3)
-    return tuple((float(c - w / 2), float(c + w / 2), float(d)) for c, w, d in zip(centres, widths, depths, strict=True))
+    return tuple(
+        (float(c - w / 2), float(c + w / 2), float(d)) for c, w, d in zip(centres, widths, depths, strict=True)
+    )
 
 
 def _walk(path: np.ndarray, heights: np.ndarray, times: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -130,9 +130,7 @@ def score_tracking(truth: Sequence[Poses], tracked: Sequence[Poses]) -> Tracking
 def combine_scores(scores: Sequence[TrackingScores]) -> TrackingScores:
     """The scores of several sequences together, as TrackEval combines them: counts are added, not averages averaged."""
     hota, identity, clear = _metrics()
-    named = {
-        part: {str(i): s.raw[part] for i, s in enumerate(scores)} for part in ("hota", "identity", "clear")
-    }
+    named = {part: {str(i): s.raw[part] for i, s in enumerate(scores)} for part in ("hota", "identity", "clear")}
     return _scores(
         {
             "hota": hota.combine_sequences(named["hota"]),

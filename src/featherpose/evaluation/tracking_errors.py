@@ -1,0 +1,387 @@
+"""What a pose network gets wrong, measured on photographs, and scenes whose detections carry just that.
+
+`measure_errors` compares detections with annotations: who is missed, which joints are missed, how far off they are,
+how often somebody is found who is not there. `measure_persistence` adds from a real video what photographs cannot
+show: how long an error lasts. `detect` then turns the truth of a scene into such detections.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtr
+
+from featherpose.errors import DatasetError
+from featherpose.evaluation.scenes import Scene
+from featherpose.evaluation.tracking_metrics import truth_oks
+from featherpose.poses import Poses
+from featherpose.skeleton import OPENPOSE_18, Skeleton
+from featherpose.tracking.motion import pose_sizes
+
+__all__ = ["AnnotatedPicture", "DetectorErrors", "detect", "measure_errors", "measure_persistence", "released_errors"]
+
+# A detection belongs to an annotated person from this OKS on; a fragment of a person is a poor detection, not a ghost.
+_FOUND_OKS = 0.1
+_TEMPLATES = 48
+_Table = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AnnotatedPicture:
+    """One photograph: who is there, who may be there, and who was found.
+
+    Attributes:
+        truth: Annotated people; joints without annotation are missing.
+        seen: bool[P, K], joints that are in plain sight (the others are hidden, their place was guessed).
+        ignore_boxes: float32[R, 4], crowds and people without keypoints.
+        detected: What the network found, in the same skeleton.
+    """
+
+    truth: Poses
+    seen: np.ndarray
+    ignore_boxes: np.ndarray
+    detected: Poses
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectorErrors:
+    """Error statistics of one network at one input height. Lengths in sizes (`featherpose.tracking.options`).
+
+    Attributes:
+        provenance: Network, data and input height, in words.
+        network_height_px: Input height at which they were measured.
+        size_edges_px: Edges between the size classes, pixels of the network input.
+        joint_edges: Edges between the classes of joints in sight.
+        person_miss: [size class][joint class], share of people not found.
+        keypoint_miss: [size class][K], share of joints in sight that were not found on people who were.
+        hidden_found: [K], share of hidden joints that were found.
+        jitter: [K], standard deviation per axis of a found joint, from the median distance.
+        outlier_share: [K], share of found joints farther off than four of those.
+        outlier_jitter: [K], standard deviation per axis of these.
+        person_score: [size class], mean and standard deviation of a found person's mean keypoint score.
+        keypoint_score_std: Standard deviation of a keypoint's score about its person's mean.
+        torn_per_person: False people beside each true one: parts torn off, or two mixed up.
+        ghosts_per_picture: False people away from everybody, in each picture.
+        false_people: Examples: each K rows of x, y (sizes, about their centre) and score (0 = missing), and in front
+            the centre's offset from the true person (sizes) and their own size (true sizes); for ghosts (0, 0) and
+            their size in picture heights.
+        torn: Which examples are torn parts.
+        white_share: Share of the jitter's variance that is new in each frame; the rest stays for ``persistence_s``.
+        persistence_s: Time constant of misses and of the slow jitter.
+    """
+
+    provenance: str
+    network_height_px: int
+    size_edges_px: tuple[float, ...]
+    joint_edges: tuple[int, ...]
+    person_miss: _Table
+    keypoint_miss: _Table
+    hidden_found: tuple[float, ...]
+    jitter: tuple[float, ...]
+    outlier_share: tuple[float, ...]
+    outlier_jitter: tuple[float, ...]
+    person_score: _Table
+    keypoint_score_std: float
+    torn_per_person: float
+    ghosts_per_picture: float
+    false_people: tuple[_Table, ...]
+    torn: tuple[bool, ...]
+    white_share: float = 0.5
+    persistence_s: float = 0.3
+
+    def save(self, path: Path) -> None:
+        """Write as JSON."""
+        path.write_text(json.dumps(asdict(self), indent=None, separators=(",", ":")) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> DetectorErrors:
+        """Read what `save` wrote.
+
+        Raises:
+            DatasetError: If the file is not such a file.
+        """
+        try:
+            data = json.loads(path.read_text())
+            return cls(**{f.name: _tuples(data[f.name]) for f in fields(cls)})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DatasetError(f"{path} holds no detector statistics ({error})") from error
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+def released_errors() -> DetectorErrors:
+    """The statistics of the released Lightweight OpenPose network that come with the package.
+
+    Example:
+        >>> errors = released_errors()
+        >>> len(errors.jitter), errors.network_height_px
+        (18, 256)
+    """
+    return DetectorErrors.load(Path(__file__).with_name("tracking_errors.json"))
+
+
+def measure_errors(
+    pictures: Iterable[AnnotatedPicture],
+    *,
+    network_height_px: int,
+    provenance: str,
+    skeleton: Skeleton = OPENPOSE_18,
+    size_edges_px: tuple[float, ...] = (12, 24, 48),
+    joint_edges: tuple[int, ...] = (4, 7, 12),
+) -> DetectorErrors:
+    """Compare detections with annotations.
+
+    Raises:
+        DatasetError: If there is nothing to compare.
+    """
+    k = skeleton.num_keypoints
+    sizes_n, joints_n = len(size_edges_px) + 1, len(joint_edges) + 1
+    people, missed = np.zeros((sizes_n, joints_n)), np.zeros((sizes_n, joints_n))
+    joints, joints_missed = np.zeros((sizes_n, k)), np.zeros((sizes_n, k))
+    hidden, hidden_found = np.zeros(k), np.zeros(k)
+    distances: list[list[float]] = [[] for _ in range(k)]
+    means: list[list[float]] = [[] for _ in range(sizes_n)]
+    residuals: list[float] = []
+    torn: list[_Table] = []
+    ghosts: list[_Table] = []
+    count = 0
+    for picture in pictures:
+        count += 1
+        truth, found = picture.truth, picture.detected
+        to_network = network_height_px / truth.image_size[1]
+        sizes = pose_sizes(truth.keypoints)
+        oks = truth_oks(truth, found)
+        partner = _pair(oks)
+        for i, j in enumerate(partner):
+            size_class = int(np.searchsorted(size_edges_px, sizes[i] * to_network))
+            seen = picture.seen[i]
+            cell = size_class, int(np.searchsorted(joint_edges, seen.sum(), side="right"))
+            people[cell] += 1
+            missed[cell] += j < 0
+            if j < 0:
+                continue
+            got = found.visible[j]
+            joints[size_class] += seen
+            joints_missed[size_class] += seen & ~got
+            unseen = truth.visible[i] & ~seen
+            hidden += unseen
+            hidden_found += unseen & got
+            off = np.hypot(*(found.keypoints[j] - truth.keypoints[i]).T) / sizes[i]
+            for joint in np.flatnonzero(seen & got):
+                distances[joint].append(float(off[joint]))
+            scores = found.keypoint_scores[j][got]
+            means[size_class].append(float(scores.mean()))
+            residuals.extend((scores - scores.mean()).tolist())
+        for j in sorted(set(range(len(found))) - set(partner)):
+            points, scores = found.keypoints[j], found.keypoint_scores[j]
+            centre = np.nanmean(points, axis=0)
+            boxes = picture.ignore_boxes
+            if any(b[0] <= centre[0] <= b[2] and b[1] <= centre[1] <= b[3] for b in boxes):
+                continue
+            size = float(pose_sizes(points[None])[0])
+            shape = np.column_stack((np.nan_to_num((points - centre) / size), scores))
+            near = _nearest(truth, centre)
+            if near is None:
+                head = (0.0, 0.0, size / truth.image_size[1])
+                ghosts.append(_rounded(np.vstack((head, shape))))
+            else:
+                offset = (centre - np.nanmean(truth.keypoints[near], axis=0)) / sizes[near]
+                torn.append(_rounded(np.vstack(((*offset, size / sizes[near]), shape))))
+    if count == 0 or people.sum() == 0:
+        raise DatasetError("there are no annotated people to compare with")
+    core = np.array([np.median(d) / 1.1774 if d else 0.05 for d in distances])  # the median of a Rayleigh distribution
+    far = [np.array([x for x in d if x > 4 * c]) for d, c in zip(distances, core, strict=True)]
+    rng = np.random.default_rng(0)
+    examples = [
+        [kind[i] for i in sorted(rng.choice(len(kind), min(_TEMPLATES, len(kind)), replace=False))]
+        for kind in (torn, ghosts)
+    ]
+    # One person of each class is assumed to be found and one to be missed, so that no rate is 0 or 1 by chance.
+    return DetectorErrors(
+        provenance=provenance,
+        network_height_px=network_height_px,
+        size_edges_px=size_edges_px,
+        joint_edges=joint_edges,
+        person_miss=_rounded((missed + 1) / (people + 2)),
+        keypoint_miss=_rounded((joints_missed + 1) / (joints + 2)),
+        hidden_found=_rounded([(hidden_found + 1) / (hidden + 2)])[0],
+        jitter=_rounded([core])[0],
+        outlier_share=_rounded([[len(f) / max(len(d), 1) for f, d in zip(far, distances, strict=True)]])[0],
+        outlier_jitter=_rounded([[float(np.sqrt((f**2).mean() / 2)) if len(f) else 0.0 for f in far]])[0],
+        person_score=_rounded([[np.mean(m), np.std(m)] if m else [0.4, 0.1] for m in means]),
+        keypoint_score_std=round(float(np.std(residuals)), 3),
+        torn_per_person=round(len(torn) / float(people.sum()), 4),
+        ghosts_per_picture=round(len(ghosts) / count, 4),
+        false_people=tuple(examples[0] + examples[1]),
+        torn=tuple([True] * len(examples[0]) + [False] * len(examples[1])),
+    )
+
+
+def measure_persistence(videos: Sequence[Sequence[tuple[float, Poses]]], errors: DetectorErrors) -> DetectorErrors:
+    """Complete statistics with how long errors last, from the detections (time in seconds, people) of real videos.
+
+    Between three neighbouring frames people hardly accelerate, so the second difference of a joint is jitter:
+    its variance is six times that of the part that is new in each frame. A joint that is missing tends to stay so:
+    with rates a of loss and b of return a frame, the correlation of neighbouring frames is 1 - a - b. The median of
+    the videos is taken.
+
+    Raises:
+        DatasetError: If a video shows nobody in three frames in a row.
+    """
+    whites, lasting = zip(*(_persistence(frames) for frames in videos), strict=True)
+    return replace(
+        errors,
+        white_share=round(min(1.0, (float(np.median(whites)) / float(np.mean(errors.jitter))) ** 2), 4),
+        persistence_s=round(float(np.median(lasting)), 4),
+    )
+
+
+def _persistence(frames: Sequence[tuple[float, Poses]]) -> tuple[float, float]:
+    """Standard deviation of the jitter that is new in each frame, sizes, and the time constant of misses, seconds."""
+    bends: list[float] = []
+    steps: list[float] = []
+    lost = kept = back = away = 0
+    for (s0, a), (_, b), (s2, c) in zip(frames, frames[1:], frames[2:], strict=False):
+        before, after = _pair(truth_oks(b, a), least=0.5), _pair(truth_oks(b, c), least=0.5)
+        sizes = pose_sizes(b.keypoints)
+        for i, (p, n) in enumerate(zip(before, after, strict=True)):
+            if n >= 0:
+                now, then = b.visible[i], c.visible[n]
+                lost += int((now & ~then).sum())
+                kept += int((now & then).sum())
+                back += int((~now & then).sum())
+                away += int((~now & ~then).sum())
+            if p >= 0 and n >= 0:
+                steps.append((s2 - s0) / 2)
+                bend = (a.keypoints[p] - 2 * b.keypoints[i] + c.keypoints[n]) / sizes[i]
+                bends.extend(np.abs(bend[~np.isnan(bend)]).tolist())
+    if not bends or kept + lost == 0 or back + away == 0:
+        raise DatasetError("a video shows nobody in three frames in a row")
+    # 68 % of a normal distribution lie within one standard deviation; the jumps beyond are outliers, counted elsewhere.
+    white = float(np.percentile(bends, 68.3)) / np.sqrt(6)
+    correlation = min(max(1 - lost / (lost + kept) - back / (back + away), 1e-3), 0.999)
+    return white, float(np.mean(steps)) / -float(np.log(correlation))
+
+
+def detect(scene: Scene, errors: DetectorErrors, *, seed: int) -> list[Poses]:
+    """What the network would find in each frame of a scene, best first.
+
+    Every error is a Gauss-Markov process of the measured persistence whose share of time above its threshold is the
+    measured rate; so the rates hold in uneven frames too.
+    """
+    rng = np.random.default_rng([seed, 7])
+    times = scene.timestamps_s
+    frames, people, k = scene.visible.shape
+    sizes = pose_sizes(scene.keypoints.reshape(-1, k, 2)).reshape(frames, people)
+    seen_n = scene.visible.sum(2)
+    to_network = errors.network_height_px / scene.image_size[1]
+    size_class = np.searchsorted(errors.size_edges_px, sizes * to_network)
+    joint_class = np.searchsorted(errors.joint_edges, seen_n, side="right")
+
+    def lasting(*shape: int) -> np.ndarray:
+        return _gauss_markov(rng, times, shape, errors.persistence_s)
+
+    missed = ndtr(lasting(people)) < np.asarray(errors.person_miss)[size_class, joint_class]
+    miss_joint = np.asarray(errors.keypoint_miss)[size_class]
+    inside = ((scene.keypoints >= 0) & (scene.keypoints <= np.array(scene.image_size) - 1)).all(-1)
+    guessable = inside & (seen_n >= 6)[..., None]
+    chance = np.where(scene.visible, 1 - miss_joint, np.where(guessable, np.asarray(errors.hidden_found), 0.0))
+    found = (ndtr(lasting(people, k)) < chance) & ~missed[..., None]
+
+    white = rng.normal(size=(frames, people, k, 2))
+    noise = np.sqrt(errors.white_share) * white + np.sqrt(1 - errors.white_share) * lasting(people, k, 2)
+    wild = ndtr(lasting(people, k)) < np.asarray(errors.outlier_share)
+    spread = np.where(wild, np.asarray(errors.outlier_jitter), np.asarray(errors.jitter))
+    points = scene.keypoints + (noise * (spread * sizes[..., None])[..., None]).astype(np.float32)
+
+    mean, std = np.moveaxis(np.asarray(errors.person_score)[size_class], -1, 0)
+    scores = (mean + std * lasting(people))[..., None] + errors.keypoint_score_std * rng.normal(size=found.shape)
+    scores = np.clip(scores, 0.05, 1.0)
+
+    kinds = np.asarray(errors.torn)
+    examples = [np.asarray(e, np.float32) for e in errors.false_people]
+    false_on = {
+        True: ndtr(lasting(people)) < errors.torn_per_person,
+        # Ghosts appear in four places at most, each with a quarter of the rate.
+        False: ndtr(lasting(4)) < errors.ghosts_per_picture / 4,
+    }
+    places = rng.uniform(0.1, 0.9, (4, 2)) * scene.image_size
+    choice: dict[tuple[bool, int], int] = {}
+    out = []
+    for frame in range(frames):
+        some_points = [points[frame][found[frame].sum(1) >= 3]]
+        keep = found[frame].sum(1) >= 3
+        some_points[0] = np.where(found[frame][keep][..., None], some_points[0], np.float32(np.nan))
+        some_scores = [np.where(found[frame][keep], scores[frame][keep], 0).astype(np.float32)]
+        for torn, on in false_on.items():
+            for slot in range(on.shape[1]):
+                if not on[frame, slot]:
+                    choice.pop((torn, slot), None)
+                    continue
+                if torn and seen_n[frame, slot] < 3:
+                    continue
+                candidates = np.flatnonzero(kinds == torn)
+                if len(candidates) == 0:
+                    continue
+                if (torn, slot) not in choice:
+                    choice[torn, slot] = int(rng.choice(candidates))
+                example = examples[choice[torn, slot]]
+                if torn:
+                    unit = float(sizes[frame, slot])
+                    centre = scene.keypoints[frame, slot].mean(0) + example[0, :2] * unit
+                    size = example[0, 2] * unit
+                else:
+                    centre, size = places[slot], example[0, 2] * scene.image_size[1]
+                there = example[1:, 2] > 0
+                wobble = float(np.mean(errors.jitter)) * rng.normal(size=(k, 2))
+                shape = np.where(there[:, None], (example[1:, :2] + wobble) * size + centre, np.nan)
+                some_points.append(shape[None].astype(np.float32))
+                some_scores.append(example[None, 1:, 2])
+        out.append(_ranked(np.concatenate(some_points), np.concatenate(some_scores), scene))
+    return out
+
+
+def _ranked(points: np.ndarray, scores: np.ndarray, scene: Scene) -> Poses:
+    counts = np.maximum((scores > 0).sum(1), 1)
+    rank = (scores.sum(1) / np.sqrt(counts)).astype(np.float32)
+    order = np.argsort(-rank, kind="stable")
+    return Poses(points[order], scores[order].astype(np.float32), rank[order], scene.skeleton, scene.image_size)
+
+
+def _gauss_markov(rng: np.random.Generator, times: np.ndarray, shape: tuple[int, ...], lasting_s: float) -> np.ndarray:
+    out = rng.normal(size=(len(times), *shape))
+    for t in range(1, len(times)):
+        rho = np.exp(-(times[t] - times[t - 1]) / lasting_s)
+        out[t] = rho * out[t - 1] + np.sqrt(1 - rho**2) * out[t]
+    return out
+
+
+def _pair(oks: np.ndarray, least: float = _FOUND_OKS) -> list[int]:
+    """For each row the column it is paired with, best pairs first; -1 for none."""
+    partner = [-1] * oks.shape[0]
+    left = oks.copy()
+    while left.size and left.max() >= least:
+        i, j = np.unravel_index(int(left.argmax()), left.shape)
+        partner[int(i)] = int(j)
+        left[i] = left[:, j] = -1
+    return partner
+
+
+def _nearest(truth: Poses, centre: np.ndarray) -> int | None:
+    """The annotated person in whose box (a quarter wider on each side) a point lies."""
+    for i, (left, top, right, bottom) in enumerate(truth.boxes()):
+        x, y = 0.25 * (right - left), 0.25 * (bottom - top)
+        if left - x <= centre[0] <= right + x and top - y <= centre[1] <= bottom + y:
+            return i
+    return None
+
+
+def _rounded(rows: Any) -> _Table:
+    return tuple(tuple(round(float(v), 3) for v in row) for row in rows)
