@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -122,7 +123,7 @@ class PafDecoder:
         limbs = match_limbs(
             cells, peaks.starts, ends, pafs, self._tables.limbs,
             samples=rules.limb_samples, threshold=rules.limb_threshold,
-            min_samples=rules.limb_min_samples, max_length=longest,
+            min_part=rules.limb_min_part, every_cell=rules.limb_every_cell, max_length=longest,
         )  # fmt: skip
         joins = np.ones_like(self._tables.joins) if rules.redundant_limbs_join else self._tables.joins
         groups = group_limbs(
@@ -132,7 +133,8 @@ class PafDecoder:
             complete_people(
                 groups, cells, peaks.scores, peaks.starts, pafs, self._tables.limbs,
                 samples=rules.limb_samples, threshold=rules.weak_limb_threshold,
-                min_samples=rules.limb_min_samples, min_field=rules.weak_limb_threshold, max_length=longest,
+                min_part=rules.weak_limb_min_part, every_cell=rules.limb_every_cell,
+                min_field=rules.weak_limb_threshold, max_length=longest,
             )  # fmt: skip
         return groups, pixels
 
@@ -166,7 +168,16 @@ class PafDecoder:
 
         Takes seconds on the first run ever and milliseconds afterwards; see `compiling.kernels_are_cached`.
         """
-        size = (64, 64)
         k, channels = self.skeleton.num_keypoints, 2 * self.skeleton.num_limbs
-        maps = Maps(np.zeros((k, 8, 8), np.float32), np.zeros((channels, 8, 8), np.float32))
-        self(maps, Letterbox.fit(size, height=64, multiple=8))
+        heatmaps = np.zeros((k, 8, 8), np.float32)
+        heatmaps[:, 4, 4] = 1
+        pafs = np.ones((channels, 8, 8), np.float32)
+        for limb, (a, b) in enumerate(self.skeleton.limbs[:1]):  # one real limb, so that every stage has work
+            heatmaps[a, 4, 4], heatmaps[a, 1, 1] = 0, 1
+            pafs[list(self.skeleton.paf_channels[limb])] = 1
+            heatmaps[b, 4, 4] = 1
+        self(
+            Maps(heatmaps, pafs),
+            Letterbox.fit((64, 64), height=64, multiple=8),
+            options=replace(self.options, weak_peak_threshold=0.0, suppression_radius_px=1.0),
+        )

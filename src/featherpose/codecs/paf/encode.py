@@ -31,9 +31,6 @@ def _draw_gaussians(keypoints, heatmaps, background, stride, sigma):  # type: ig
     reach = np.float32(sigma * np.sqrt(2 * _CUT))
     scale = np.float32(1 / (2 * sigma * sigma))
     cut = np.float32(_CUT)
-    heatmaps[:] = 0
-    if background:
-        heatmaps[num_keypoints] = 1
     across = np.empty(width, np.float32)
     for p in range(people):
         for k in range(num_keypoints):
@@ -73,10 +70,9 @@ def _draw_fields(keypoints, limbs, pafs, stride, half_width):  # type: ignore[no
     people = keypoints.shape[0]
     height, width = pafs.shape[1:]
     centre = np.float32((stride - 1) / 2)
-    pafs[:] = 0
-    overlaps = np.empty((height, width), np.int32)
+    # Limbs already drawn on each cell; the count of limb i starts at i * people, so that it need not be cleared.
+    overlaps = np.zeros((height, width), np.int64)
     for i in range(limbs.shape[0]):
-        overlaps[:] = 0
         field_x = pafs[limbs[i, 2]]
         field_y = pafs[limbs[i, 3]]
         for p in range(people):
@@ -89,14 +85,15 @@ def _draw_fields(keypoints, limbs, pafs, stride, half_width):  # type: ignore[no
                 continue
             ux = (xb - xa) / length
             uy = (yb - ya) / length
-            lowest = max(np.ceil(min(ya, yb) - half_width), np.float32(0))
-            highest = min(np.floor(max(ya, yb) + half_width), np.float32(height - 1))
+            corner = half_width * (abs(ux) + abs(uy))  # how far the drawn rectangle reaches beyond its keypoints
+            lowest = max(np.ceil(min(ya, yb) - corner), np.float32(0))
+            highest = min(np.floor(max(ya, yb) + corner), np.float32(height - 1))
             if lowest > highest:
                 continue
             for row in range(int(lowest), int(highest) + 1):
                 dy = np.float32(row) - ya
-                left = min(xa, xb) - half_width
-                right = max(xa, xb) + half_width
+                left = min(xa, xb) - corner
+                right = max(xa, xb) + corner
                 if abs(uy) > np.float32(1e-3):
                     # Where this row crosses the two borders of the limb: only the cells between them are visited.
                     middle = xa + dy * ux / uy
@@ -111,8 +108,9 @@ def _draw_fields(keypoints, limbs, pafs, stride, half_width):  # type: ignore[no
                     dx = np.float32(column) - xa
                     along = dx * ux + dy * uy
                     if abs(dx * uy - dy * ux) <= half_width and along >= -half_width and along <= length + half_width:
-                        n = overlaps[row, column] + 1
-                        overlaps[row, column] = n
+                        before = max(overlaps[row, column], i * people)
+                        overlaps[row, column] = before + 1
+                        n = before + 1 - i * people
                         field_x[row, column] += (ux - field_x[row, column]) / np.float32(n)
                         field_y[row, column] += (uy - field_y[row, column]) / np.float32(n)
 
@@ -182,6 +180,9 @@ def encode_into(
         if array.dtype != np.float32 or not array.flags.c_contiguous:
             raise SkeletonError(f"{name} of type {array.dtype}", expected="C-contiguous float32")
     points = np.ascontiguousarray(keypoints, np.float32)
+    heatmaps[:k] = 0
+    heatmaps[k:] = 1
+    pafs[:] = 0
     _draw_gaussians(points, heatmaps, heatmaps.shape[0] > k, heatmap_stride, np.float32(sigma_px))
     _draw_fields(points, _limb_table(skeleton), pafs, paf_stride, np.float32(paf_half_width))
 

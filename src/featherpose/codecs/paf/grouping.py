@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
 from featherpose.codecs.paf.compiling import kernel
-from featherpose.codecs.paf.limbs import limb_support, order_by_score
+from featherpose.codecs.paf.limbs import limb_score, order_by_score
 
 __all__ = ["Groups", "complete_people", "group_limbs"]
 
@@ -37,12 +37,14 @@ class Groups(NamedTuple):
 @kernel
 def _group(peak_scores, num_keypoints, limbs, joins, types, ends, scores):  # type: ignore[no-untyped-def]
     count = types.shape[0]
-    owner = np.full(peak_scores.shape[0], -1, np.int32)
+    owner = np.empty(peak_scores.shape[0], np.int32)
+    for i in range(owner.shape[0]):
+        owner[i] = -1
     members = np.empty((count, num_keypoints), np.int32)
     sums = np.zeros(count, np.float32)
     alive = np.zeros(count, np.bool_)
     people = 0
-    order = order_by_score(scores, count)
+    order = order_by_score(scores, np.int64(count))
     for late in range(2):
         for o in range(count):
             m = order[o]
@@ -57,7 +59,8 @@ def _group(peak_scores, num_keypoints, limbs, joins, types, ends, scores):  # ty
             second = owner[q]
             if first < 0 and second < 0:
                 if late == 0:
-                    members[people] = -1
+                    for k in range(num_keypoints):
+                        members[people, k] = -1
                     members[people, a] = p
                     members[people, b] = q
                     sums[people] = peak_scores[p] + peak_scores[q] + scores[m]
@@ -94,14 +97,17 @@ def _group(peak_scores, num_keypoints, limbs, joins, types, ends, scores):  # ty
     kept = 0
     for i in range(people):
         if alive[i]:
-            members[kept] = members[i]
+            for k in range(num_keypoints):
+                members[kept, k] = members[i, k]
             sums[kept] = sums[i]
             kept += 1
-    return members[:kept], sums[:kept]
+    return members, sums, kept
 
 
 @kernel
-def _complete(members, sums, positions, peak_scores, starts, pafs, limbs, samples, threshold, needed, least, longest):  # type: ignore[no-untyped-def]
+def _complete(  # type: ignore[no-untyped-def]
+    members, sums, positions, peak_scores, starts, pafs, limbs, samples, threshold, part, every_cell, least, longest
+):
     people = members.shape[0]
     num_limbs = limbs.shape[0]
     taken = np.zeros(positions.shape[0], np.bool_)
@@ -109,7 +115,7 @@ def _complete(members, sums, positions, peak_scores, starts, pafs, limbs, sample
         for k in range(members.shape[1]):
             if members[i, k] >= 0:
                 taken[members[i, k]] = True
-    order = order_by_score(sums, people)
+    order = order_by_score(sums, np.int64(people))
     for o in range(people):
         i = order[o]
         grown = True
@@ -124,8 +130,7 @@ def _complete(members, sums, positions, peak_scores, starts, pafs, limbs, sample
                 anchor = members[i, a] if forward else members[i, b]
                 missing = b if forward else a
                 best = -1
-                best_score = least
-                best_field = np.float32(0)
+                best_field = least
                 for q in range(starts[missing], starts[missing + 1]):
                     if taken[q]:
                         continue
@@ -135,15 +140,13 @@ def _complete(members, sums, positions, peak_scores, starts, pafs, limbs, sample
                         continue
                     tail = anchor if forward else q
                     head = q if forward else anchor
-                    total, good = limb_support(
+                    field = limb_score(
                         pafs[limbs[limb, 2]], pafs[limbs[limb, 3]],
                         positions[tail, 0], positions[tail, 1], positions[head, 0], positions[head, 1],
-                        samples, threshold, needed,
+                        samples, threshold, part, every_cell,
                     )  # fmt: skip
-                    field = total / np.float32(samples)
-                    if good >= needed and field > best_score:
+                    if field > best_field:
                         best = q
-                        best_score = field
                         best_field = field
                 if best >= 0:
                     members[i, missing] = best
@@ -184,8 +187,8 @@ def group_limbs(
         ... )
         Groups(members=array([[0, 1, 2]], dtype=int32), sums=array([3.], dtype=float32))
     """
-    members, sums = _group(peak_scores, num_keypoints, limbs, joins, types, ends, scores)
-    return Groups(members, sums)
+    members, sums, kept = _group(peak_scores, num_keypoints, limbs, joins, types, ends, scores)
+    return Groups(members[:kept], sums[:kept])
 
 
 def complete_people(
@@ -198,7 +201,8 @@ def complete_people(
     *,
     samples: int,
     threshold: float,
-    min_samples: int,
+    min_part: float,
+    every_cell: bool,
     min_field: float,
     max_length: float,
 ) -> None:
@@ -209,5 +213,5 @@ def complete_people(
     """
     _complete(
         groups.members, groups.sums, positions, peak_scores, starts, pafs, limbs,
-        samples, np.float32(threshold), min_samples, np.float32(min_field), np.float32(max_length),
+        samples, np.float32(threshold), np.float32(min_part), every_cell, np.float32(min_field), np.float32(max_length),
     )  # fmt: skip

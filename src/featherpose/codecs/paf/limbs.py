@@ -14,7 +14,7 @@ from jaxtyping import Float32, Int32
 
 from featherpose.codecs.paf.compiling import kernel
 
-__all__ = ["Limbs", "limb_support", "match_limbs"]
+__all__ = ["Limbs", "limb_score", "limb_support", "match_limbs", "order_by_score"]
 
 
 class Limbs(NamedTuple):
@@ -87,6 +87,29 @@ def limb_support(field_x, field_y, xa, ya, xb, yb, samples, threshold, needed): 
 
 
 @kernel
+def limb_score(field_x, field_y, xa, ya, xb, yb, samples, threshold, part, every_cell):  # type: ignore[no-untyped-def]
+    """Mean projected field along a limb, -1 when no more than ``part`` of the samples support it.
+
+    A limb that passes and whose samples lie more than a cell apart is read again, once a cell, if ``every_cell``.
+    """
+    needed = int(np.floor(part * np.float32(samples))) + 1
+    total, good = limb_support(field_x, field_y, xa, ya, xb, yb, samples, threshold, needed)
+    if good < needed:
+        return np.float32(-1)
+    count = samples
+    dx = xb - xa
+    dy = yb - ya
+    cells = np.sqrt(dx * dx + dy * dy)
+    if every_cell and cells > np.float32(samples - 1):
+        count = int(np.ceil(cells)) + 1
+        needed = int(np.floor(part * np.float32(count))) + 1
+        total, good = limb_support(field_x, field_y, xa, ya, xb, yb, count, threshold, needed)
+        if good < needed:
+            return np.float32(-1)
+    return total / np.float32(count)
+
+
+@kernel
 def _sift_down(scores, order, root, end):  # type: ignore[no-untyped-def]
     while 2 * root + 1 < end:
         child = 2 * root + 1
@@ -101,17 +124,20 @@ def _sift_down(scores, order, root, end):  # type: ignore[no-untyped-def]
 @kernel
 def order_by_score(scores, count):  # type: ignore[no-untyped-def]
     """Indices of the first ``count`` scores, highest first (heap sort: small to compile, no worst case)."""
-    order = np.arange(count)
+    # The casts keep the compiler from making a second version for the constant 0.
+    order = np.empty(count, np.int64)
+    for i in range(count):
+        order[i] = i
     for root in range(count // 2 - 1, -1, -1):
-        _sift_down(scores, order, root, count)
+        _sift_down(scores, order, np.int64(root), np.int64(count))
     for end in range(count - 1, 0, -1):
         order[0], order[end] = order[end], order[0]
-        _sift_down(scores, order, 0, end)
+        _sift_down(scores, order, np.int64(0), np.int64(end))
     return order
 
 
 @kernel
-def _match(positions, starts, ends, pafs, limbs, samples, threshold, needed, longest):  # type: ignore[no-untyped-def]
+def _match(positions, starts, ends, pafs, limbs, samples, threshold, part, every_cell, longest):  # type: ignore[no-untyped-def]
     num_limbs = limbs.shape[0]
     bound = 0
     for i in range(num_limbs):
@@ -141,24 +167,25 @@ def _match(positions, starts, ends, pafs, limbs, samples, threshold, needed, lon
                 yb = positions[q, 1]
                 if (xb - xa) * (xb - xa) + (yb - ya) * (yb - ya) > longest * longest:
                     continue
-                total, good = limb_support(field_x, field_y, xa, ya, xb, yb, samples, threshold, needed)
-                if good < needed or not total > 0:
+                score = limb_score(field_x, field_y, xa, ya, xb, yb, samples, threshold, part, every_cell)
+                if not score > 0:
                     continue
                 if found == pair_score.shape[0]:
                     wider_a = np.empty(2 * found, np.int32)
                     wider_b = np.empty(2 * found, np.int32)
                     wider_score = np.empty(2 * found, np.float32)
-                    wider_a[:found] = pair_a
-                    wider_b[:found] = pair_b
-                    wider_score[:found] = pair_score
+                    for f in range(found):
+                        wider_a[f] = pair_a[f]
+                        wider_b[f] = pair_b[f]
+                        wider_score[f] = pair_score[f]
                     pair_a = wider_a
                     pair_b = wider_b
                     pair_score = wider_score
                 pair_a[found] = p
                 pair_b[found] = q
-                pair_score[found] = total / np.float32(samples)
+                pair_score[found] = score
                 found += 1
-        order = order_by_score(pair_score, found)
+        order = order_by_score(pair_score, np.int64(found))
         for o in range(found):
             p = pair_a[order[o]]
             q = pair_b[order[o]]
@@ -171,7 +198,7 @@ def _match(positions, starts, ends, pafs, limbs, samples, threshold, needed, lon
             pairs[matched, 1] = q
             scores[matched] = pair_score[order[o]]
             matched += 1
-    return types[:matched], pairs[:matched], scores[:matched]
+    return types, pairs, scores, matched
 
 
 def match_limbs(
@@ -183,7 +210,8 @@ def match_limbs(
     *,
     samples: int,
     threshold: float,
-    min_samples: int,
+    min_part: float,
+    every_cell: bool,
     max_length: float,
 ) -> Limbs:
     """Score all pairs of each limb and take them greedily, best first, each peak once per limb.
@@ -196,7 +224,8 @@ def match_limbs(
         limbs: int32[L, 4] keypoints a, b and the channels of x and y.
         samples: Points read along a limb.
         threshold: Projected field that a sample must exceed to support the limb.
-        min_samples: Samples that must support it.
+        min_part: More than this part of the samples must support it.
+        every_cell: Whether a long limb that passes is read again at every cell.
         max_length: Longest limb in PAF cells.
 
     Example:
@@ -210,12 +239,14 @@ def match_limbs(
         ...     np.array([[0, 1, 0, 1]], np.int32),
         ...     samples=10,
         ...     threshold=0.05,
-        ...     min_samples=9,
+        ...     min_part=0.8,
+        ...     every_cell=True,
         ...     max_length=20.0,
         ... )
         Limbs(types=array([0], dtype=int32), ends=array([[0, 1]], dtype=int32), scores=array([1.], dtype=float32))
     """
-    types, pairs, scores = _match(
-        positions, starts, ends, pafs, limbs, samples, np.float32(threshold), min_samples, np.float32(max_length)
-    )
-    return Limbs(types, pairs, scores)
+    types, pairs, scores, matched = _match(
+        positions, starts, ends, pafs, limbs,
+        samples, np.float32(threshold), np.float32(min_part), every_cell, np.float32(max_length),
+    )  # fmt: skip
+    return Limbs(types[:matched], pairs[:matched], scores[:matched])

@@ -23,7 +23,10 @@ class DecodeOptions:
         limb_samples: Points along a limb at which the part affinity field is read. More is slower and steadier.
         limb_threshold: A sample supports the limb when the field, projected on the limb's direction, exceeds this.
             Lower accepts fainter, bent and occluded limbs, and more false ones.
-        limb_min_samples: Samples that must support a limb. Lower accepts limbs that are partly hidden.
+        limb_min_part: A limb stands when more than this part of its samples support it. Lower accepts limbs that are
+            partly hidden, and more false ones.
+        limb_every_cell: Whether a limb that passes and is longer than its samples reach is read again at every cell.
+            Without it a limb across a row of people can pass when its few samples happen to fall on others' limbs.
         max_limb_length: Longest limb, as a fraction of the longer side of the network input. Lower is faster in
             crowds and forbids limbs across the picture; too low cuts the limbs of people close to the camera.
         redundant_limbs_join: Whether limbs that close loops (ear to shoulder) start and join people like the
@@ -31,7 +34,8 @@ class DecodeOptions:
         weak_peak_threshold: In a second pass a person without some keypoint is given the best free maximum over this
             that a supported limb connects to it; such keypoints carry their low score. Lower completes more
             people with less certain joints; None switches the second pass off.
-        weak_limb_threshold: Mean of the projected field that such a limb must exceed.
+        weak_limb_threshold: Mean of the projected field that such a limb must exceed, and each supporting sample.
+        weak_limb_min_part: Part of the samples that must support such a limb.
         min_keypoints: People with fewer keypoints are dropped. Higher removes fragments and mostly hidden people.
         min_mean_score: People whose (sum of keypoint and limb scores) / (number of keypoints) is lower are dropped.
         rank_exponent: People are ranked by mean score times a power of the number of keypoints: higher puts complete
@@ -49,11 +53,13 @@ class DecodeOptions:
     suppression_radius_px: float = 6.0
     limb_samples: int = 10
     limb_threshold: float = 0.03
-    limb_min_samples: int = 6
+    limb_min_part: float = 0.5
+    limb_every_cell: bool = True
     max_limb_length: float = 1.0
     redundant_limbs_join: bool = True
     weak_peak_threshold: float | None = 0.03
     weak_limb_threshold: float = 0.02
+    weak_limb_min_part: float = 0.5
     min_keypoints: int = 3
     min_mean_score: float = 0.2
     rank_exponent: float | None = 0.5
@@ -66,7 +72,8 @@ class DecodeOptions:
         self._within("suppression_radius_px", self.suppression_radius_px, 0, float("inf"))
         self._within("max_limb_length", self.max_limb_length, 0, float("inf"))
         self._within("limb_samples", self.limb_samples, 2, 1000)
-        self._within("limb_min_samples", self.limb_min_samples, 1, self.limb_samples)
+        self._within("limb_min_part", self.limb_min_part, 0, 1)
+        self._within("weak_limb_min_part", self.weak_limb_min_part, 0, 1)
         self._within("min_keypoints", self.min_keypoints, 1, 1000)
         if self.weak_peak_threshold is not None:
             self._within("weak_peak_threshold", self.weak_peak_threshold, 0, self.peak_threshold)
@@ -91,7 +98,8 @@ class DecodeOptions:
             suppression_radius_px=6.0,
             limb_samples=10,
             limb_threshold=0.05,
-            limb_min_samples=9,
+            limb_min_part=0.8,
+            limb_every_cell=False,
             max_limb_length=float("inf"),
             redundant_limbs_join=False,
             weak_peak_threshold=None,
