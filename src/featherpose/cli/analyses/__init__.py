@@ -1,0 +1,1 @@
+"""The commands under ``featherpose analyze``, one module each."""

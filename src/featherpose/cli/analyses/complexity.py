@@ -1,0 +1,93 @@
+"""``featherpose analyze complexity``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from featherpose.cli.report import print_table, write_json
+from featherpose.errors import OptionError
+from featherpose.evaluation.complexity import Complexity, network_complexity
+from featherpose.evaluation.graph_complexity import graph_complexity
+from featherpose.skeleton import load_skeleton
+
+__all__ = ["complexity"]
+
+
+def complexity(
+    network: str,
+    *,
+    size: str = "368x368",
+    skeleton: str = "openpose_18",
+    refinements: int | None = None,
+    json: Annotated[Path | None, Parameter(name="--json")] = None,
+    plot: Path | None = None,
+) -> None:
+    """Multiply-accumulates and parameters by part, with running totals and the published figures beside them.
+
+    Args:
+        network: Name of a network (openpose, lightweight-openpose, feather, ...) or a model file (.xml, .onnx,
+            .tflite), which is counted from its own layers.
+        size: Input width x height in pixels.
+        skeleton: Skeleton of the outputs, built in or a file.
+        refinements: Refinement stages; the published number if left out.
+        json: Also write the table to this file.
+        plot: Also draw it, as PNG and SVG of this name.
+    """
+    match = re.fullmatch(r"(\d+)[x×](\d+)", size.strip())
+    if not match:
+        raise OptionError(f"--size {size!r}", expected="width x height, such as 456x256")
+    wanted = int(match[1]), int(match[2])
+    if Path(network).suffix.lower() in (".xml", ".onnx", ".tflite"):
+        counted = graph_complexity(Path(network), wanted)
+    else:
+        counted = network_complexity(network, wanted, skeleton=load_skeleton(skeleton), refinements=refinements)
+    print_table(
+        ["part", "GMAC", "published", "total GMAC", "published total", "M parameters"],
+        [
+            *(
+                [
+                    part.name, f"{part.macs / 1e9:.2f}", part.published_gmacs, f"{part.macs_total / 1e9:.2f}",
+                    part.published_total_gmacs, f"{part.parameters / 1e6:.3f}",
+                ]
+                for part in counted.parts
+            ),
+            ["network", f"{counted.macs / 1e9:.2f}", None, None, None, f"{counted.parameters / 1e6:.3f}"],
+        ],
+        title=f"{network} at {wanted[0]}x{wanted[1]}",
+    )  # fmt: skip
+    if counted.published_parameters is not None:
+        print(f"published parameters: {counted.published_parameters} M")
+    if json is not None:
+        write_json(json, counted.to_dict())
+    if plot is not None:
+        _draw(counted, plot)
+
+
+def _draw(counted: Complexity, path: Path) -> None:
+    from featherpose.evaluation.figures import COLOURS, new_figure, save_figure
+
+    figure, axes = new_figure()
+    rows = range(len(counted.parts))
+    axes.barh(rows, [part.macs / 1e9 for part in counted.parts], color=COLOURS[0], label="counted")
+    published = [(row, part.published_gmacs) for row, part in enumerate(counted.parts) if part.published_gmacs]
+    if published:
+        axes.plot([value for _, value in published], [row for row, _ in published], "D", color=COLOURS[1],
+                  label="published")  # fmt: skip
+        axes.legend(frameon=False)
+    for row, part in enumerate(counted.parts):
+        axes.annotate(f" {part.macs / 1e9:.2f}", (part.macs / 1e9, row), xytext=(6, 0), textcoords="offset points",
+                      va="center", fontsize=9)  # fmt: skip
+    axes.set_yticks(rows, [part.name for part in counted.parts])
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.set_xlabel("giga multiply-accumulates")
+    width, height = counted.size
+    axes.set_title(
+        f"{Path(counted.network).name}, {width}x{height}: {counted.macs / 1e9:.2f} G, "
+        f"{counted.parameters / 1e6:.2f} M parameters"
+    )
+    save_figure(figure, path)

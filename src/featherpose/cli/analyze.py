@@ -1,0 +1,26 @@
+"""``featherpose analyze``: the tables behind the design, each with the published figure beside ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cyclopts import App
+
+__all__ = ["analyze"]
+
+analyze = App(name="analyze", help="Tables about a model: complexity, stages, refinement steps.")
+
+# Name -> one line; the function of that name lives in the module of that name in cli/analyses and is imported when
+# it is called.
+_ANALYSES = {
+    "complexity": "Multiply-accumulates and parameters by part, with running totals.",
+    "stages": "AP after the initial and after every refinement stage.",
+    "postprocessing": "Time of decoding against the number of people, for the slides' steps and ours.",
+    "pipeline": "Network and post-processing together, baseline against proposed.",
+    "pareto": "AP against time and multiply-accumulates for a list of models and heights.",
+    "roofline": "What fraction of the machine's peak each network reaches.",
+}
+
+for _name, _help in _ANALYSES.items():
+    if (Path(__file__).parent / "analyses" / f"{_name}.py").is_file():
+        analyze.command(f"featherpose.cli.analyses.{_name}:{_name}", name=_name, help=_help)

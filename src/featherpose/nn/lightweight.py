@@ -1,0 +1,147 @@
+"""Lightweight OpenPose (Osokin 2018): MobileNet v1 or v2, one-branch stages of 1x1 and 3x3 convolutions.
+
+Module names and the order of layers are those of the published checkpoint, which therefore loads unchanged:
+``model`` (backbone), ``cpm``, ``initial_stage``, ``refinement_stages``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Num
+from torch import Tensor, nn
+
+from featherpose.nn.blocks import conv_block, conv_norm_block, elu_separable_block, plain_conv
+from featherpose.nn.outputs import StageMaps, normalised
+from featherpose.skeleton import Skeleton
+
+__all__ = ["Cpm", "InitialStage", "LightweightOpenPose", "RefinementStage"]
+
+_FEATURES = 128
+
+
+class Cpm(nn.Module):
+    """From the backbone to the stages' features: 1x1, three separable residual blocks, 3x3 (conv4_3 and conv4_4)."""
+
+    def __init__(self, channels: int, out: int = _FEATURES) -> None:
+        super().__init__()
+        self.align = conv_block(channels, out, 1)
+        self.trunk = nn.Sequential(*(elu_separable_block(out) for _ in range(3)))
+        self.conv = conv_block(out, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features of the stages."""
+        # The first ELU of the trunk works in place on a convolution's result, never on the aligned features.
+        x = self.align(x)
+        result: Tensor = self.conv(x + self.trunk(x))
+        return result
+
+
+class _Branches(nn.Module):
+    """A trunk and, on it, one branch of two 1x1 convolutions for heatmaps and one for fields."""
+
+    trunk: nn.Sequential
+
+    def __init__(self, channels: int, hidden: int, heatmaps: int, pafs: int) -> None:
+        super().__init__()
+        self.heatmaps = nn.Sequential(conv_block(channels, hidden, 1), plain_conv(hidden, heatmaps, 1))
+        self.pafs = nn.Sequential(conv_block(channels, hidden, 1), plain_conv(hidden, pafs, 1))
+
+    def forward(self, x: Tensor) -> StageMaps:
+        """Maps of the stage."""
+        x = self.trunk(x)
+        return StageMaps(self.heatmaps(x), self.pafs(x))
+
+
+class InitialStage(_Branches):
+    """Three 3x3 convolutions, then the branches (Osokin 2018, figure 3)."""
+
+    def __init__(self, heatmaps: int, pafs: int, channels: int = _FEATURES) -> None:
+        super().__init__(channels, 512, heatmaps, pafs)
+        self.trunk = nn.Sequential(*(conv_block(channels, channels) for _ in range(3)))
+
+
+class _RefinementBlock(nn.Module):
+    """1x1, then 3x3 and dilated 3x3 with a residual: the view of a 7x7 convolution (Osokin 2018, figure 4)."""
+
+    def __init__(self, channels: int, out: int, *, norm: bool) -> None:
+        super().__init__()
+        self.initial = conv_block(channels, out, 1)
+        self.trunk = nn.Sequential(
+            conv_norm_block(out, out, norm=norm), conv_norm_block(out, out, dilation=2, norm=norm)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.initial(x)
+        refined: Tensor = x + self.trunk(x)
+        return refined
+
+
+class RefinementStage(_Branches):
+    """Five refinement blocks, then the branches.
+
+    Args:
+        heatmaps: Heatmap channels.
+        pafs: Field channels.
+        channels: Width of the features.
+        norm: False if batch norms are folded into the convolutions.
+    """
+
+    def __init__(self, heatmaps: int, pafs: int, channels: int = _FEATURES, *, norm: bool = True) -> None:
+        super().__init__(channels, channels, heatmaps, pafs)
+        inputs = (channels + heatmaps + pafs, *(channels,) * 4)
+        self.trunk = nn.Sequential(*(_RefinementBlock(width, channels, norm=norm) for width in inputs))
+
+
+class LightweightOpenPose(nn.Module):
+    """A backbone of stride 8 behind lightweight stages.
+
+    Args:
+        skeleton: Keypoints and limbs of the outputs.
+        backbone: Features of stride 8 from normalised pictures.
+        channels: Channels of the backbone's features.
+        refinements: Refinement stages, 0 or more; the published network has one.
+
+    Example:
+        >>> from featherpose.nn.backbones.mobilenet_v1 import mobilenet_v1
+        >>> from featherpose.skeleton import OPENPOSE_18
+        >>> network = LightweightOpenPose(OPENPOSE_18, mobilenet_v1(), 512).eval()
+        >>> [tuple(maps.pafs.shape) for maps in network(torch.zeros(1, 3, 64, 96))]
+        [(1, 38, 8, 12), (1, 38, 8, 12)]
+    """
+
+    heatmap_stride = 8
+    paf_stride = 8
+    size_multiple = 8
+
+    def __init__(self, skeleton: Skeleton, backbone: nn.Sequential, channels: int, *, refinements: int = 1) -> None:
+        super().__init__()
+        self.skeleton = skeleton
+        heatmaps, pafs = skeleton.num_keypoints + 1, 2 * skeleton.num_limbs
+        self.model = backbone
+        self.cpm = Cpm(channels)
+        self.initial_stage = InitialStage(heatmaps, pafs)
+        self.refinement_stages = nn.ModuleList(RefinementStage(heatmaps, pafs) for _ in range(refinements))
+
+    @property
+    def parts(self) -> Mapping[str, tuple[str, ...]]:
+        """Rows of the slides' table."""
+        stages = {f"refinement stage {n + 1}": (f"refinement_stages.{n}",) for n in range(len(self.refinement_stages))}
+        return {
+            "backbone": ("model",),
+            "conv4_3": ("cpm.align", "cpm.trunk"),
+            "conv4_4": ("cpm.conv",),
+            "initial stage": ("initial_stage",),
+            **stages,
+        }
+
+    def forward(self, images: Num[Tensor, "B 3 H W"]) -> tuple[StageMaps, ...]:
+        """Maps of the initial and of every refinement stage."""
+        features = self.cpm(self.model(normalised(images)))
+        maps: StageMaps = self.initial_stage(features)
+        stages = [maps]
+        for stage in self.refinement_stages:
+            maps = stage(torch.cat((features, maps.heatmaps, maps.pafs), 1))
+            stages.append(maps)
+        return tuple(stages)
