@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import cv2
-import requests
 
 from featherpose.errors import SourceError
 from featherpose.media.frames import Frame, Source, Span
@@ -126,6 +125,8 @@ class UrlSource(Source):
             self.kind, self.frame_count = "video", span.frames_of(int(count), self._rate)
 
     def _ask(self, timeout_s: float, max_pixels: int) -> Frame | None:
+        import requests  # a tenth of a second that files on disk need not wait for
+
         try:
             with requests.get(self._url, stream=True, timeout=timeout_s) as response:
                 if response.status_code >= 400:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float32, Float64, Int
 from numba import njit
-from scipy.optimize import linear_sum_assignment
 
 __all__ = ["assign", "shifted_oks"]
 
@@ -20,7 +19,7 @@ _SHARED_PRIOR = 1.0
 _FAR = 12.0
 
 
-@njit(cache=True, nogil=True, fastmath=False)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True, fastmath=False)
 def _shifted_oks(
     believed: np.ndarray,
     spread: np.ndarray,
@@ -125,6 +124,8 @@ def assign(similarity: Float32[np.ndarray, "N P"], least: float) -> tuple[Int[np
         >>> rows.tolist(), columns.tolist()  # greedily, the second person would be left alone
         ([0, 1], [1, 0])
     """
+    from scipy.optimize import linear_sum_assignment  # loads for half a second, which still pictures need not pay
+
     allowed = np.where(similarity >= least, similarity, np.float32(0))
     rows, columns = linear_sum_assignment(allowed, maximize=True)
     matched = allowed[rows, columns] > 0
