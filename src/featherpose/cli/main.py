@@ -29,6 +29,7 @@ __all__ = ["app", "main", "run"]
 _COMMANDS = {
     "predict": ("predict", "predict", "Find everyone's keypoints in pictures, videos, cameras and streams."),
     "evaluate": ("evaluate", "evaluate", "Measure a model's COCO keypoint AP on annotated pictures."),
+    "evaluate-tracking": ("evaluate_tracking", "evaluate_tracking", "Measure how well people keep their ids."),
     "bench": ("bench", "bench", "Measure time by stage, throughput and memory on this machine."),
     "doctor": ("doctor", "doctor", "Show versions, devices, what is missing and how to get it."),
     "models": ("models", "models", "List, describe, fetch and verify models."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from importlib import import_module
 from typing import Any, Protocol
 
 import numpy as np
@@ -103,8 +104,8 @@ class BoxTracker:
         buffer_frames: int = 60,
     ) -> None:
         try:
-            import supervision
-            from trackers import ByteTrackTracker
+            supervision = import_module("supervision")
+            trackers = import_module("trackers")
         except ImportError as error:
             raise FeatherposeError(
                 "the comparison with ByteTrack needs the packages trackers and supervision",
@@ -112,7 +113,7 @@ class BoxTracker:
                 "(their dependency opencv-python would displace opencv-python-headless)",
             ) from error
         self._detections: Any = supervision.Detections
-        self._tracker: Any = ByteTrackTracker(
+        self._tracker: Any = trackers.ByteTrackTracker(
             frame_rate=frame_rate_hz,
             track_activation_threshold=activation,
             high_conf_det_threshold=high,

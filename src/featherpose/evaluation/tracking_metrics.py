@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ def truth_oks(truth: Poses, found: Poses) -> Float64[np.ndarray, "P Q"]:
 
 def _metrics() -> tuple[Any, Any, Any]:
     try:
-        from trackeval import metrics
+        metrics = import_module("trackeval.metrics")
     except ImportError as error:
         raise FeatherposeError(
             "tracking metrics need the package trackeval",
@@ -96,13 +97,16 @@ def score_tracking(truth: Sequence[Poses], tracked: Sequence[Poses]) -> Tracking
     """
     if len(truth) != len(tracked):
         raise DatasetError(f"{len(tracked)} frames of results", expected=f"{len(truth)} as annotated")
-    gt_ids, tracker_ids, similarities = [], [], []
+    gt_ids: list[np.ndarray] = []
+    tracker_ids: list[np.ndarray] = []
+    similarities: list[np.ndarray] = []
     for frame, (true, found) in enumerate(zip(truth, tracked, strict=True)):
         if true.track_ids is None or found.track_ids is None:
             raise DatasetError(f"frame {frame} has people without ids", expected="track ids in truth and results")
-        found = found[found.track_ids >= 0]
+        counted = found.track_ids >= 0
         gt_ids.append(true.track_ids)
-        tracker_ids.append(found.track_ids)
+        tracker_ids.append(found.track_ids[counted])
+        found = found[counted]
         similarities.append(truth_oks(true, found))
     gt, people = _contiguous(gt_ids)
     result, ids = _contiguous(tracker_ids)

@@ -1,0 +1,133 @@
+"""``featherpose evaluate-tracking``: how well people keep their ids, against two other trackers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from featherpose.cli.options import ModelOptions
+from featherpose.errors import OptionError
+from featherpose.evaluation.machine import machine_facts
+from featherpose.evaluation.scenes import FAMILIES, SceneFamily
+from featherpose.evaluation.tracking import TRACKERS, compare_on_scenes, count_ids, track_all
+from featherpose.evaluation.tracking_metrics import TrackingScores, score_tracking
+from featherpose.evaluation.tracking_posetrack import PoseTrackFrame, outside_ignored, read_posetrack
+from featherpose.media.atomic import write_bytes
+from featherpose.poses import Poses
+
+__all__ = ["evaluate_tracking"]
+
+
+def evaluate_tracking(
+    source: Annotated[
+        Path | None,
+        Parameter(help="A PoseTrack annotation file (JSON), or a video. Left out: rendered scenes with known truth."),
+    ] = None,
+    /,
+    *,
+    model: ModelOptions = ModelOptions(),  # noqa: B008 - frozen
+    images: Annotated[
+        Path | None, Parameter(help="Folder that the annotation file's picture names are relative to.")
+    ] = None,
+    results: Annotated[
+        Path | None, Parameter(help="Results in PoseTrack format to be scored instead of running the trackers.")
+    ] = None,
+    fps: Annotated[float, Parameter(help="Frame rate of the annotated pictures.")] = 25.0,
+    people: Annotated[int | None, Parameter(help="How many people a video shows, counted by eye.")] = None,
+    families: Annotated[tuple[SceneFamily, ...], Parameter(help="Which rendered scenes.")] = FAMILIES,
+    seeds: Annotated[int, Parameter(help="Scenes of each family and size.")] = 4,
+    seconds: Annotated[float, Parameter(help="Length of each scene.")] = 10.0,
+    json_file: Annotated[Path | None, Parameter(name="--json", help="Write the figures to this file.")] = None,
+) -> int:
+    """Measure HOTA, IDF1 and id switches (TrackEval; OKS in the place of box overlap).
+
+    The tracker, the published rule that looks at the previous frame only, and ByteTrack get the same detections.
+    On a video without annotations only the ids are counted.
+    """
+    if seeds < 1:
+        raise OptionError(f"--seeds {seeds}", expected="1 or more")
+    if not fps > 0:
+        raise OptionError(f"--fps {fps:g}", expected="a positive number")
+    report: dict[str, Any]
+    if source is None:
+        scores = compare_on_scenes(families=families, seeds=range(seeds), seconds=seconds)
+        for family, by_tracker in scores.items():
+            _table(f"{family} scenes", by_tracker)
+        report = {
+            "scenes": {f: {name: s.summary() for name, s in by.items()} for f, by in scores.items()},
+            "seeds": seeds,
+            "seconds": seconds,
+        }
+    elif source.suffix.lower() == ".json":
+        by_tracker = _annotated(source, images, results, fps, model)
+        _table(source.name, by_tracker)
+        report = {"annotations": source.name, "scores": {name: s.summary() for name, s in by_tracker.items()}}
+    else:
+        counts = _video(source, model)
+        print(f"{source.name}: ids given" + (f", {people} people counted by eye" if people is not None else ""))
+        for name, count in counts.items():
+            print(f"  {name:<16}{count:>5}")
+        report = {"video": source.name, "people": people, "ids": counts}
+    if json_file is not None:
+        write_bytes(json_file, (json.dumps({**report, "machine": machine_facts()}, indent=1) + "\n").encode())
+        print(f"wrote {json_file}", file=sys.stderr)
+    return 0
+
+
+def _table(title: str, scores: Mapping[str, TrackingScores]) -> None:
+    print(
+        f"{title}\n  {'tracker':<16}{'HOTA':>7}{'DetA':>7}{'AssA':>7}{'IDF1':>7}{'MOTA':>7}{'switches':>10}{'ids':>6}"
+    )
+    for name, s in scores.items():
+        print(
+            f"  {name:<16}{s.hota:7.3f}{s.deta:7.3f}{s.assa:7.3f}{s.idf1:7.3f}{s.mota:7.3f}{s.switches:>10}{s.ids:>6}"
+        )
+    print(f"  {next(iter(scores.values())).people} people")
+
+
+def _annotated(
+    source: Path, images: Path | None, results: Path | None, fps: float, model: ModelOptions
+) -> dict[str, TrackingScores]:
+    frames = read_posetrack(source)
+    if results is not None:
+        given = {frame.index: frame.people for frame in read_posetrack(results)}
+        tracked = {results.name: [given.get(f.index, f.people[:0]).to(f.people.skeleton) for f in frames]}
+    else:
+        root = images if images is not None else source.parent
+        found = list(_detections(frames, root, fps, model))
+        tracked = {name: track_all(make(), found) for name, make in TRACKERS.items()}
+    labelled = [i for i, frame in enumerate(frames) if frame.labelled]
+    out = {}
+    for name, poses in tracked.items():
+        truth = [frames[i].people.to(poses[i].skeleton) for i in labelled]
+        kept = [outside_ignored(poses[i], frames[i].ignored) for i in labelled]
+        out[name] = score_tracking(truth, kept)
+    return out
+
+
+def _detections(
+    frames: list[PoseTrackFrame], root: Path, fps: float, model: ModelOptions
+) -> Iterator[tuple[float, Poses]]:
+    from featherpose.estimator import PoseEstimator
+    from featherpose.media.images import read_image
+
+    with PoseEstimator(model.model, height=model.height, engine=model.engine) as estimator:
+        for frame in frames:
+            yield frame.index / fps, estimator(read_image(root / frame.file_name))
+
+
+def _video(source: Path, model: ModelOptions) -> dict[str, int]:
+    from featherpose.estimator import PoseEstimator
+    from featherpose.media.sources import open_source
+
+    with (
+        PoseEstimator(model.model, height=model.height, engine=model.engine) as estimator,
+        open_source(source) as video,
+    ):
+        found = [(frame.timestamp_s, estimator(frame.image)) for frame in video]
+    return {name: count_ids(track_all(make(), found)) for name, make in TRACKERS.items()}
