@@ -22,6 +22,7 @@ from featherpose.formats.jsonl import read_jsonl
 from featherpose.media.images import read_image, write_image
 from featherpose.media.sources import open_source
 from featherpose.skeleton import OPENPOSE_18
+from featherpose.tiles import TileOptions
 
 
 @pytest.fixture
@@ -188,13 +189,13 @@ def test_one_clear_line(
 
 
 def test_a_video_cut_off_is_used_and_reported(
-    here: Path, model: list[str], shared: Path, capsys: pytest.CaptureFixture[str]
+    here: Path, model: list[str], shared: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = (shared / "data/videos/one-by-one.mp4").read_bytes()
     Path("cut.mp4").write_bytes(data[: len(data) // 50])
-    code = run(["predict", "cut.mp4", *model, "--jsonl", "p.jsonl"])
-    assert code == 1
-    assert "cut" in capsys.readouterr().err
+    assert run(["predict", "cut.mp4", *model, "--jsonl", "p.jsonl", "-q"]) == 1
+    assert "cut.mp4 is cut off: it ends after" in caplog.text  # the program sends its log to stderr
+    assert len(list(read_jsonl("p.jsonl", OPENPOSE_18))) == 20
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
@@ -249,6 +250,16 @@ def test_times_and_rules() -> None:
     assert PeopleOptions(published=True).decode.peak_threshold == 0.1
     assert PeopleOptions(peak_threshold=0.01).decode.weak_peak_threshold == 0.01
     assert PeopleOptions(min_person_score=0.4).decode.min_mean_score == 0.4
+    assert PeopleOptions(tiles="3x2").tile_options == TileOptions(columns=3, rows=2)
+    for text in ("many", "0x2", "2x"):
+        with pytest.raises(OptionError):
+            PeopleOptions(tiles=text)
+
+
+def test_tiles_find_people_too(here: Path, model: list[str], grace_hopper: Path) -> None:
+    assert run(["predict", str(grace_hopper), *model, "--tiles", "2x2", "--jsonl", "p.jsonl", "-q"]) == 0
+    (record,) = read_jsonl("p.jsonl", OPENPOSE_18)
+    assert len(record.poses) >= 1
 
 
 def test_ids_with_track(here: Path, model: list[str], shared: Path) -> None:

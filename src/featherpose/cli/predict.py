@@ -82,7 +82,9 @@ def predict(
     refs = _find(sources, part.strict, run)
     annotated = AnnotatedOutput(files.output, refs) if files.annotates else None
     talk = not quiet
-    estimator = PoseEstimator(model.model, height=model.height, engine=model.engine, decode=people.decode)
+    estimator = PoseEstimator(
+        model.model, height=model.height, engine=model.engine, decode=people.decode, tiles=people.tile_options
+    )
     with ExitStack() as stack:
         stack.callback(estimator.close)
         data = stack.enter_context(DataFiles(files, refs, estimator.skeleton))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +13,7 @@ from featherpose.codecs.paf.options import DecodeOptions
 from featherpose.errors import OptionError
 from featherpose.media.draw import DrawOptions
 from featherpose.media.frames import Span
+from featherpose.tiles import TileOptions
 
 __all__ = ["DrawingOptions", "FileOptions", "PartOptions", "PeopleOptions", "parse_time"]
 
@@ -29,7 +31,9 @@ class FileOptions:
             "option photo.jpg becomes photo.poses.jpg in the current folder.",
         ),
     ] = None
-    jsonl: Annotated[str | None, Parameter(help="JSON Lines, one line a frame; - for standard output.")] = None
+    jsonl: Annotated[
+        str | None, Parameter(allow_leading_hyphen=True, help="JSON Lines, one line a frame; - for standard output.")
+    ] = None
     jsonl_header: Annotated[
         bool, Parameter(negative="", help="Name the skeleton in a first line of the JSON Lines.")
     ] = False
@@ -100,6 +104,12 @@ class PeopleOptions:
     min_person_score: Annotated[
         float | None, Parameter(help="Drop people whose mean score is lower. Higher removes ghosts and faint people.")
     ] = None
+    tiles: Annotated[
+        str | None,
+        Parameter(
+            help="For small and far people: look at overlapping tiles, columns x rows such as 2x2. Costs as much time."
+        ),
+    ] = None
     track: Annotated[bool, Parameter(negative="", help="Give people ids that they keep from frame to frame.")] = False
     smooth: Annotated[
         bool,
@@ -108,6 +118,19 @@ class PeopleOptions:
 
     def __post_init__(self) -> None:
         _ = self.decode
+        _ = self.tile_options
+
+    @property
+    def tile_options(self) -> TileOptions | None:
+        """The tiles as the estimator takes them."""
+        if self.tiles is None:
+            return None
+        match = re.fullmatch(r"(\d{1,3})(?:[x×](\d{1,3}))?", self.tiles.strip().lower())
+        if match is None:
+            raise OptionError(
+                f"--tiles {self.tiles} cannot be understood", expected="columns x rows, such as 2x2 or 3x1"
+            )
+        return TileOptions(columns=int(match[1]), rows=int(match[2] or match[1]))
 
     @property
     def decode(self) -> DecodeOptions:
