@@ -1,0 +1,311 @@
+"""The training loop, to be read from top to bottom."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from featherpose.data.coco import LabelledPicture, hold_out, read_coco, read_folder
+from featherpose.data.dataset import Batch, EpochSampler, PoseDataset, TargetOptions, collate
+from featherpose.errors import CheckpointError, ConfigError, OutputError, TrainingError
+from featherpose.nn.checkpoints import save_network
+from featherpose.nn.feather import Feather
+from featherpose.nn.networks import as_module
+from featherpose.nn.outputs import PoseNetwork, StageMaps
+from featherpose.runtime.processor import processor
+from featherpose.skeleton import load_skeleton
+from featherpose.training.checkpoint import load_state, save_state
+from featherpose.training.config import DataConfig, TrainConfig
+from featherpose.training.logs import RunLog, draw_predictions, plot_curves
+from featherpose.training.losses import loss_of
+from featherpose.training.networks import build_network
+from featherpose.training.optimiser import build_optimiser, rate_at, update_average
+from featherpose.training.processes import Processes
+from featherpose.training.teacher import prepare_teacher
+from featherpose.training.validation import validate
+
+__all__ = ["TrainResult", "load_pictures", "train"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What a run came to.
+
+    Attributes:
+        folder: Folder of the run: ``best.safetensors``, ``last.pt``, ``log.csv``, ``curves.png``, ``preview.jpg``.
+        steps: Batches done.
+        loss: Mean training loss of the last log interval.
+        metric: Best value on the validation pictures; NaN if there were none.
+        pictures_per_s: Training pictures a second, validation not counted.
+    """
+
+    folder: Path
+    steps: int
+    loss: float
+    metric: float
+    pictures_per_s: float
+
+
+def train(
+    config: TrainConfig,
+    folder: Path,
+    *,
+    resume: bool = False,
+    on_step: Callable[[int, float], None] | None = None,
+) -> TrainResult:
+    """Train a network as a configuration says.
+
+    Started by ``torchrun``, several processes share every batch; gradients are averaged, so that they equal those of
+    one process for networks without batch norm (batch norm sees each process's share alone).
+
+    Args:
+        config: The run.
+        folder: Receives everything the run writes.
+        resume: Go on from ``last.pt``: same data order, optimiser, averages and random state, so that the result equals
+            that of a run without interruption.
+        on_step: Called with (step, loss) after each batch, for progress bars.
+
+    Raises:
+        ConfigError: If the configuration is impossible, or another than that of the run to resume.
+        CheckpointError: If ``last.pt`` is damaged or missing.
+        TrainingError: If the loss is not a number; the batch is kept as ``nan-batch.pt``.
+        OutputError: If the folder cannot be written; earlier checkpoints stay intact.
+    """
+    run, processes = config.run, Processes.join()
+    _make_folder(folder)
+    if run.threads:
+        torch.set_num_threads(run.threads)
+    torch.manual_seed(run.seed)
+
+    skeleton = config.skeleton
+    training_pictures, validation_pictures = load_pictures(config.data, limit=run.validation_limit)
+    teacher_folder = prepare_teacher(config.teacher, training_pictures, skeleton, folder) if config.teacher else None
+    network = build_network(config.network, skeleton)
+    module = as_module(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    dataset = PoseDataset(
+        training_pictures, skeleton, augment=config.data.augment, seed=run.seed, compose=config.data.compose,
+        targets=_targets_for(network, config.data), teacher_folder=teacher_folder,
+    )  # fmt: skip
+    average = copy.deepcopy(network) if config.optimiser.ema else network
+    optimiser = build_optimiser(module, config.optimiser)
+    step, updates, best = 0, 0, -math.inf
+    if resume:
+        step, updates, best = _restore(folder / "last.pt", config, module, as_module(average), optimiser)
+    log = RunLog(folder, resume_step=step) if processes.rank == 0 else None
+    half = _half_precision(run.precision)
+    sampler = EpochSampler(
+        len(dataset), batch=run.batch, seed=run.seed, start=step, stop=run.steps, rank=processes.rank,
+        world=processes.world,
+    )  # fmt: skip
+
+    module.train()
+    losses: deque[float] = deque(maxlen=run.log_every)
+    training_s, started = 0.0, time.perf_counter()
+    first_step = step
+    for batch in _batches(dataset, sampler, run.batch // processes.world, threads=max(1, config.data.workers)):
+        pictures = batch.pictures.contiguous(memory_format=torch.channels_last).float()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+            stages, logits = _stages(network, pictures)
+        loss, parts = loss_of(stages, batch, config.loss, skeleton, logits=logits)
+        if not torch.isfinite(loss):
+            raise _not_a_number(folder, batch, step, float(loss.detach()))
+        (loss / config.optimiser.accumulate).backward()  # type: ignore[no-untyped-call]
+        step += 1
+
+        if step % config.optimiser.accumulate == 0 or step == run.steps:
+            processes.average_gradients(module)
+            if config.optimiser.clip:
+                nn.utils.clip_grad_norm_(module.parameters(), config.optimiser.clip)
+            rate = rate_at(config.optimiser, updates, math.ceil(run.steps / config.optimiser.accumulate))
+            for group in optimiser.param_groups:
+                group["lr"] = rate * group["factor"]
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+            updates += 1
+            if average is not network:
+                update_average(as_module(average), module, config.optimiser.ema, updates)
+
+        losses.append(float(loss.detach()))
+        if on_step is not None:
+            on_step(step, losses[-1])
+        last = step == run.steps
+        if log is not None and (step % run.log_every == 0 or last):
+            log.record(
+                step, "train", {"loss": sum(losses) / len(losses), "rate": optimiser.param_groups[0]["lr"], **parts}
+            )
+        if processes.rank == 0 and ((run.validate_every and step % run.validate_every == 0) or last):
+            training_s += time.perf_counter() - started
+            best = max(best, _validate_and_keep(config, folder, average, validation_pictures, best, step, log))
+            started = time.perf_counter()
+        if processes.rank == 0 and (step % run.save_every == 0 or last):
+            _save(folder / "last.pt", config, module, as_module(average), optimiser, step, updates, best)
+
+    training_s += time.perf_counter() - started
+    if log is not None:
+        log.close()
+        plot_curves(log.path, folder / "curves.png")
+    processes.leave()
+    metric = best if math.isfinite(best) else math.nan
+    done = (step - first_step) * run.batch
+    return TrainResult(folder, step, sum(losses) / max(1, len(losses)), metric, done / max(training_s, 1e-9))
+
+
+def load_pictures(config: DataConfig, *, limit: int = 0) -> tuple[list[LabelledPicture], list[LabelledPicture]]:
+    """Training and validation pictures of a configuration.
+
+    Args:
+        config: Sources.
+        limit: Most validation pictures, evenly chosen; 0 takes all.
+    """
+    skeleton = load_skeleton(config.skeleton)
+    training: list[LabelledPicture] = []
+    validation: list[LabelledPicture] = []
+    for source in config.sources:
+        if source.annotations is None:
+            training += read_folder(source.images, skeleton)
+            continue
+        kept, held = hold_out(read_coco(source.annotations, source.images, skeleton), source.hold_out_every)
+        training += kept
+        validation += held
+    if config.validation is not None:
+        if config.validation.annotations is None:
+            raise ConfigError("[data.validation] has no annotations")
+        validation = read_coco(config.validation.annotations, config.validation.images, skeleton)
+    if limit and len(validation) > limit:
+        validation = [validation[i * len(validation) // limit] for i in range(limit)]
+    return training, validation
+
+
+def _targets_for(network: PoseNetwork, data: DataConfig) -> TargetOptions:
+    # Strides and background follow from the network; a configuration cannot contradict them.
+    background = not isinstance(network, Feather)
+    return dataclasses.replace(
+        data.targets, heatmap_stride=network.heatmap_stride, paf_stride=network.paf_stride, background=background
+    )
+
+
+def _stages(network: PoseNetwork, pictures: Tensor) -> tuple[tuple[StageMaps, ...], bool]:
+    if isinstance(network, Feather):
+        return (network.logits(network.features(pictures)),), True
+    return network(pictures), False
+
+
+def _batches(dataset: PoseDataset, sampler: EpochSampler, size: int, *, threads: int) -> Iterator[Batch]:
+    """Batches in the sampler's order, made ahead in threads: OpenCV and the encoder release the interpreter."""
+
+    def make(keys: list[tuple[int, int]]) -> Batch:
+        return collate([dataset[key] for key in keys])
+
+    pending: deque[Future[Batch]] = deque()
+    keys = iter(sampler)
+    with ThreadPoolExecutor(threads, thread_name_prefix="load") as pool:
+        try:
+            while True:
+                while len(pending) < threads + 2:
+                    share = [key for _, key in zip(range(size), keys, strict=False)]
+                    if not share:
+                        break
+                    pending.append(pool.submit(make, share))
+                if not pending:
+                    return
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def _half_precision(precision: str) -> bool:
+    native = processor().bf16
+    if precision == "bf16" and not native:
+        _log.warning("this processor has no native bf16: training in bf16 will be slower than in f32")
+    return precision == "bf16" or (precision == "auto" and native)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made ({error.strerror})", expected="a folder to write to") from error
+
+
+def _not_a_number(folder: Path, batch: Batch, step: int, loss: float) -> TrainingError:
+    path = folder / "nan-batch.pt"
+    save_state(path, {"pictures": batch.pictures, "heatmaps": batch.heatmaps, "pafs": batch.pafs, "step": step})
+    return TrainingError(
+        f"the loss of step {step} is {loss} (pictures {', '.join(batch.names[:3])}, …)",
+        expected="a finite number",
+        hint=f"the batch is kept as {path}; resume with a lower rate or with clipping",
+    )
+
+
+def _fingerprint(config: TrainConfig) -> str:
+    """What must not change between a run and its continuation."""
+    facts = dataclasses.asdict(config)
+    for volatile in ("log_every", "save_every", "validate_every", "validation_limit", "threads"):
+        facts["run"].pop(volatile)
+    return json.dumps(facts, sort_keys=True, default=str)
+
+
+def _save(
+    path: Path, config: TrainConfig, network: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer,
+    step: int, updates: int, best: float,
+) -> None:  # fmt: skip
+    save_state(path, {
+        "network": network.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(),
+        "random": torch.get_rng_state(), "step": step, "updates": updates, "best": best,
+        "config": _fingerprint(config),
+    })  # fmt: skip
+
+
+def _restore(
+    path: Path, config: TrainConfig, network: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer
+) -> tuple[int, int, float]:
+    state = load_state(path)
+    missing = {"network", "average", "optimiser", "random", "step", "updates", "best", "config"} - set(state)
+    if missing:
+        raise CheckpointError(f"{path} is no training state: it lacks {min(missing)!r}")
+    if state["config"] != _fingerprint(config):
+        raise ConfigError(
+            f"{path} belongs to a run with another configuration", expected="the same one", hint="use a new folder"
+        )
+    try:
+        network.load_state_dict(state["network"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} does not fit the network ({str(error).splitlines()[0]})") from error
+    torch.set_rng_state(state["random"])
+    return int(state["step"]), int(state["updates"]), float(state["best"])
+
+
+def _validate_and_keep(
+    config: TrainConfig, folder: Path, network: PoseNetwork, pictures: list[LabelledPicture], best: float, step: int,
+    log: RunLog | None,
+) -> float:  # fmt: skip
+    """Measure, draw, and keep the weights if they are the best so far (or if there is nothing to measure by)."""
+    value = -math.inf
+    if pictures:
+        metric = config.run.validation_metric
+        value, shown = validate(network, pictures, height=config.run.validation_height, metric=metric)
+        _log.info("step %d: %s %.4f on %d pictures", step, metric.upper(), value, len(pictures))
+        if log is not None:
+            log.record(step, "validation", {metric.upper(): value})
+        draw_predictions(folder / "preview.jpg", [image for image, _ in shown], [poses for _, poses in shown])
+    if value > best or not pictures:
+        facts = {"step": str(step), config.run.validation_metric: f"{value:.4f}"}
+        save_network(folder / "best.safetensors", network, config.network.kind, facts=facts)
+    return value

@@ -1,0 +1,100 @@
+"""The network that a configuration names, with the weights it starts from."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from torch import Tensor
+
+from featherpose.errors import CheckpointError
+from featherpose.nn.checkpoints import Checkpoint, read_checkpoint
+from featherpose.nn.feather import Feather
+from featherpose.nn.movenet import read_movenet
+from featherpose.nn.networks import as_module, create_network
+from featherpose.nn.outputs import PoseNetwork
+from featherpose.skeleton import Skeleton
+from featherpose.training.config import NetworkConfig
+
+__all__ = ["build_network", "carry_over"]
+
+_log = logging.getLogger(__name__)
+
+
+def build_network(config: NetworkConfig, skeleton: Skeleton) -> PoseNetwork:
+    """The network with its starting weights; frozen parameters take no gradient.
+
+    Raises:
+        OptionError: If there is no network of that name.
+        ModelError: If the public starting file is damaged.
+        CheckpointError: If the start is damaged or of another architecture.
+    """
+    network: PoseNetwork
+    if config.kind == "feather" and config.start.endswith(".tflite"):
+        trunk = read_movenet(config.start)
+        network = Feather.from_movenet(trunk, skeleton, channels=config.channels, blocks=config.blocks)
+    else:
+        if config.kind == "feather":
+            network = Feather(skeleton, channels=config.channels, blocks=config.blocks)
+        else:
+            network = create_network(config.kind, skeleton, refinements=config.refinements)
+        if config.start:
+            carry_over(network, read_checkpoint(Path(config.start)))
+    for name, parameter in as_module(network).named_parameters():
+        parameter.requires_grad_(not any(name.startswith(start) for start in config.freeze))
+    return network
+
+
+def _keypoint_rows(known: Skeleton, wanted: Skeleton, background: bool) -> list[int]:
+    rows = [known.keypoints.index(n) if n in known.keypoints else -1 for n in wanted.keypoints]
+    return [*rows, known.num_keypoints] if background else rows
+
+
+def _paf_rows(known: Skeleton, wanted: Skeleton) -> list[int]:
+    limbs = {(known.keypoints[a], known.keypoints[b]): i for i, (a, b) in enumerate(known.limbs)}
+    rows = [-1] * (2 * wanted.num_limbs)
+    for i, (a, b) in enumerate(wanted.limbs):
+        source = limbs.get((wanted.keypoints[a], wanted.keypoints[b]))
+        for axis in (0, 1):
+            rows[wanted.paf_channels[i][axis]] = -1 if source is None else known.paf_channels[source][axis]
+    return rows
+
+
+def carry_over(network: PoseNetwork, checkpoint: Checkpoint) -> None:
+    """Load what fits; output rows of keypoints and limbs that both skeletons name are taken over one by one.
+
+    Raises:
+        CheckpointError: If fewer than half of the network's tensors fit.
+    """
+    module, known, wanted = as_module(network), checkpoint.skeleton(), network.skeleton
+    own = module.state_dict()
+    loaded: dict[str, Tensor] = {}
+    for name, value in checkpoint.tensors.items():
+        if name not in own or own[name].shape[1:] != value.shape[1:]:
+            continue
+        rows = _rows_between(len(value), len(own[name]), known, wanted) if value.dim() and known != wanted else None
+        if rows is not None:
+            fresh = own[name].clone()
+            for row, origin in enumerate(rows):
+                if origin >= 0:
+                    fresh[row] = value[origin]
+            loaded[name] = fresh
+        elif own[name].shape == value.shape:
+            loaded[name] = value
+    if len(loaded) * 2 < len(own):
+        raise CheckpointError(
+            f"{checkpoint.path} fits {len(loaded)} of {len(own)} tensors of {type(network).__name__}",
+            expected="a checkpoint of the same architecture",
+        )
+    module.load_state_dict(loaded, strict=False)
+    _log.info("%s: %d of %d tensors taken over", checkpoint.path, len(loaded), len(own))
+
+
+def _rows_between(have: int, need: int, known: Skeleton, wanted: Skeleton) -> list[int] | None:
+    # Which output is meant follows from its number of channels: heatmaps with or without background, or fields.
+    for background in (0, 1):
+        if have == known.num_keypoints + background and need == wanted.num_keypoints + background:
+            return _keypoint_rows(known, wanted, bool(background))
+    if have == 2 * known.num_limbs and need == 2 * wanted.num_limbs:
+        return _paf_rows(known, wanted)
+    return None

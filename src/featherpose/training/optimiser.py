@@ -1,0 +1,131 @@
+"""How weights move: the published parameter groups, and a step that suits folded weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from featherpose.errors import ConfigError
+from featherpose.training.config import OptimiserConfig
+
+__all__ = ["RelativeAdam", "build_optimiser", "rate_at", "update_average"]
+
+
+class RelativeAdam(torch.optim.Optimizer):
+    """Adam whose steps are relative to the size of each filter.
+
+    In a network with folded batch norms, filters differ in size by orders of magnitude: a step that refines one
+    destroys another. Here every output channel's weights move by ``rate`` times their own initial root mean square
+    (a bias by that of its layer's biases), which equals Adam on weights whose scales were split out.
+
+    Args:
+        groups: Parameter groups; ``lr`` may differ.
+        lr: Step relative to a filter's size.
+        betas: Decay of the running mean and mean square of gradients.
+        clip: Largest single step, in units of the rate.
+    """
+
+    def __init__(
+        self, groups: Iterable[dict[str, Any]], lr: float, betas: tuple[float, float] = (0.9, 0.99), clip: float = 5.0
+    ) -> None:
+        super().__init__(groups, {"lr": lr, "betas": betas, "clip": clip})
+
+    @staticmethod
+    def _size_of(parameter: Tensor) -> Tensor:
+        whole = parameter.square().mean().sqrt()
+        if parameter.dim() < 2:
+            return whole + 1e-3
+        own = parameter.square().mean(dim=tuple(range(1, parameter.dim())), keepdim=True).sqrt()
+        # A silent filter (a new keypoint's) has no size: it moves as its neighbours do.
+        return torch.where(own > 1e-6, own, own.median()) + 1e-3 * whole + 1e-8
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Move every parameter that has a gradient."""
+        if closure is not None:
+            raise ConfigError("RelativeAdam takes no closure")
+        for group in self.param_groups:
+            first, second = group["betas"]
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if not state:
+                    state["step"] = torch.zeros(())
+                    state["mean"] = torch.zeros_like(parameter)
+                    state["square"] = torch.zeros_like(parameter)
+                    state["size"] = self._size_of(parameter)
+                state["step"] += 1
+                count = float(state["step"])
+                state["mean"].lerp_(parameter.grad, 1 - first)
+                state["square"].mul_(second).addcmul_(parameter.grad, parameter.grad, value=1 - second)
+                spread = (state["square"] / (1 - second**count)).sqrt_().add_(1e-12)
+                move = (state["mean"] / (1 - first**count)).div_(spread).clamp_(-group["clip"], group["clip"])
+                parameter.sub_(move.mul_(state["size"]), alpha=group["lr"])
+
+
+def build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
+    """The optimiser with its groups; every group remembers its factor as ``factor``.
+
+    The published recipe: weight decay on the weights of ordinary convolutions only (not on depthwise ones, batch
+    norms and biases), biases at twice the rate of their group. ``relative_adam`` decays nothing.
+
+    Raises:
+        ConfigError: If nothing is left to train.
+    """
+    published = config.kind == "adam"
+    sets: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for module_name, module in network.named_modules():
+        ordinary = isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) and getattr(module, "groups", 1) == 1
+        for name, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad:
+                continue
+            full_name = f"{module_name}.{name}" if module_name else name
+            factor = next((f for start, f in reversed(config.groups) if full_name.startswith(start)), 1.0)
+            if published and name == "bias":
+                factor *= 2
+            decay = config.weight_decay if ordinary and name == "weight" else 0.0
+            sets.setdefault((factor, decay), []).append(parameter)
+    if not sets:
+        raise ConfigError("every parameter is frozen", expected="something to train", hint="shorten [network] freeze")
+    groups = [
+        {"params": parameters, "lr": config.rate * factor, "factor": factor, "weight_decay": decay}
+        for (factor, decay), parameters in sets.items()
+    ]
+    if config.kind == "relative_adam":
+        return RelativeAdam(groups, lr=config.rate)
+    if config.kind == "adamw":
+        return torch.optim.AdamW(groups, lr=config.rate)
+    return torch.optim.Adam(groups, lr=config.rate)
+
+
+def rate_at(config: OptimiserConfig, step: int, steps: int) -> float:
+    """The rate of an update, before group factors.
+
+    Example:
+        >>> config = OptimiserConfig(rate=1.0, schedule="steps", milestones=(0.5,))
+        >>> [round(rate_at(config, step, 10), 3) for step in (0, 4, 5, 9)]
+        [1.0, 1.0, 0.333, 0.333]
+    """
+    done = step / max(1, steps)
+    if config.schedule == "cosine":
+        factor = 0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * min(1.0, done)))
+    else:
+        factor = 0.333 ** sum(done >= milestone for milestone in config.milestones)
+    if config.warmup:
+        factor *= min(1.0, (step + 1) / config.warmup)
+    return config.rate * factor
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, network: nn.Module, decay: float, updates: int) -> None:
+    """Move averaged weights towards the network's; the first updates count more, so that no start value lingers."""
+    weight = 1 - min(decay, (updates + 1) / (updates + 10))
+    for mean, value in zip(average.parameters(), network.parameters(), strict=True):
+        mean.lerp_(value, weight)
+    for kept, current in zip(average.buffers(), network.buffers(), strict=True):
+        kept.copy_(current)
