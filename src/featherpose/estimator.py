@@ -184,14 +184,14 @@ class PoseEstimator:
         self._decoder.warm_up()
 
     @overload
-    def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> Poses: ...
+    def __call__(self, image: np.ndarray) -> Poses: ...
     @overload
-    def __call__(self, image: Sequence[UInt8[np.ndarray, "H W 3"]]) -> list[Poses]: ...
-    def __call__(self, image: UInt8[np.ndarray, "H W 3"] | Sequence[UInt8[np.ndarray, "H W 3"]]) -> Poses | list[Poses]:
+    def __call__(self, image: Sequence[np.ndarray]) -> list[Poses]: ...
+    def __call__(self, image: np.ndarray | Sequence[np.ndarray]) -> Poses | list[Poses]:
         """Everyone in a picture, or in each picture of a list.
 
         Args:
-            image: uint8[H, W, 3] in BGR order; grey pictures and a fourth channel are accepted. Pictures of a list
+            image: uint8[H, W, 3] in BGR order, or a list of such; grey pictures and a fourth channel are accepted. Pictures of a list
                 may differ in size: those that give the same input size run through the network together.
 
         Returns:
@@ -201,11 +201,11 @@ class PoseEstimator:
             SourceError: If something is not a picture of 8 bits a channel.
             ModelError: If the engine failed.
         """
-        if isinstance(image, list | tuple):
-            return self._estimate_list(image)
-        return self.timed(image)[0]  # type: ignore[arg-type]  # whatever else it is, as_bgr judges it
+        if isinstance(image, np.ndarray):
+            return self.timed(image)[0]
+        return self._estimate_list(image)
 
-    def timed(self, image: UInt8[np.ndarray, "H W 3"]) -> tuple[Poses, StageTimes]:
+    def timed(self, image: np.ndarray) -> tuple[Poses, StageTimes]:
         """Everyone in one picture, and where the time went."""
         started = perf_counter()
         views = self._views(as_bgr(image))
@@ -215,7 +215,7 @@ class PoseEstimator:
         poses = self._decode(views, maps)
         return poses, _stage_times(started, prepared, inferred, perf_counter())
 
-    def submit(self, image: UInt8[np.ndarray, "H W 3"]) -> PendingPoses:
+    def submit(self, image: np.ndarray) -> PendingPoses:
         """Start a picture and return while its network runs; blocks only while all requests are busy.
 
         The picture is resized here, in the calling thread, and may be changed afterwards.

@@ -84,7 +84,7 @@ def test_truncated_files(tmp_path: Path, small_ir: Path, small_onnx: Path, small
     for engine in ("openvino", "onnxruntime"):
         for kept in (10, len(whole) // 2, len(whole) - 100):
             (tmp_path / "cut.onnx").write_bytes(whole[:kept])
-            refused(tmp_path / "cut.onnx", small_spec, EngineOptions(engine=engine))  # type: ignore[arg-type]
+            refused(tmp_path / "cut.onnx", small_spec, EngineOptions(engine=engine))
 
 
 def test_truncated_released_network(tmp_path: Path, released_int8: Path, released_spec: ModelSpec) -> None:

@@ -59,7 +59,7 @@ def test_released_network_runs_in_int8(
     for facts in (WITH_BF16, XEON_WITHOUT_BF16):
         on(monkeypatch, facts)
         for precision in ("auto", "int8"):
-            backend = open_backend(released_int8, released_spec, EngineOptions(precision=precision))  # type: ignore[arg-type]
+            backend = open_backend(released_int8, released_spec, EngineOptions(precision=precision))
             assert (backend.info.precision, backend.info.float_precision) == ("int8", "f32")
 
 

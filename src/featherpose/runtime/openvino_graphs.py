@@ -92,9 +92,7 @@ def read_layers(path: Path, size: tuple[int, int]) -> list[GraphLayer]:
         else:  # transposed: every input number meets the whole kernel behind its own channel
             macs = prod(source) * prod(kernel[1 if kind == "ConvolutionBackpropData" else 2 :])
         quantised = _comes_from_quantisation(node.input_value(0).get_node())
-        layers.append(
-            GraphLayer(node.get_friendly_name(), macs, prod(source), prod(kernel), prod(target), quantised)
-        )
+        layers.append(GraphLayer(node.get_friendly_name(), macs, prod(source), prod(kernel), prod(target), quantised))
     return layers
 
 

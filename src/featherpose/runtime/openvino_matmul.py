@@ -49,9 +49,7 @@ def native_formats() -> tuple[MatmulFormat, ...]:
     return ("f32", "bf16", "int8") if processor().bf16 else ("f32", "int8")
 
 
-def measure_matmul(
-    precision: MatmulFormat, *, size: int = 1536, threads: int = 0, seconds: float = 2.0
-) -> MatmulPeak:
+def measure_matmul(precision: MatmulFormat, *, size: int = 1536, threads: int = 0, seconds: float = 2.0) -> MatmulPeak:
     """Multiply large random matrices for a while.
 
     Args:
@@ -107,5 +105,7 @@ def _products(precision: MatmulFormat, size: int) -> ov.Model:
 
 def _kernel(compiled: Any) -> str:
     facts = [node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops()]
-    names = [str(fact["primitiveType"].value) for fact in facts if fact["layerType"].value in ("FullyConnected", "MatMul")]
+    names = [
+        str(fact["primitiveType"].value) for fact in facts if fact["layerType"].value in ("FullyConnected", "MatMul")
+    ]
     return names[0] if names else "unknown"
