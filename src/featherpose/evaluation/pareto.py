@@ -1,0 +1,187 @@
+"""Accuracy against cost: AP, time and multiply-accumulates of several models at several input heights."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from featherpose.codecs.paf.options import DecodeOptions
+from featherpose.errors import OptionError
+from featherpose.estimator import PoseEstimator
+from featherpose.evaluation.coco import CocoDataset
+from featherpose.evaluation.coco_ap import average_precision, estimate_dataset
+from featherpose.evaluation.timing import Timing, time_in_turns
+from featherpose.media.images import read_image
+from featherpose.preprocess import prepare
+from featherpose.runtime.backend import Backend, EngineOptions
+from featherpose.runtime.opening import open_backend
+from featherpose.runtime.openvino_graphs import read_layers
+from featherpose.zoo.resolving import ResolvedModel
+
+__all__ = ["CostPoint", "measure_pareto", "pareto_front"]
+
+_TIMED_PICTURES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class CostPoint:
+    """One model at one input height.
+
+    Attributes:
+        model: Its name.
+        height: Network input height in pixels.
+        size: (width, height) of the network input that was timed, in pixels.
+        precision: Number format that ran.
+        AP: COCO keypoint AP, 0..1.
+        pictures: How many the AP is over.
+        network: Time of the network.
+        macs: Multiply-accumulates at that size.
+    """
+
+    model: str
+    height: int
+    size: tuple[int, int]
+    precision: str
+    AP: float
+    pictures: int
+    network: Timing
+    macs: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for a JSON file."""
+        return {
+            "model": self.model,
+            "height": self.height,
+            "size": list(self.size),
+            "precision": self.precision,
+            "AP": round(self.AP, 5),
+            "pictures": self.pictures,
+            "network": self.network.as_dict(),
+            "gmacs": round(self.macs / 1e9, 4),
+        }
+
+
+def pareto_front(points: Sequence[CostPoint], cost: Callable[[CostPoint], float]) -> list[CostPoint]:
+    """The points that no other beats in both AP and cost, cheapest first.
+
+    Args:
+        points: All of them.
+        cost: What a point costs; lower is better.
+    """
+    front: list[CostPoint] = []
+    for point in sorted(points, key=lambda p: (cost(p), -p.AP)):
+        if not front or point.AP > front[-1].AP:
+            front.append(point)
+    return front
+
+
+def measure_pareto(
+    models: Sequence[ResolvedModel],
+    dataset: CocoDataset,
+    heights: Sequence[int],
+    *,
+    engine: EngineOptions | None = None,
+    decode: DecodeOptions | None = None,
+    rounds: int = 4,
+    progress: Callable[[str], None] | None = None,
+) -> list[CostPoint]:
+    """Measure every model at every height.
+
+    Times are taken on pictures of the most frequent shape of the data set, in turns over the models, before the AP.
+
+    Args:
+        models: What to compare.
+        dataset: Annotated pictures; at least one.
+        heights: Network input heights in pixels.
+        engine: How the networks run.
+        decode: Rules for all of them.
+        rounds: Turns of five pictures for each model and height.
+        progress: Told what is being measured.
+
+    Raises:
+        OptionError: If a list is empty or a model is named twice.
+        ModelError: If a model cannot be run.
+        DatasetError: If a picture is missing.
+        MissingExtraError: If pycocotools is not installed.
+    """
+    if not models or not heights or not dataset.pictures:
+        raise OptionError(
+            f"{len(models)} models, {len(heights)} heights, {len(dataset.pictures)} pictures", expected="some of each"
+        )
+    engine = engine or EngineOptions()
+    pictures = _frequent_shape(dataset)
+    points = []
+    for height in heights:
+        if progress is not None:
+            progress(f"height {height}: time")
+        timings, sizes = _time_networks(models, pictures, height, engine, rounds)
+        for model, timing, size in zip(models, timings, sizes, strict=True):
+            if progress is not None:
+                progress(f"height {height}: AP of {model.spec.name}")
+            with _estimator(model, height, engine, decode) as estimator:
+                scores = average_precision(dataset, estimate_dataset(estimator, dataset))
+                precision = estimator.info.precision
+            macs = sum(layer.macs for layer in read_layers(model.path, size))
+            points.append(
+                CostPoint(
+                    model.spec.name, height, size, precision, max(0.0, scores.AP), len(dataset.pictures), timing, macs
+                )
+            )
+    return points
+
+
+@contextmanager
+def _estimator(
+    model: ResolvedModel, height: int, engine: EngineOptions, decode: DecodeOptions | None
+) -> Iterator[PoseEstimator]:
+    with PoseEstimator.from_backend(
+        open_backend(model.path, model.spec, engine), height=height, decode=decode
+    ) as found:
+        found.warm_up()
+        yield found
+
+
+def _frequent_shape(dataset: CocoDataset) -> list[UInt8[np.ndarray, "H W 3"]]:
+    """A few pictures of the most frequent size: a median over mixed shapes would be the time of no picture."""
+    sizes = {image["id"]: (image.get("width"), image.get("height")) for image in dataset.annotations.get("images", [])}
+    frequent = Counter(sizes.get(picture.image_id) for picture in dataset.pictures).most_common(1)[0][0]
+    chosen = [picture for picture in dataset.pictures if sizes.get(picture.image_id) == frequent]
+    return [read_image(picture.path) for picture in chosen[:_TIMED_PICTURES]]
+
+
+def _time_networks(
+    models: Sequence[ResolvedModel],
+    pictures: Sequence[UInt8[np.ndarray, "H W 3"]],
+    height: int,
+    engine: EngineOptions,
+    rounds: int,
+) -> tuple[list[Timing], list[tuple[int, int]]]:
+    backends: list[Backend] = []
+    calls, sizes = [], []
+    try:
+        for model in models:
+            spec = model.spec
+            prepared = [
+                prepare(picture, height=height, size_multiple=spec.size_multiple, pad_value=spec.pad_value)
+                for picture in pictures
+            ]
+            backends.append(open_backend(model.path, spec, engine))
+            calls.append(partial(_infer_all, backends[-1], [network_input for network_input, _ in prepared]))
+            sizes.append(prepared[0][1].network_size)
+        samples = time_in_turns(calls, rounds=rounds, warm_up=1)
+    finally:
+        for backend in backends:
+            backend.close()
+    return [Timing.of([sample / len(pictures) for sample in times]) for times in samples], sizes
+
+
+def _infer_all(backend: Backend, inputs: Sequence[UInt8[np.ndarray, "1 h w 3"]]) -> None:
+    for network_input in inputs:
+        backend.infer(network_input)

@@ -1,0 +1,292 @@
+"""Network and post-processing together: the slides' last table, baseline against proposed, measured in one run.
+
+Every system is timed frame by frame (latency) and with several frames under way (throughput), on a chosen number of
+processor cores.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import UInt8
+
+from featherpose.codecs.paf.decoder import PafDecoder
+from featherpose.codecs.paf.maps import Maps
+from featherpose.errors import OptionError
+from featherpose.evaluation.baselines import PlainPafDecoder
+from featherpose.evaluation.cores import run_on_cores
+from featherpose.evaluation.mosaics import VideoMosaic
+from featherpose.evaluation.timing import Timing
+from featherpose.evaluation.variants import Variant
+from featherpose.geometry import Letterbox
+from featherpose.preprocess import prepare
+from featherpose.runtime.backend import Backend, EngineOptions
+from featherpose.runtime.opening import open_backend
+
+__all__ = ["PUBLISHED", "System", "SystemTimes", "fill_mosaic", "measure_systems"]
+
+PUBLISHED = MappingProxyType(
+    {
+        "baseline, CPU FP32": (0.95, 2.47, 1.54),
+        "proposed, CPU FP32": (26.0, 33.0, 125.0),
+        "baseline, NUC FP16": (1.17, 3.92, 1.66),
+        "proposed, NUC FP16": (28.0, 33.0, 160.0),
+    }
+)
+"""The slides' last table: fps of all, of the network, of post-processing. 456x256, more than 20 people.
+CPU: Intel Core i7-6850K, 6 cores; NUC: Intel NUC6i7KYB, GPU Iris Pro Graphics P580."""
+
+Decoding = Literal["resize to image", "ours"]
+_BLOCK = 5  # frames of one system before the next has its turn
+_TILES = (1, 2, 3, 4, 6, 8, 10, 12, 15, 18, 21, 24, 28, 32, 40)
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """What is compared.
+
+    Attributes:
+        network: The network and its number format.
+        decoding: How maps become people. The maps of a network without training are thrown away after its time was
+            taken, and those of the first trained system are decoded in their place.
+        slow: Measured on a few frames only.
+    """
+
+    network: Variant
+    decoding: Decoding = "ours"
+    slow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SystemTimes:
+    """One system on one number of cores.
+
+    Attributes:
+        system: Its name.
+        cores: Processor cores it had.
+        network: Time of the network.
+        postprocessing: Time from maps to people.
+        frame: Time of a whole frame, resize included: the latency.
+        throughput_fps: Frames a second with several under way.
+        people: Median number of people found.
+        trained: Whether the network's weights are those of a training.
+    """
+
+    system: str
+    cores: int
+    network: Timing
+    postprocessing: Timing
+    frame: Timing
+    throughput_fps: float
+    people: float
+    trained: bool
+
+    @property
+    def fps(self) -> float:
+        """Frames a second, one after the other: what the slides' table shows."""
+        return self.frame.fps
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for a JSON file."""
+        return {
+            "system": self.system,
+            "trained": self.trained,
+            "cores": self.cores,
+            "fps": round(self.fps, 3),
+            "network_fps": round(self.network.fps, 3),
+            "postprocessing_fps": round(self.postprocessing.fps, 3),
+            "throughput_fps": round(self.throughput_fps, 3),
+            "people": self.people,
+            "network": self.network.as_dict(),
+            "postprocessing": self.postprocessing.as_dict(),
+            "frame": self.frame.as_dict(),
+        }
+
+
+def fill_mosaic(
+    videos: Sequence[Path],
+    variant: Variant,
+    *,
+    height: int,
+    people: int = 20,
+    frames: int = 30,
+    device: str = "CPU",
+    size: tuple[int, int] = (1280, 720),
+) -> tuple[VideoMosaic, float]:
+    """The smallest mosaic of real videos in which a network finds more than so many people.
+
+    Args:
+        videos: Files.
+        variant: The network that counts.
+        height: Network input height in pixels.
+        people: How many the median frame must show more of.
+        frames: Length of the mosaic.
+        device: Device that runs the network.
+        size: (width, height) of the mosaic in pixels.
+
+    Returns:
+        The mosaic and the median number of people found.
+
+    Raises:
+        OptionError: If no number of tiles shows so many.
+        SourceError: If a video cannot be read.
+    """
+    backend = open_backend(variant.path, variant.spec, variant.engine(device=device))
+    decode = PafDecoder(variant.spec.skeleton)
+    best = 0.0
+    try:
+        for tiles in _TILES:
+            sample = VideoMosaic(tuple(videos), tiles, size, 3)
+            counts = []
+            for picture in sample:
+                network_input, box = _prepared(picture, backend, height)
+                counts.append(len(decode(backend.infer(network_input)[0], box)))
+            best = max(best, float(np.median(counts)))
+            if np.median(counts) > people:
+                return VideoMosaic(tuple(videos), tiles, size, frames), float(np.median(counts))
+    finally:
+        backend.close()
+    raise OptionError(
+        f"{', '.join(video.name for video in videos)} show at most {best:g} people at height {height}",
+        expected=f"more than {people}",
+        hint="give videos with more people, or a greater --height",
+    )
+
+
+def measure_systems(
+    systems: Sequence[System], mosaic: VideoMosaic, *, height: int, cores: int, device: str = "CPU"
+) -> list[SystemTimes]:
+    """Time systems in turns on so many cores, in a process of its own.
+
+    Args:
+        systems: At least one of them trained.
+        mosaic: What they see.
+        height: Network input height in pixels.
+        cores: Processor cores, engine threads and frames under way.
+        device: Device that runs the networks.
+
+    Raises:
+        OptionError: If there are not so many cores, or nobody is trained.
+        ModelError: If a network cannot be run.
+    """
+    if not any(system.network.trained for system in systems):
+        raise OptionError("no system is trained", expected="at least one, whose maps are decoded")
+    return run_on_cores(cores, _measure, tuple(systems), mosaic, height, cores, device)
+
+
+def _prepared(
+    picture: UInt8[np.ndarray, "H W 3"], backend: Backend, height: int
+) -> tuple[UInt8[np.ndarray, "1 h w 3"], Letterbox]:
+    spec = backend.spec
+    return prepare(picture, height=height, size_multiple=spec.size_multiple, pad_value=spec.pad_value)
+
+
+def _decoder(system: System) -> Callable[[Maps, Letterbox], Any]:
+    skeleton = system.network.spec.skeleton
+    if system.decoding == "resize to image":
+        return PlainPafDecoder(skeleton)
+    decoder = PafDecoder(skeleton)
+    decoder.warm_up()
+    return decoder
+
+
+def _measure(
+    systems: tuple[System, ...], mosaic: VideoMosaic, height: int, cores: int, device: str
+) -> list[SystemTimes]:
+    pictures = list(mosaic)
+    donor = next(system for system in systems if system.network.trained).network
+    reader = open_backend(donor.path, donor.spec, donor.engine(threads=cores, device=device))
+    donated = [reader.infer(_prepared(picture, reader, height)[0])[0] for picture in pictures]
+    reader.close()
+    runners = [_Runner(system, pictures, donated, height) for system in systems]
+    for runner in runners:
+        runner.open(runner.system.network.engine(threads=cores, device=device))
+    while any([runner.take_turn() for runner in runners]):
+        pass
+    # Several frames under way: as many streams as cores, each on its share of them.
+    rates = []
+    for runner in runners:
+        runner.close()
+        runner.open(runner.system.network.engine(threads=cores, device=device, requests=cores if cores > 1 else 0))
+        rates.append(runner.throughput(cores + 1))
+        runner.close()
+    return [runner.times(cores, rate) for runner, rate in zip(runners, rates, strict=True)]
+
+
+class _Runner:
+    """One system and what was measured of it so far."""
+
+    def __init__(
+        self, system: System, pictures: Sequence[UInt8[np.ndarray, "H W 3"]], donated: Sequence[Maps], height: int
+    ) -> None:
+        self.system = system
+        count = max(2, len(pictures) // 10) if system.slow else len(pictures)
+        self._pictures, self._donated = pictures[:count], donated[:count]
+        self._height = height
+        self._decode = _decoder(system)
+        self._backend: Backend | None = None
+        self._next = 0
+        self._samples: list[tuple[float, float, float]] = []
+        self._people: list[int] = []
+
+    def open(self, engine: EngineOptions) -> None:
+        network = self.system.network
+        self._backend = open_backend(network.path, network.spec, engine)
+        self._backend.infer(_prepared(self._pictures[0], self._backend, self._height)[0])
+
+    def close(self) -> None:
+        if self._backend is not None:
+            self._backend.close()
+
+    def _maps(self, index: int, own: Maps) -> Maps:
+        return own if self.system.network.trained else self._donated[index]
+
+    def take_turn(self) -> bool:
+        """Measure the next few frames; False once all are done."""
+        assert self._backend is not None
+        for _ in range(1 if self.system.slow else _BLOCK):
+            if self._next >= len(self._pictures):
+                return False
+            started = perf_counter()
+            network_input, box = _prepared(self._pictures[self._next], self._backend, self._height)
+            prepared = perf_counter()
+            own = self._backend.infer(network_input)[0]
+            inferred = perf_counter()
+            poses = self._decode(self._maps(self._next, own), box)
+            ended = perf_counter()
+            self._samples.append((inferred - prepared, ended - inferred, ended - started))
+            self._people.append(len(poses))
+            self._next += 1
+        return self._next < len(self._pictures)
+
+    def throughput(self, depth: int) -> float:
+        """Frames a second while ``depth`` of them are under way."""
+        assert self._backend is not None
+        waiting: deque[Callable[[], Any]] = deque()
+        started = perf_counter()
+        for index, picture in enumerate(self._pictures):
+            network_input, box = _prepared(picture, self._backend, self._height)
+            waiting.append(partial(self._finish, index, self._backend.submit(network_input), box))
+            if len(waiting) >= depth:
+                waiting.popleft()()
+        while waiting:
+            waiting.popleft()()
+        return len(self._pictures) / (perf_counter() - started)
+
+    def _finish(self, index: int, pending: Any, box: Letterbox) -> None:
+        self._decode(self._maps(index, pending.result()[0]), box)
+
+    def times(self, cores: int, throughput_fps: float) -> SystemTimes:
+        network, post, frame = (Timing.of([1e3 * t for t in column]) for column in zip(*self._samples, strict=True))
+        return SystemTimes(
+            self.system.network.label, cores, network, post, frame, throughput_fps,
+            float(np.median(self._people)), self.system.network.trained,
+        )  # fmt: skip

@@ -1,0 +1,289 @@
+"""Where the limit is: the machine's arithmetic and memory, and how near to them the networks and the decoder come.
+
+The roofline of Williams, Waterman and Patterson (2009): a program that does I operations for each byte it moves cannot
+exceed min(peak, I x bandwidth). Operations are counted two for each multiply-accumulate; bytes are the least that a
+network must move, each layer's input, weights and output once, in the number format it computes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from featherpose.codecs.paf.decoder import PafDecoder
+from featherpose.errors import OptionError
+from featherpose.evaluation.timing import Timing, time_in_turns
+from featherpose.evaluation.variants import Variant
+from featherpose.preprocess import prepare
+from featherpose.runtime.opening import open_backend
+from featherpose.runtime.openvino_graphs import read_layers
+from featherpose.runtime.openvino_matmul import MatmulPeak, measure_matmul, native_formats
+
+__all__ = [
+    "DecodingFloor",
+    "MachineLimits",
+    "NetworkPoint",
+    "measure_bandwidth",
+    "measure_decoding",
+    "measure_limits",
+    "measure_networks",
+]
+
+_BYTES = {"f32": 4, "bf16": 2, "f16": 2, "int8": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class MachineLimits:
+    """What the machine can do at most.
+
+    Attributes:
+        threads: Threads that were used; 0 for all cores.
+        peaks: Fastest large matrix product in each number format.
+        bandwidth_gbs: Thousand million bytes a second read from memory by all threads.
+        bandwidth_1_gbs: The same by one thread.
+    """
+
+    threads: int
+    peaks: tuple[MatmulPeak, ...]
+    bandwidth_gbs: float
+    bandwidth_1_gbs: float
+
+    def peak(self, precision: str) -> float | None:
+        """Peak of a number format in GFLOP/s, None if it was not measured."""
+        return next((peak.gflops for peak in self.peaks if peak.precision == precision), None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for a JSON file."""
+        return {
+            "threads": self.threads,
+            "peaks": [asdict(peak) for peak in self.peaks],
+            "bandwidth_gbs": round(self.bandwidth_gbs, 2),
+            "bandwidth_1_gbs": round(self.bandwidth_1_gbs, 2),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPoint:
+    """A network under the roof.
+
+    Attributes:
+        label: Name and number format.
+        precision: Number format of its layers.
+        size: (width, height) of the input in pixels.
+        macs: Multiply-accumulates for one picture.
+        bytes: Least bytes it must move for one picture.
+        time: Time of one picture.
+        peak_gflops: The machine's peak in that format, None if it was not measured.
+    """
+
+    label: str
+    precision: str
+    size: tuple[int, int]
+    macs: int
+    bytes: int
+    time: Timing
+    peak_gflops: float | None
+
+    @property
+    def gflops(self) -> float:
+        """Thousand million operations a second that it reaches, by the median."""
+        return 2 * self.macs / self.time.median_ms / 1e6
+
+    @property
+    def intensity(self) -> float:
+        """Operations for each byte moved."""
+        return 2 * self.macs / self.bytes
+
+    @property
+    def fraction(self) -> float | None:
+        """Part of the machine's peak, 0..1."""
+        return None if self.peak_gflops is None else self.gflops / self.peak_gflops
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for a JSON file."""
+        return {
+            "network": self.label,
+            "precision": self.precision,
+            "size": list(self.size),
+            "gmacs": round(self.macs / 1e9, 4),
+            "megabytes": round(self.bytes / 1e6, 3),
+            "operations_per_byte": round(self.intensity, 2),
+            "time": self.time.as_dict(),
+            "gflops": round(self.gflops, 2),
+            "fraction_of_peak": None if self.fraction is None else round(self.fraction, 4),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class DecodingFloor:
+    """Decoding against the time it takes to read the maps at all.
+
+    Attributes:
+        map_bytes: Size of the heatmaps and part affinity fields.
+        floor_ms: Time in which one thread reads so much from memory.
+        decoding: Time of decoding.
+        people: How many were found.
+    """
+
+    map_bytes: int
+    floor_ms: float
+    decoding: Timing
+    people: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for a JSON file."""
+        return {
+            "map_bytes": self.map_bytes,
+            "floor_ms": round(self.floor_ms, 5),
+            "people": self.people,
+            "decoding": self.decoding.as_dict(),
+        }
+
+
+def measure_bandwidth(threads: int, *, megabytes: int = 256, repeats: int = 5) -> float:
+    """GB/s that threads read from memory: the sum of squares of an array far larger than the caches, best run.
+
+    Args:
+        threads: Each reads its own part.
+        megabytes: Size of the array.
+        repeats: Runs.
+
+    Raises:
+        OptionError: If an argument is not positive.
+
+    Example:
+        >>> measure_bandwidth(1, megabytes=8, repeats=1) > 0
+        True
+    """
+    if threads < 1 or megabytes < 1 or repeats < 1:
+        raise OptionError(f"{threads} threads, {megabytes} MB, {repeats} repeats", expected="positive numbers")
+    parts = np.array_split(np.ones(megabytes * 2**18, np.float32), threads)
+    best = float("inf")
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(repeats + 1):
+            started = perf_counter()
+            list(pool.map(_read_all, parts))
+            best = min(best, perf_counter() - started)
+    return megabytes * 2**20 / best / 1e9
+
+
+def _read_all(part: np.ndarray) -> float:
+    # BLAS reads at the speed of memory, without the GIL.
+    return float(np.dot(part, part))
+
+
+def measure_limits(*, threads: int, seconds: float = 2.0, size: int = 1536) -> MachineLimits:
+    """The machine's peaks and bandwidth.
+
+    Args:
+        threads: Threads for the products; 0 for all cores.
+        seconds: How long to multiply in each number format.
+        size: Rows and columns of the matrices.
+    """
+    from featherpose.runtime.processor import available_cores
+
+    peaks = tuple(measure_matmul(f, size=size, threads=threads, seconds=seconds) for f in native_formats())
+    return MachineLimits(threads, peaks, measure_bandwidth(threads or available_cores()), measure_bandwidth(1))
+
+
+def measure_networks(
+    variants: Sequence[Variant],
+    picture: UInt8[np.ndarray, "H W 3"],
+    limits: MachineLimits,
+    *,
+    height: int,
+    rounds: int = 5,
+    slow_gmacs: float = 50.0,
+) -> list[NetworkPoint]:
+    """Time networks in turns on one picture and place them under the machine's roof.
+
+    Args:
+        variants: Networks and number formats.
+        picture: uint8[H, W, 3] BGR.
+        limits: Of this machine, with the threads to use.
+        height: Network input height in pixels.
+        rounds: Turns of five runs each.
+        slow_gmacs: A network with more is run once a turn and not five times.
+
+    Raises:
+        ModelError: If a network cannot be read or run.
+    """
+    points = []
+    calls, sizes = [], []
+    layers = []
+    backends = []
+    try:
+        for variant in variants:
+            network_input, box = prepare(
+                picture, height=height, size_multiple=variant.spec.size_multiple, pad_value=variant.spec.pad_value
+            )
+            backends.append(open_backend(variant.path, variant.spec, variant.engine(threads=limits.threads)))
+            layers.append(read_layers(variant.path, box.network_size))
+            sizes.append(box.network_size)
+            calls.append(partial(backends[-1].infer, network_input))
+        heavy = [sum(layer.macs for layer in found) > 1e9 * slow_gmacs for found in layers]
+        light = [call for call, slow in zip(calls, heavy, strict=True) if not slow]
+        light_times = iter(time_in_turns(light, rounds=rounds, block=5, warm_up=3))
+        slow_times = iter(
+            time_in_turns([c for c, slow in zip(calls, heavy, strict=True) if slow], rounds=min(rounds, 3))
+        )
+        for variant, found, size, slow in zip(variants, layers, sizes, heavy, strict=True):
+            timing = Timing.of(next(slow_times if slow else light_times))
+            moved = sum(
+                (layer.inputs + layer.weights + layer.outputs)
+                * (1 if layer.quantised and variant.precision == "int8" else _BYTES.get(variant.precision, 4))
+                for layer in found
+            )
+            macs = sum(layer.macs for layer in found)
+            points.append(
+                NetworkPoint(
+                    variant.label, variant.precision, size, macs, moved, timing, limits.peak(variant.precision)
+                )
+            )
+    finally:
+        for backend in backends:
+            backend.close()
+    return points
+
+
+def measure_decoding(
+    variant: Variant,
+    picture: UInt8[np.ndarray, "H W 3"],
+    limits: MachineLimits,
+    *,
+    height: int,
+    repeats: int = 50,
+) -> DecodingFloor:
+    """Time decoding of a picture's maps, and how long one thread needs to read the maps from memory.
+
+    Args:
+        variant: A trained network.
+        picture: uint8[H, W, 3] BGR.
+        limits: Of this machine.
+        height: Network input height in pixels.
+        repeats: Runs.
+
+    Raises:
+        ModelError: If the network cannot be run.
+    """
+    backend = open_backend(variant.path, variant.spec, variant.engine(threads=limits.threads))
+    try:
+        network_input, box = prepare(
+            picture, height=height, size_multiple=variant.spec.size_multiple, pad_value=variant.spec.pad_value
+        )
+        maps = backend.infer(network_input)[0]
+    finally:
+        backend.close()
+    decode = PafDecoder(variant.spec.skeleton)
+    samples = time_in_turns([lambda: decode(maps, box)], rounds=repeats, warm_up=3)[0]
+    moved = maps.heatmaps.nbytes + maps.pafs.nbytes
+    return DecodingFloor(
+        moved, 1e3 * moved / (1e9 * limits.bandwidth_1_gbs), Timing.of(samples), len(decode(maps, box))
+    )
