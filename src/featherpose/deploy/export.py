@@ -1,0 +1,130 @@
+"""From a PyTorch network to ONNX and OpenVINO IR that take pictures as they are.
+
+Layout, type and normalisation are inside the graph: its input ``images`` is uint8[B, H, W, 3] in BGR order, any
+batch, height and width; its outputs are ``heatmaps`` and ``pafs`` of the last stage (or of the stage asked for).
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from featherpose.deploy.graph_files import read_graph, write_card, write_ir, write_onnx_card
+from featherpose.errors import MissingExtraError, OptionError
+from featherpose.nn.networks import as_module
+from featherpose.nn.outputs import PoseNetwork
+from featherpose.runtime.backend import ModelSpec
+from featherpose.skeleton import builtin_skeletons
+from featherpose.zoo.card import ModelCard
+
+__all__ = ["ExportedModel", "card_of", "export_network"]
+
+_OPSET = 17
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedModel:
+    """Files of one network.
+
+    Attributes:
+        onnx: ONNX, float32.
+        ir: OpenVINO IR (``.xml``, the ``.bin`` beside it).
+        spec: What the pipeline must know of both.
+    """
+
+    onnx: Path
+    ir: Path
+    spec: ModelSpec
+
+
+class _Deployed(nn.Module):
+    """The network with everything between a picture in memory and its first layer."""
+
+    def __init__(self, network: PoseNetwork, stage: int) -> None:
+        super().__init__()
+        self.network = as_module(network)
+        self.stage = stage
+
+    def forward(self, images: UInt8[Tensor, "B H W 3"]) -> tuple[Float[Tensor, "B C h w"], Float[Tensor, "B D v u"]]:
+        maps = self.network(images.permute(0, 3, 1, 2).float())[self.stage]
+        return maps.heatmaps, maps.pafs
+
+
+def card_of(
+    network: PoseNetwork, name: str, architecture: str, *, precision: str, licence: str = "", provenance: str = ""
+) -> ModelCard:
+    """The card of a network that was exported here.
+
+    Example:
+        >>> from featherpose.nn.networks import create_network
+        >>> card_of(create_network("feather"), "mine", "feather", precision="FP16").heatmap_stride
+        4
+    """
+    skeleton = network.skeleton
+    known = builtin_skeletons().get(skeleton.name) == skeleton
+    return ModelCard(
+        name=name,
+        skeleton=skeleton.name if known else skeleton.to_dict(),
+        heatmap_stride=network.heatmap_stride,
+        paf_stride=network.paf_stride,
+        size_multiple=network.size_multiple,
+        architecture=architecture,
+        precision=precision,
+        licence=licence,
+        provenance=provenance,
+    )
+
+
+def export_network(
+    network: PoseNetwork, card: ModelCard, folder: Path, *, fp16: bool = True, stage: int = -1
+) -> ExportedModel:
+    """Write ``<name>.onnx``, ``<name>.xml``, ``<name>.bin`` and ``<name>.card.json`` into a folder.
+
+    Args:
+        network: The network.
+        card: Its card; ``card.name`` becomes the files' name.
+        folder: Where to; the caller moves them to their place once they are verified.
+        fp16: Whether the IR's weights are stored in FP16; the engine computes in the precision it is asked for.
+        stage: The stage that answers; an earlier one makes a smaller graph.
+
+    Raises:
+        MissingExtraError: If the ``onnx`` package is not installed.
+        OptionError: If there is no such stage.
+        OutputError: If a file cannot be written.
+    """
+    try:
+        import onnx  # noqa: F401 - torch needs it; better to say so now than deep in its exporter
+    except ImportError as error:
+        raise MissingExtraError("exporting", "onnx") from error
+    multiple = network.size_multiple
+    # Odd numbers of cells, and batch, height and width that differ: a size that was taken for a constant shows up.
+    example = torch.zeros(2, 13 * multiple, 17 * multiple, 3, dtype=torch.uint8)
+    deployed = _Deployed(network, stage).eval()
+    try:
+        with torch.no_grad():
+            deployed(example)
+    except IndexError as error:
+        raise OptionError(f"there is no stage {stage}", expected="the number of a stage of this network") from error
+    path = folder / f"{card.name}.onnx"
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        # The tracing exporter is announced to go, and traced sizes are warned of; the sizes are verified later.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            deployed, (example,), path, input_names=["images"], output_names=["heatmaps", "pafs"],
+            dynamic_axes={"images": {0: "batch", 1: "height", 2: "width"},
+                          "heatmaps": {0: "batch", 2: "heatmap_rows", 3: "heatmap_columns"},
+                          "pafs": {0: "batch", 2: "paf_rows", 3: "paf_columns"}},
+            opset_version=_OPSET, dynamo=False,
+        )  # fmt: skip
+    model = read_graph(path)
+    write_onnx_card(path, card.model_copy(update={"precision": "FP32"}))
+    ir = write_ir(model, card, folder, card.name, fp16=fp16)
+    write_card(card, folder, card.name)
+    return ExportedModel(path, ir, card.spec())
