@@ -59,7 +59,8 @@ def astronaut() -> np.ndarray:
     """uint8[512, 512, 3] BGR, a public-domain photograph of one person, shipped by scikit-image."""
     import skimage.data
 
-    return np.ascontiguousarray(skimage.data.astronaut()[..., ::-1])
+    picture: np.ndarray = skimage.data.astronaut()  # type: ignore[no-untyped-call]
+    return np.ascontiguousarray(picture[..., ::-1])
 
 
 @pytest.fixture(scope="session")

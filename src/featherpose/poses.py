@@ -101,7 +101,7 @@ class Poses:
     @property
     def visible(self) -> Bool[np.ndarray, "P K"]:
         """bool[P, K]: which keypoints were found."""
-        return ~np.isnan(self.keypoints[..., 0])
+        return np.asarray(~np.isnan(self.keypoints[..., 0]))
 
     def boxes(self) -> Float32[np.ndarray, "P 4"]:
         """float32[P, 4]: the smallest box (left, top, right, bottom) around each person's found keypoints, pixels."""

@@ -25,7 +25,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
-FENCE = re.compile(r"(?:<!-- not run: (?P<reason>[^>]+) -->\s*\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```", re.M | re.S)
+FENCE = re.compile(
+    r"(?:<!-- not run: (?P<reason>[^>]+) -->\s*\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL
+)
 # What a page may show without its being run here: installing is what the CI script does before these tests.
 INSTALLS = ("pip install", "python -m venv", "python3 -m venv", ". .venv", "git clone", "cd featherpose")
 
