@@ -35,7 +35,7 @@ def test_a_white_pixel_falls_into_its_cell(pixel: tuple[int, int]) -> None:
     image = np.zeros((240, 320, 3), np.uint8)
     image[pixel[1], pixel[0]] = 255
     network_input, letterbox = prepare(image, height=240)
-    assert letterbox.scale == (1, 1)
+    assert letterbox.content_size == letterbox.source_size
     heatmap = identity_network(network_input).heatmaps[0]
     row, column = np.unravel_index(heatmap.argmax(), heatmap.shape)
     assert (column, row) == (pixel[0] // 8, pixel[1] // 8)
@@ -48,7 +48,7 @@ def test_a_white_spot_comes_back_to_where_it_was(size: tuple[int, int], height: 
     scale = size[1] / height
     for x, y in ((0.31, 0.27), (0.5, 0.5), (0.72, 0.64)):
         true = np.array([x * size[0], y * size[1]], np.float32)
-        image = spot(size, *true, sigma=7 * scale)
+        image = spot(size, float(true[0]), float(true[1]), 7 * scale)
         network_input, letterbox = prepare(image, height=height, pad_value=0)
         maps = identity_network(network_input)
         # The centre of mass knows nothing of peaks: it pins resize, padding, stride and letterbox alone.

@@ -142,6 +142,7 @@ def mosaic(coco_val: Path) -> tuple[np.ndarray, Poses]:
     for slot, entry in enumerate(fitting[:16]):
         row, column = divmod(slot, 4)
         image = cv2.imread(str(coco_val / "images" / entry["file_name"]))
+        assert image is not None
         picture[row * 480 : row * 480 + 480, column * 640 : column * 640 + 640] = image
         for flat in people[entry["id"]]:
             points = np.array(flat, np.float32).reshape(17, 3)

@@ -191,8 +191,9 @@ class PoseEstimator:
         """Everyone in a picture, or in each picture of a list.
 
         Args:
-            image: uint8[H, W, 3] in BGR order, or a list of such; grey pictures and a fourth channel are accepted. Pictures of a list
-                may differ in size: those that give the same input size run through the network together.
+            image: uint8[H, W, 3] in BGR order, or a list of such; grey pictures and a fourth channel are accepted.
+                Pictures of a list may differ in size: those that give the same input size run through the network
+                together.
 
         Returns:
             One `Poses`, or a list of them in the order of the pictures; people in pixels of their picture.

@@ -23,6 +23,7 @@ from openvino import preprocess as ov_preprocess
 from featherpose.codecs.paf.maps import Maps
 from featherpose.errors import ModelError
 from featherpose.runtime.backend import EngineInfo, EngineOptions, ModelSpec
+from featherpose.runtime.compiled_cache import compiled_cache
 from featherpose.runtime.inflight import InFlight
 from featherpose.runtime.processor import available_cores, processor
 from featherpose.runtime.validation import check_channels, check_images, check_strides, engine_message
@@ -77,6 +78,9 @@ class OpenVinoBackend:
                 settings["INFERENCE_NUM_THREADS"] = options.threads
             elif cores < _core().get_property(device, "INFERENCE_NUM_THREADS"):
                 settings["INFERENCE_NUM_THREADS"] = cores
+        kept = compiled_cache(path, "openvino")
+        if kept is not None:
+            settings["CACHE_DIR"] = str(kept)
         if options.requests > 1:
             settings["NUM_STREAMS"] = options.requests
         try:
@@ -159,13 +163,15 @@ class OpenVinoBackend:
 
 
 def _compile(model: Any, device: str, settings: dict[str, Any]) -> Any:
-    if device.startswith("CPU"):
+    """Compile, without what this version or this machine does not take: neither is needed for a right answer."""
+    limit = {"CPU_RUNTIME_CACHE_CAPACITY": str(_KEPT_KERNELS)} if device.startswith("CPU") else {}
+    without_cache = {name: value for name, value in settings.items() if name != "CACHE_DIR"}
+    for attempt in ({**settings, **limit}, {**without_cache, **limit}):
         try:
-            return _core().compile_model(model, device, {**settings, "CPU_RUNTIME_CACHE_CAPACITY": str(_KEPT_KERNELS)})
+            return _core().compile_model(model, device, attempt)
         except RuntimeError as error:
-            # The property is not documented: a version without it works too, and needs more memory.
-            _logger.debug("no limit on kept kernels: %s", engine_message(error))
-    return _core().compile_model(model, device, settings)
+            _logger.debug("%s: %s", sorted(attempt), engine_message(error))
+    return _core().compile_model(model, device, without_cache)
 
 
 def _find_device(wanted: str) -> str:
