@@ -141,11 +141,10 @@ def measure_pareto(
 def _estimator(
     model: ResolvedModel, height: int, engine: EngineOptions, decode: DecodeOptions | None
 ) -> Iterator[PoseEstimator]:
-    with PoseEstimator.from_backend(
-        open_backend(model.path, model.spec, engine), height=height, decode=decode
-    ) as found:
-        found.warm_up()
-        yield found
+    backend = open_backend(model.path, model.spec, engine)
+    with PoseEstimator.from_backend(backend, height=height, decode=decode) as estimator:
+        estimator.warm_up()
+        yield estimator
 
 
 def _frequent_shape(dataset: CocoDataset) -> list[UInt8[np.ndarray, "H W 3"]]:

@@ -209,8 +209,9 @@ def _measure(
     runners = [_Runner(system, pictures, donated, height) for system in systems]
     for runner in runners:
         runner.open(runner.system.network.engine(threads=cores, device=device))
-    while any([runner.take_turn() for runner in runners]):
-        pass
+    waiting = runners
+    while waiting:
+        waiting = [runner for runner in waiting if runner.take_turn()]
     # Several frames under way: as many streams as cores, each on its share of them.
     rates = []
     for runner in runners:

@@ -1,4 +1,4 @@
-"""Where post-processing spends its time: resize, extract, group, in the slides' way, with a smaller resize, and in ours.
+"""Where post-processing spends its time: resize, extract, group, done the slides' way and ours.
 
 All methods decode the same maps: those of a trained network on real photographs, composed to a chosen number of people.
 """

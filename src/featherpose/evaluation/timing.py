@@ -1,4 +1,4 @@
-"""Times that can be compared: medians with their spread, and rivals measured in turns so that drift meets all of them."""
+"""Times that can be compared: medians with their spread, and rivals in turns so that drift meets all of them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,136 @@
+"""``featherpose analyze pareto``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from featherpose.cli.report import print_table, write_json
+from featherpose.errors import OptionError
+from featherpose.runtime.backend import Precision
+
+if TYPE_CHECKING:
+    from featherpose.evaluation.pareto import CostPoint
+
+__all__ = ["pareto"]
+
+
+def pareto(
+    dataset: Path,
+    *,
+    models: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
+    heights: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (128, 192, 256, 320, 368, 448),
+    limit: int | None = None,
+    rounds: int = 4,
+    preset: Literal["default", "published"] = "default",
+    precision: Precision = "auto",
+    threads: int = 0,
+    device: str = "CPU",
+    quick: bool = False,
+    json: Annotated[Path | None, Parameter(name="--json")] = None,
+    plot: Path | None = None,
+) -> None:
+    """AP against the time of the network and against multiply-accumulates, for a list of models and input heights.
+
+    Args:
+        dataset: Annotated photographs: annotations.json (COCO keypoints) and images/.
+        models: .xml or .onnx files, or names; the bundled one if left out.
+        heights: Network input heights in pixels.
+        limit: Only the first N pictures.
+        rounds: Turns in which the networks are timed.
+        preset: Decoding rules: the better ones, or the papers'.
+        precision: Number format; auto takes the fastest that the processor runs natively and the file allows.
+        threads: Inference threads; 0 takes all cores.
+        device: CPU or GPU.
+        quick: Two heights, 20 pictures.
+        json: Also write the figures to this file.
+        plot: Also draw them, as PNG and SVG of this name.
+    """
+    from featherpose.codecs.paf.options import DecodeOptions
+    from featherpose.evaluation.coco import read_coco_dataset
+    from featherpose.evaluation.machine import machine_facts
+    from featherpose.evaluation.pareto import measure_pareto, pareto_front
+    from featherpose.runtime.backend import EngineOptions
+    from featherpose.zoo.resolving import resolve_model
+
+    if limit is not None and limit < 1:
+        raise OptionError(f"--limit {limit}", expected="at least one picture")
+    if any(height < 8 for height in heights):
+        raise OptionError(f"--heights {' '.join(map(str, heights))}", expected="8 pixels and more")
+    if quick:
+        heights, limit = heights[:2], min(limit or 20, 20)
+    data = read_coco_dataset(dataset)
+    if limit is not None:
+        data = data.first(limit)
+    resolved = [resolve_model(model) for model in models] or [resolve_model(None)]
+    points = measure_pareto(
+        resolved,
+        data,
+        heights,
+        engine=EngineOptions(precision=precision, threads=threads, device=device),
+        decode=DecodeOptions.published() if preset == "published" else DecodeOptions(),
+        rounds=rounds,
+        progress=lambda message: print(message, file=sys.stderr),
+    )
+    best = {id(point) for point in pareto_front(points, lambda p: p.network.median_ms)}
+    print_table(
+        ["model", "height", "input", "precision", "AP", "network ms", "p95 ms", "GMAC", "on the front"],
+        [
+            [p.model, p.height, f"{p.size[0]}x{p.size[1]}", p.precision, f"{p.AP:.4f}", f"{p.network.median_ms:.2f}",
+             f"{p.network.p95_ms:.2f}", f"{p.macs / 1e9:.2f}", "yes" if id(p) in best else "no"]
+            for p in sorted(points, key=lambda p: (p.model, p.height))
+        ],
+        title=f"{data.name}: {len(data.pictures)} pictures, {preset} rules",
+    )  # fmt: skip
+    if json is not None:
+        write_json(
+            json,
+            {
+                "dataset": data.name,
+                "pictures": len(data.pictures),
+                "preset": preset,
+                "threads": threads,
+                "device": device,
+                "points": [point.as_dict() for point in points],
+                "machine": machine_facts(),
+            },
+        )
+    if plot is not None:
+        _draw(points, plot)
+
+
+def _draw(points: Sequence[CostPoint], path: Path) -> None:
+    from featherpose.evaluation.figures import COLOURS, new_figure, save_figure
+
+    figure, left = new_figure(9.0, 4.5)
+    from matplotlib.ticker import LogLocator  # after new_figure, which says what to install if it is missing
+
+    left.remove()
+    axes = figure.subplots(1, 2, sharey=True)
+    costs: tuple[tuple[str, Callable[[CostPoint], float]], ...] = (
+        ("network ms (median)", lambda p: p.network.median_ms),
+        ("giga multiply-accumulates", lambda p: p.macs / 1e9),
+    )
+    for panel, (label, cost) in zip(axes, costs, strict=True):
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(alpha=0.3, linewidth=0.6)
+        for number, model in enumerate(dict.fromkeys(p.model for p in points)):
+            line = sorted((p for p in points if p.model == model), key=cost)
+            colour = COLOURS[number % len(COLOURS)]
+            panel.plot([cost(p) for p in line], [p.AP for p in line], "o-", color=colour, linewidth=2,
+                       label=f"{model}, {line[0].precision.upper()}" if panel is axes[0] else None)  # fmt: skip
+            for p in line:
+                panel.annotate(str(p.height), (cost(p), p.AP), xytext=(3, -12), textcoords="offset points",
+                               fontsize=8, color=colour)  # fmt: skip
+        panel.set_xscale("log")
+        panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_minor_formatter("")
+        panel.set_xlabel(label)
+    axes[0].set_ylabel(f"AP, {points[0].pictures} pictures")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    save_figure(figure, path)
