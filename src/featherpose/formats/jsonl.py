@@ -150,7 +150,7 @@ def _frame_from_dict(data: Any, skeleton: Skeleton, image_size: tuple[int, int],
             track_ids,
         )
         return FrameRecord(int(data["frame"]), float(data["timestamp_s"]), poses, str(data.get("source", "")))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise SourceError(
             f"{where} is not a frame of {k} keypoints ({type(error).__name__}: {error})",
             expected="frame, timestamp_s and people with id, score and keypoints",
