@@ -110,7 +110,9 @@ class PeopleOptions:
             help="For small and far people: look at overlapping tiles, columns x rows such as 2x2. Costs as much time."
         ),
     ] = None
-    track: Annotated[bool, Parameter(negative="", help="Give people ids that they keep from frame to frame.")] = False
+    track: Annotated[
+        bool, Parameter(help="Give the people of videos, cameras and streams ids that they keep from frame to frame.")
+    ] = True
     smooth: Annotated[
         bool,
         Parameter(negative="", help="Calm trembling joints by a One-Euro filter on real frame times; implies --track."),
@@ -164,7 +166,7 @@ class DrawingOptions:
     ] = "limb"
     thickness: Annotated[int | None, Parameter(help="Line width in pixels; by each person's size if left out.")] = None
     boxes: Annotated[bool, Parameter(negative="", help="Draw the box around each person.")] = False
-    ids: Annotated[bool | None, Parameter(help="Draw each person's id; with --track unless --no-ids.")] = None
+    ids: Annotated[bool | None, Parameter(help="Draw each person's id; unless --no-ids or --no-track.")] = None
     scores: Annotated[bool, Parameter(negative="", help="Draw each person's score.")] = False
     joints: Annotated[bool, Parameter(help="Mark keypoints with dots.")] = True
     black: Annotated[bool, Parameter(negative="", help="Draw the skeletons alone, on black.")] = False

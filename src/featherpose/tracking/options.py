@@ -64,18 +64,18 @@ class TrackOptions:
         featherpose.errors.OptionError: memory_s is -1; expected a number from 0 to 3600
     """
 
-    strong_certainty: float = 0.25
+    strong_certainty: float = 0.3
     weak_certainty: float = 0.08
-    min_similarity: float = 0.2
-    weak_min_similarity: float = 0.3
-    birth_evidence: float = 1.0
+    min_similarity: float = 0.15
+    weak_min_similarity: float = 0.2
+    birth_evidence: float = 1.5
     fragment_similarity: float = 0.5
-    memory_s: float = 2.0
+    memory_s: float = 3.0
     birth_memory_s: float = 0.2
     lost_penalty: float = 0.5
     agility: float = 2.0
     coast_s: float = 2.0
-    limb_agility: float = 0.05
+    limb_agility: float = 0.1
     jitter: float = 1.0
 
     def __post_init__(self) -> None:

@@ -16,6 +16,8 @@ from featherpose.tracking.options import TrackOptions
 __all__ = ["PoseTracker", "certainties"]
 
 _UNCONFIRMED = -1
+# A person is remembered for at most this many times as long as they were known.
+_MOMENTS = 3.0
 
 
 def certainties(poses: Poses) -> Float32[np.ndarray, " P"]:
@@ -201,8 +203,9 @@ class PoseTracker:
 
     def _forget(self, now_s: float) -> None:
         options = self._options
-        # Somebody seen for a moment is remembered for little more than that moment.
-        memory = np.minimum(options.memory_s, options.birth_memory_s + self._seen_s - self._born_s)
+        # Somebody seen for a moment is remembered for a few such moments.
+        known_s = self._seen_s - self._born_s
+        memory = np.minimum(options.memory_s, options.birth_memory_s + _MOMENTS * known_s)
         memory = np.where(self._ids >= 0, memory, options.birth_memory_s)
         # The frame after the last sighting is never too late, however long it took: a slow source drops no one.
         keep = (now_s - self._seen_s <= memory) | (self._seen_s >= self._time_s)

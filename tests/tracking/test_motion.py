@@ -1,0 +1,81 @@
+"""The motion model: what it predicts, and that time is time however it is cut."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from featherpose.poses import Poses
+from featherpose.skeleton import COCO_17
+from featherpose.tracking import TrackOptions
+from featherpose.tracking.motion import MotionState, pose_sizes
+
+
+def _poses(points: np.ndarray) -> Poses:
+    ones = np.ones(points.shape[:2], np.float32)
+    return Poses(points.astype(np.float32), ones, ones[:, 0], COCO_17, (640, 480))
+
+
+def _walker() -> np.ndarray:
+    return np.random.default_rng(0).uniform(0, 100, (1, 17, 2))
+
+
+def _moving_state(speed: float = 100.0) -> MotionState:
+    state = MotionState.start(_poses(_walker()), TrackOptions())
+    for step in range(1, 11):
+        state.predict(0.04)
+        state.correct(np.array([0]), (_walker() + np.array([speed * 0.04 * step, 0])).astype(np.float32))
+    return state
+
+
+def test_one_long_step_predicts_what_many_short_ones_do() -> None:
+    once, often = _moving_state(), _moving_state()
+    once.predict(1.0)
+    for _ in range(20):
+        often.predict(0.05)
+    np.testing.assert_allclose(once.keypoints, often.keypoints, rtol=1e-4)
+    for name in ("velocity", "position_var", "cross_var", "velocity_var"):
+        np.testing.assert_allclose(getattr(once, name), getattr(often, name), rtol=1e-6)
+
+
+def test_the_velocity_is_learned_and_carries_on() -> None:
+    state = _moving_state(100.0)
+    assert state.velocity[0] == pytest.approx([100, 0], abs=12)
+    before = state.keypoints.copy()
+    state.predict(0.5)
+    assert (state.keypoints - before)[0, :, 0] == pytest.approx(np.full(17, 44), abs=7)
+
+
+def test_a_hidden_joint_is_carried_by_those_that_are_seen() -> None:
+    state = MotionState.start(_poses(_walker()), TrackOptions())
+    seen = (_walker() + np.array([30, 0])).astype(np.float32)
+    seen[0, 9] = np.nan
+    state.predict(0.1)
+    state.correct(np.array([0]), seen)
+    assert state.keypoints[0, 9] == pytest.approx(_walker()[0, 9] + np.array([30, 0]), abs=4)
+
+
+def test_a_joint_seen_for_the_first_time_is_where_it_is() -> None:
+    first = _walker()
+    first[0, 3] = np.nan
+    state = MotionState.start(_poses(first), TrackOptions())
+    state.predict(0.04)
+    state.correct(np.array([0]), _walker().astype(np.float32))
+    assert state.keypoints[0, 3] == pytest.approx(_walker()[0, 3], abs=1e-3)
+
+
+def test_uncertainty_grows_unseen_and_shrinks_seen() -> None:
+    state = _moving_state()
+    steady = state.position_var.copy()
+    state.predict(0.5)
+    grown = state.position_var.copy()
+    assert (grown > steady).all()
+    state.correct(np.array([0]), state.keypoints.copy())
+    assert (state.position_var < grown).all()
+    assert (state.velocity_var > 0).all()
+    assert (state.spread > 0).all()
+
+
+def test_a_person_without_joints_has_a_size() -> None:
+    assert pose_sizes(np.full((1, 17, 2), np.nan, np.float32))[0] > 0
+    assert len(pose_sizes(np.empty((0, 17, 2), np.float32))) == 0
