@@ -23,7 +23,7 @@ from featherpose.evaluation.scenes import render_scene
 from featherpose.evaluation.tracking import TRACKERS, compare_on_scenes, count_ids, track_all
 from featherpose.evaluation.tracking_errors import detect, released_errors
 from featherpose.evaluation.tracking_smoothing import measure_smoothing, plot_smoothing
-from featherpose.tracking import PoseSmoother, PoseTracker, SmoothOptions
+from featherpose.tracking import PoseSmoother, SmoothOptions
 
 _SPEED_PEOPLE = (5, 20, 50, 100)
 # Counted by eye from the pictures.
@@ -92,6 +92,14 @@ def videos(data: Path) -> dict[str, Any]:
     return {"model": model.name, "height": 256, "videos": out}
 
 
+def _measure(part: str, data: Path, out: Path) -> dict[str, Any]:
+    if part == "speed":
+        return speed()
+    if part == "scenes":
+        return scenes()
+    return smoothing(out) if part == "smoothing" else videos(data)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="+", choices=("speed", "scenes", "smoothing", "videos"))
@@ -99,14 +107,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    PoseTracker()
     for part in options.parts:
-        figures = {
-            "speed": speed,
-            "scenes": scenes,
-            "smoothing": lambda: smoothing(options.out),
-            "videos": lambda: videos(options.data),
-        }[part]()
+        figures = _measure(part, options.data, options.out)
         text = json.dumps({**figures, "machine": machine_facts()}, indent=1)
         (options.out / f"tracking-{part}.json").write_text(text + "\n")
         print(part, json.dumps(figures, indent=1))

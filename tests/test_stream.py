@@ -1,0 +1,211 @@
+"""Streams: order, overlap, bounds, errors and early ends, on real video and on sources made for one purpose."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from featherpose.errors import ModelError, OptionError, SourceError
+from featherpose.estimator import PoseEstimator, StageTimes
+from featherpose.media.frames import Frame
+from featherpose.media.sources import open_source
+from featherpose.poses import Poses
+from featherpose.skeleton import COCO_17
+from featherpose.stream import FrameResult, StreamOptions, process_stream, process_streams
+from featherpose.tracking import PoseSmoother, PoseTracker
+
+IMAGE = np.zeros((48, 64, 3), np.uint8)
+
+
+def frames(count: int, *, pause_s: float = 0.0, name: str = "made") -> Iterator[Frame]:
+    for i in range(count):
+        if pause_s:
+            time.sleep(pause_s)
+        yield Frame(IMAGE, i, i / 25, name)
+
+
+class Slow:
+    """Stands for an estimator of known speed."""
+
+    def __init__(self, seconds: float = 0.0, fail_at: int = -1) -> None:
+        self.seconds, self.fail_at, self.submitted, self.unfinished, self.most = seconds, fail_at, 0, 0, 0
+
+    def submit(self, image: np.ndarray) -> Slow._Answer:
+        self.submitted += 1
+        self.unfinished += 1
+        self.most = max(self.most, self.unfinished)
+        return Slow._Answer(self, self.submitted - 1)
+
+    class _Answer:
+        def __init__(self, owner: Slow, number: int) -> None:
+            self._owner, self._number = owner, number
+
+        def timed_result(self) -> tuple[Poses, StageTimes]:
+            self._owner.unfinished -= 1
+            if self._number == self._owner.fail_at:
+                raise ModelError("the engine failed")
+            time.sleep(self._owner.seconds)
+            return Poses.empty(COCO_17, (64, 48)), StageTimes(0.0, 1e3 * self._owner.seconds, 0.0)
+
+
+def readers_alive() -> int:
+    return sum(t.name == "featherpose-stream-reader" for t in threading.enumerate())
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    yield
+    deadline = time.monotonic() + 3
+    while readers_alive() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert readers_alive() == 0
+
+
+def test_every_frame_comes_in_order() -> None:
+    results = list(process_stream(frames(40), Slow()))
+    assert [r.frame.index for r in results] == list(range(40))
+    assert results[-1].dropped == 0
+
+
+def test_no_more_than_the_bounds_is_in_memory() -> None:
+    read = 0
+
+    def counting() -> Iterator[Frame]:
+        nonlocal read
+        for frame in frames(200):
+            read += 1
+            yield frame
+
+    estimator = Slow()
+    stream = process_stream(counting(), estimator, options=StreamOptions(in_flight=2, ahead=3))
+    for _ in range(5):
+        next(stream)
+    time.sleep(0.2)
+    assert read <= 5 + 2 + 3 + 1
+    stream.close()  # type: ignore[attr-defined]
+    assert estimator.most <= 2
+
+
+def test_newest_drops_what_is_late_and_counts_it() -> None:
+    results = list(
+        process_stream(frames(60, pause_s=0.005), Slow(0.03), options=StreamOptions(policy="newest", in_flight=1))
+    )
+    indices = [r.frame.index for r in results]
+    assert indices == sorted(indices)
+    assert len(indices) < 40
+    assert results[-1].frame.index == 59
+    assert results[-1].dropped == 60 - len(results)
+    # Never older than one frame's work before it and its own, with room for a loaded machine.
+    assert float(np.median([r.age_ms for r in results])) < 120
+
+
+def test_an_error_of_the_source_arrives_after_the_frames_before_it() -> None:
+    def broken() -> Iterator[Frame]:
+        yield from frames(5)
+        raise SourceError("the camera was pulled out")
+
+    seen: list[int] = []
+    with pytest.raises(SourceError, match="pulled out"):
+        _collect(process_stream(broken(), Slow()), seen)
+    assert seen == [0, 1, 2, 3, 4]
+
+
+def _collect(stream: Iterator[FrameResult], into: list[int]) -> None:
+    for result in stream:
+        into.append(result.frame.index)
+
+
+def test_an_error_of_the_engine_reaches_the_caller() -> None:
+    seen: list[int] = []
+    with pytest.raises(ModelError):
+        _collect(process_stream(frames(50), Slow(fail_at=7)), seen)
+    assert seen == list(range(7))
+
+
+def test_closing_early_stops_the_source_and_frees_the_requests() -> None:
+    closed = threading.Event()
+
+    def endless() -> Iterator[Frame]:
+        try:
+            yield from frames(10**9)
+        finally:
+            closed.set()
+
+    estimator = Slow()
+    stream = process_stream(endless(), estimator)
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    assert closed.wait(2)
+    assert estimator.unfinished == 0
+
+
+def test_a_source_that_hangs_is_closed() -> None:
+    class Hanging:
+        def __init__(self) -> None:
+            self.closed = threading.Event()
+
+        def __iter__(self) -> Iterator[Frame]:
+            yield from frames(1)
+            self.closed.wait(30)
+
+        def close(self) -> None:
+            self.closed.set()
+
+    source = Hanging()
+    stream = process_stream(source, Slow())
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    assert source.closed.is_set()
+
+
+def test_sources_take_turns_and_keep_their_own_trackers() -> None:
+    trackers = [PoseTracker(), PoseTracker()]
+    results = list(process_streams([frames(30), frames(10)], Slow(0.002), trackers))
+    for number, count in ((0, 30), (1, 10)):
+        assert [r.frame.index for r in results if r.source == number] == list(range(count))
+    # While both have frames neither gets two turns more than the other (the very first ones apart).
+    both = [r.source for r in results[:18]]
+    assert abs(both.count(0) - both.count(1)) <= 4
+
+
+def test_time_that_goes_back_starts_ids_anew(caplog: pytest.LogCaptureFixture) -> None:
+    def twice() -> Iterator[Frame]:
+        yield from frames(5)
+        yield from frames(5)
+
+    assert len(list(process_stream(twice(), Slow(), PoseTracker(), smoother=PoseSmoother()))) == 10
+    assert "ids start anew" in caplog.text
+
+
+def test_bad_options_are_refused() -> None:
+    with pytest.raises(OptionError):
+        StreamOptions(policy="some")  # type: ignore[arg-type]
+    with pytest.raises(OptionError):
+        StreamOptions(in_flight=0)
+    with pytest.raises(OptionError, match="tracker"):
+        process_stream(frames(1), Slow(), smoother=PoseSmoother())
+    with pytest.raises(OptionError, match="one tracker"):
+        process_streams([frames(1)], Slow(), [])
+
+
+@pytest.mark.slow
+def test_real_video_gives_what_the_plain_loop_gives(shared: Path, released_int8: Path) -> None:
+    video = shared / "data/videos/two-people.mp4"
+    with PoseEstimator(released_int8, height=128, threads=2) as estimator:
+        plain = PoseTracker()
+        with open_source(video, every=3) as source:
+            expected = [plain.update(estimator(frame.image), frame.timestamp_s) for frame in source]
+        tracker = PoseTracker()
+        with open_source(video, every=3) as source:
+            results = list(process_stream(source, estimator, tracker))
+    assert [r.frame.index for r in results] == list(range(0, 100, 3))
+    assert tracker.count == plain.count >= 2
+    for result, poses in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(result.poses.track_ids, poses.track_ids)
+        np.testing.assert_allclose(result.poses.keypoints, poses.keypoints, atol=1e-3)
+        assert result.age_ms >= result.times.decode_ms
