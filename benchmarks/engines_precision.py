@@ -1,0 +1,101 @@
+"""Which number format, how many threads, how large a batch, which engine: processor time and wall time of the network.
+
+All variants take turns in one process. Processor time hardly depends on what else the machine does; wall time does.
+
+    python benchmarks/engines_precision.py --model INT8.xml --onnx FLOAT.onnx --json FILE
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any
+
+import numpy as np
+
+from featherpose.errors import FeatherposeError
+from featherpose.evaluation.machine import machine_facts
+from featherpose.runtime import EngineOptions, open_backend
+from featherpose.zoo.resolving import resolve_model
+
+SIZE = (456, 256)
+
+
+def variants(model: Path, onnx: Path | None) -> dict[str, tuple[Path, EngineOptions, int]]:
+    found: dict[str, tuple[Path, EngineOptions, int]] = {}
+    for threads in (1, 2):
+        for precision in ("f32", "bf16", "f16"):
+            name = f"INT8 file on OpenVINO, other layers {precision}, {threads} threads"
+            found[name] = (model, EngineOptions(precision=precision, threads=threads), 1)
+    for batch in (2, 4, 8):
+        found[f"INT8 file on OpenVINO, other layers f32, 2 threads, batch {batch}"] = (
+            model,
+            EngineOptions(precision="f32", threads=2),
+            batch,
+        )
+    if onnx is not None:
+        for precision in ("f32", "bf16"):
+            name = f"float file on OpenVINO, {precision}, 2 threads"
+            found[name] = (onnx, EngineOptions(precision=precision, threads=2, engine="openvino"), 1)
+        found["float file on ONNX Runtime, f32, 2 threads"] = (
+            onnx,
+            EngineOptions(precision="f32", threads=2, engine="onnxruntime"),
+            1,
+        )
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--onnx", type=Path)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    spec = resolve_model(options.model).spec
+    backends, refused = {}, {}
+    for name, (path, engine, batch) in variants(options.model, options.onnx).items():
+        try:
+            backends[name] = (open_backend(path, spec, engine), batch)
+        except FeatherposeError as error:
+            refused[name] = str(error)
+    rng = np.random.default_rng(0)
+    wall: dict[str, list[float]] = {name: [] for name in backends}
+    processor: dict[str, list[float]] = {name: [] for name in backends}
+    for turn in range(options.rounds + 2):
+        for name, (backend, batch) in backends.items():
+            images = rng.integers(0, 256, (batch, SIZE[1], SIZE[0], 3), np.uint8)
+            started, cpu = perf_counter(), process_time()
+            backend.infer(images)
+            if turn >= 2:
+                wall[name].append(1e3 * (perf_counter() - started) / batch)
+                processor[name].append(1e3 * (process_time() - cpu) / batch)
+
+    def summary(values: list[float]) -> dict[str, float]:
+        return {
+            "min": round(min(values), 2),
+            "median": round(float(np.median(values)), 2),
+            "p95": round(float(np.percentile(values, 95)), 2),
+        }
+
+    report: dict[str, Any] = {
+        "benchmark": "engines_precision",
+        "model": options.model.name,
+        "network_input": "x".join(map(str, SIZE)),
+        "rounds": options.rounds,
+        "ms_a_picture": {
+            name: {"wall": summary(wall[name]), "processor": summary(processor[name])} for name in backends
+        },
+        "refused": refused,
+        "machine": machine_facts(),
+    }
+    text = json.dumps(report, indent=1) + "\n"
+    print(text)
+    if options.json:
+        options.json.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
