@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Generator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from featherpose.cli.options import ModelOptions
@@ -26,6 +27,7 @@ def bench(
     frames: int = 100,
     warmup: int = 10,
     in_flight: int = 4,
+    requests: int = 0,
     json: Path | None = None,
     model: ModelOptions = ModelOptions(),  # noqa: B008 - frozen
 ) -> None:
@@ -38,6 +40,7 @@ def bench(
         frames: Frames to measure.
         warmup: Frames before that, not counted.
         in_flight: Frames under way at once while throughput is measured.
+        requests: Inferences side by side, each on its share of the threads; 0 for one at a time on all of them.
         json: Write the figures and the machine they were taken on to this file.
         model: Which model, and how it runs.
     """
@@ -45,13 +48,13 @@ def bench(
     wanted = _parse_size(size)
     if people < 0:
         raise OptionError(f"--people {people}", expected="0 or more")
-    with PoseEstimator(model.model, height=model.height, engine=model.engine) as estimator:
+    with PoseEstimator(model.model, height=model.height, engine=replace(model.engine, requests=requests)) as estimator:
         if source is None:
             report = bench_crowd(estimator, make_crowd(estimator, people, wanted), options)
         else:
             with closing(_images(source)) as images:
                 report = bench_frames(estimator, images, options)
-        result = report.as_dict(estimator)
+        result = {**report.as_dict(estimator), "requests": requests}
     if json is not None:
         write_json(json, result)
     _show(report)

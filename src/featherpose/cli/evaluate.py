@@ -55,10 +55,11 @@ def evaluate(
     if limit is not None:
         data = data.first(limit)
     decode = DecodeOptions.published() if preset == "published" else DecodeOptions()
-    with PoseEstimator(model.model, height=model.height, engine=model.engine, decode=decode) as estimator:
+    engine = model.throughput_engine
+    with PoseEstimator(model.model, height=model.height, engine=engine, decode=decode) as estimator:
         estimator.warm_up()
         started = time.perf_counter()
-        results = _with_progress(estimator, data)
+        results = _with_progress(estimator, data, engine.requests + 1)
         seconds = time.perf_counter() - started
         info = estimator.info
         scores = average_precision(data, results)
@@ -75,6 +76,7 @@ def evaluate(
             "engine": info.engine,
             "device": info.device,
             "threads": info.threads,
+            "requests": engine.requests,
             "preset": preset,
             "decode": {k: v if v != float("inf") else None for k, v in asdict(decode).items()},
             "seconds": round(seconds, 2),
@@ -87,9 +89,9 @@ def evaluate(
     _show(report, scores)
 
 
-def _with_progress(estimator: PoseEstimator, data: CocoDataset) -> list[dict[str, Any]]:
+def _with_progress(estimator: PoseEstimator, data: CocoDataset, in_flight: int) -> list[dict[str, Any]]:
     if not sys.stderr.isatty():
-        return estimate_dataset(estimator, data)
+        return estimate_dataset(estimator, data, in_flight=in_flight)
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -100,7 +102,10 @@ def _with_progress(estimator: PoseEstimator, data: CocoDataset) -> list[dict[str
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=len(data.pictures), people=0)
         return estimate_dataset(
-            estimator, data, progress=lambda done, people: bar.update(task, completed=done, people=people)
+            estimator,
+            data,
+            in_flight=in_flight,
+            progress=lambda done, people: bar.update(task, completed=done, people=people),
         )
 
 

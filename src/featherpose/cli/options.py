@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from featherpose.errors import OptionError
 from featherpose.runtime.backend import EngineOptions, Precision
+from featherpose.runtime.processor import available_cores
 
 __all__ = ["ModelOptions"]
 
@@ -55,5 +56,14 @@ class ModelOptions:
 
     @property
     def engine(self) -> EngineOptions:
-        """The same choices as the runtime takes them."""
+        """The same choices as the runtime takes them, for the shortest time of each picture."""
         return EngineOptions(precision=self.precision, threads=self.threads, device=self.device)
+
+    @property
+    def throughput_engine(self) -> EngineOptions:
+        """The same choices for files: several pictures side by side, each later, all of them sooner.
+
+        Two inferences on two cores give about a tenth more pictures a second than one after the other on both.
+        """
+        side_by_side = min(8, max(2, self.threads or available_cores()))
+        return replace(self.engine, requests=side_by_side if self.device.upper().startswith("CPU") else 0)

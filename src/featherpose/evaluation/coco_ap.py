@@ -21,8 +21,6 @@ from featherpose.media.images import read_image
 
 __all__ = ["CocoScores", "average_precision", "estimate_dataset"]
 
-_IN_FLIGHT = 4
-
 
 @dataclass(frozen=True, slots=True)
 class CocoScores:
@@ -58,13 +56,18 @@ class CocoScores:
 
 
 def estimate_dataset(
-    estimator: PoseEstimator, dataset: CocoDataset, *, progress: Callable[[int, int], None] | None = None
+    estimator: PoseEstimator,
+    dataset: CocoDataset,
+    *,
+    in_flight: int = 3,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Everyone the estimator finds on every picture, as COCO results.
 
     Args:
-        estimator: Several pictures are in flight at once.
+        estimator: What is measured.
         dataset: The pictures.
+        in_flight: Pictures under way at once; the result does not depend on it.
         progress: Called with (pictures done, people found so far).
 
     Raises:
@@ -87,7 +90,7 @@ def estimate_dataset(
 
     for picture in dataset.pictures:
         running.append((picture.image_id, estimator.submit(read_image(picture.path))))
-        if len(running) >= _IN_FLIGHT:
+        if len(running) >= in_flight:
             finish_oldest()
     while running:
         finish_oldest()
