@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -254,7 +256,7 @@ def test_parquet_names_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("kind", ["jsonl", "coco", "csv", "parquet", "openpose"])
 def test_unwritable_outputs(tmp_path: Path, kind: str) -> None:
     (tmp_path / "file").write_text("")
-    makers = {
+    makers: dict[str, Callable[[Path], object]] = {
         "jsonl": JsonlWriter,
         "coco": CocoWriter,
         "csv": lambda path: CsvWriter(path, COCO_17),
@@ -298,3 +300,53 @@ def test_an_interruption_leaves_a_whole_file(tmp_path: Path, kind: str) -> None:
     else:
         assert pytest.importorskip("pyarrow.parquet").read_table(path).num_rows == 3
     assert [p.name for p in tmp_path.iterdir()] == ["poses"]
+
+
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from featherpose.errors import OutputError
+from featherpose.formats.coco import CocoWriter
+from featherpose.formats.jsonl import JsonlWriter
+from featherpose.formats.record import FrameRecord
+from featherpose.formats.tables import CsvWriter, ParquetWriter
+from featherpose.poses import Poses
+from featherpose.skeleton import COCO_17
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+path = Path(sys.argv[2])
+writers = {"jsonl": JsonlWriter, "coco": CocoWriter, "csv": lambda p: CsvWriter(p, COCO_17),
+           "parquet": lambda p: ParquetWriter(p, COCO_17)}
+rng = np.random.default_rng(0)
+try:
+    with writers[sys.argv[1]](path) as writer:
+        for i in range(400):
+            points = rng.uniform(0, 1000, (3, 17, 2)).astype(np.float32)
+            poses = Poses(points, rng.random((3, 17), np.float32), np.ones(3, np.float32), COCO_17, (1000, 1000))
+            writer.write(FrameRecord(i, i / 30, poses, "clip.mp4"))
+except OutputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of file size are a POSIX thing")
+@pytest.mark.parametrize("kind", ["jsonl", "coco", "csv", "parquet"])
+def test_a_disk_that_fills_up_keeps_what_was_written(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "poses"
+    done = subprocess.run([sys.executable, "-c", LIMITED, kind, str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{path} cannot be written")
+    assert len(done.stdout.splitlines()) == 1
+    if kind == "jsonl":
+        assert path.read_text().endswith("}\n")
+        assert 5 < len(list(read_jsonl(path, COCO_17))) < 400
+    elif kind == "coco":
+        assert 15 < len(json.loads(path.read_text())) < 1200
+    elif kind == "csv":
+        rows = read_csv(path)
+        assert 15 < len(rows) < 1200
+        assert rows[-1]["right_ankle_score"]
+    else:
+        assert list(tmp_path.iterdir()) == []

@@ -22,7 +22,7 @@ ODD_VALUES: tuple[Any, ...] = (
 )  # fmt: skip
 
 
-def annotations() -> dict[str, Any]:
+def small_dataset() -> dict[str, Any]:
     """Two pictures, three people: the smallest file with all that the format has."""
     rng = np.random.default_rng(0)
 
@@ -82,7 +82,7 @@ def test_mutated_annotation_files(tmp_path: Path, kind: str, astronaut: np.ndarr
     for i in (1, 2):
         write_image(tmp_path / "images" / f"{i}.png", astronaut[:64, :64])
     path = tmp_path / "annotations.json"
-    original = annotations()
+    original = small_dataset()
     path.write_text(json.dumps(original))
     assert len(read_coco_dataset(tmp_path).pictures) == 2
     rng = np.random.default_rng(1)

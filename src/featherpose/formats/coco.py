@@ -63,7 +63,7 @@ class CocoWriter:
         self._part = part_path(path)
         if path.is_dir():
             raise output_error(path, IsADirectoryError())
-        self._out = TextOutput(self._part)
+        self._out = TextOutput(self._part, shown=path)
         self._count = 0
         self._people = 0
         self._closed = False
@@ -89,11 +89,14 @@ class CocoWriter:
             return
         self._closed = True
         try:
-            self._out.write("\n]\n")
             self._out.close()
+            # Also after a full disk: the file was cut back to the last whole frame, which left room for the bracket.
+            with self._part.open("ab") as file:
+                file.write(b"\n]\n")
             self._part.replace(self.path)
         except OSError as error:
-            raise output_error(self.path, error) from error
+            if not self._out.failed:  # otherwise the reason has been told
+                raise output_error(self.path, error) from error
         finally:
             self._part.unlink(missing_ok=True)
 

@@ -115,7 +115,7 @@ class ParquetWriter:
         self.path = path
         self._part = part_path(path)
         self._rows: list[list[Any]] = []
-        self._closed = False
+        self._closed = self._failed = False
         try:
             self._file = pq.ParquetWriter(str(self._part), self._schema)
         except OSError as error:
@@ -132,11 +132,12 @@ class ParquetWriter:
             return
         columns = zip(*self._rows, strict=True)
         arrays = [self._pa.array(list(c), type=field.type) for c, field in zip(columns, self._schema, strict=True)]
+        self._rows = []
         try:
             self._file.write_table(self._pa.table(arrays, schema=self._schema))
         except OSError as error:
+            self._failed = True
             raise output_error(self.path, error) from error
-        self._rows = []
 
     def close(self) -> None:
         """Write the last rows and the footer, and give the file its name."""
@@ -148,7 +149,8 @@ class ParquetWriter:
             self._file.close()
             self._part.replace(self.path)
         except OSError as error:
-            raise output_error(self.path, error) from error
+            if not self._failed:  # otherwise the reason has been told
+                raise output_error(self.path, error) from error
         finally:
             self._part.unlink(missing_ok=True)
 

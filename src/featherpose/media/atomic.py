@@ -30,6 +30,8 @@ def output_error(path: Path, error: OSError) -> OutputError:
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return OutputError(f"{path} cannot be written: permission denied", hint="choose a folder that you may write to")
+    if error.errno == errno.EFBIG:
+        return OutputError(f"{path} cannot be written: it is larger than this disk or user may hold")
     if isinstance(error, IsADirectoryError):
         return OutputError(f"{path} cannot be written: it is a folder", expected="the name of a file")
     return OutputError(f"{path} cannot be written: {error.strerror or error}")

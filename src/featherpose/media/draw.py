@@ -21,8 +21,8 @@ _JOINT: Colour = (255, 255, 255)
 # People of similar size share one thickness, and with it one call; far people get finer lines than near ones.
 _THICKNESSES = np.array([1, 2, 3, 4, 6, 8, 10, 13, 16], np.int32)
 _THICKNESS_OF_SIZE = 0.0125
-# Smaller dots look the same without smoothing, which takes five times as long.
-_SMOOTH_JOINT_PX = 7
+# Dots of these diameters are round without smoothing, which takes five times as long; smaller ones would be crosses.
+_ROUND_JOINTS_PX = (5, 6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +161,7 @@ def _draw_people(
     else:
         for i, person in enumerate(people.tolist()):
             _lines(image, ends[i, whole[i]], _colour_of(poses, person), width)
-    if options.joints and joint < _SMOOTH_JOINT_PX:
+    if options.joints and joint in _ROUND_JOINTS_PX:
         _lines(image, np.repeat(dots[:, None], 2, axis=1), _JOINT, joint, smooth=False)
     elif options.joints:
         for dot in dots.tolist():  # smooth discs are faster one by one than as lines

@@ -160,8 +160,9 @@ class OpenCVSink(VideoSink):
         due = round((timestamp_s - self._start_s) * self._fps) + 1
         # A pause of minutes in a stream must not become a file of still frames: ten seconds at most are filled.
         repeats = min(due - self._shown, int(10 * self._fps))
-        for _ in range(repeats):
-            self._writer.write(image)
+        with silent_opencv():
+            for _ in range(repeats):
+                self._writer.write(image)
         self._shown = max(self._shown, due)
         self.frames += 1
 
