@@ -7,12 +7,8 @@ are meant to measure the result.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,14 +17,17 @@ from jaxtyping import Float16
 from featherpose.codecs.paf.decoder import PafDecoder
 from featherpose.codecs.paf.maps import Maps
 from featherpose.codecs.paf.options import DecodeOptions
-from featherpose.errors import DatasetError, FeatherposeError, MissingExtraError
+from featherpose.errors import FeatherposeError
+from featherpose.evaluation.coco import CocoDataset, CocoPicture
+from featherpose.evaluation.coco_ap import average_precision
+from featherpose.formats.coco import coco_results
 from featherpose.geometry import Letterbox
 from featherpose.media.images import read_image
-from featherpose.preprocess import prepare
+from featherpose.preprocess import as_bgr, prepare
 from featherpose.runtime.backend import Backend
-from featherpose.skeleton import COCO_17, Skeleton
+from featherpose.skeleton import Skeleton
 
-__all__ = ["SEARCH_SPACE", "DecoderSearch", "KeptMaps", "Trial", "keep_maps", "save_search"]
+__all__ = ["SEARCH_SPACE", "DecoderSearch", "KeptMaps", "Trial", "keep_maps"]
 
 # Values of each rule, in the order in which they are tried. What a rule must not become for the sake of AP alone is
 # left out: AP forgives ghosts that rank low, people who look at the result do not.
@@ -81,31 +80,32 @@ class Trial:
 
     def to_dict(self) -> dict[str, Any]:
         """The trial as plain data."""
-        return {"AP": round(self.average_precision, 5), "options": asdict(self.options)}
+        rules = {k: None if v == float("inf") else v for k, v in asdict(self.options).items()}
+        return {"AP": round(self.average_precision, 5), "options": rules}
 
 
 def keep_maps(
-    pictures: Iterable[tuple[int, Path]], backend: Backend, *, height: int, failed: Callable[[str], None]
+    pictures: Iterable[CocoPicture], backend: Backend, *, height: int, failed: Callable[[str], None]
 ) -> Iterator[KeptMaps]:
     """Run the network once over pictures.
 
     Args:
-        pictures: (COCO image id, path) of each.
+        pictures: Annotated pictures.
         backend: The network.
         height: Its input height in pixels.
         failed: Told of each picture that cannot be read, which is skipped.
     """
     spec = backend.spec
-    for image_id, path in pictures:
+    for picture in pictures:
         try:
-            image = read_image(path)
+            image = as_bgr(read_image(picture.path))
         except FeatherposeError as error:
             failed(str(error))
             continue
         inputs, letterbox = prepare(image, height=height, size_multiple=spec.size_multiple, pad_value=spec.pad_value)
         (maps,) = backend.infer(inputs)
         yield KeptMaps(
-            image_id,
+            picture.image_id,
             maps.heatmaps.astype(np.float16),
             maps.pafs.astype(np.float16),
             (maps.heatmap_stride, maps.paf_stride),
@@ -118,56 +118,32 @@ class DecoderSearch:
 
     Args:
         kept: Maps of annotated pictures.
-        skeleton: What the maps are; its people are brought to COCO's 17 keypoints.
-        annotations: COCO keypoint file that holds at least these pictures.
-
-    Raises:
-        DatasetError: If the file is not a COCO keypoint file.
-        MissingExtraError: If pycocotools is not installed.
+        skeleton: What the maps are.
+        dataset: Annotations of at least these pictures.
     """
 
-    def __init__(self, kept: Sequence[KeptMaps], skeleton: Skeleton, annotations: Path) -> None:
-        try:
-            from pycocotools.coco import COCO
-        except ImportError as error:
-            raise MissingExtraError("measuring AP", "eval") from error
+    def __init__(self, kept: Sequence[KeptMaps], skeleton: Skeleton, dataset: CocoDataset) -> None:
         self._kept = kept
         self._skeleton = skeleton
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):
-                self._truth = COCO(str(annotations))
-        except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-            raise DatasetError(f"{annotations} cannot be read ({error})", expected="a COCO keypoint file") from error
+        measured = {one.image_id for one in kept}
+        # Only what is judged is handed over: the annotations are copied and indexed in every trial.
+        annotations = {
+            **dataset.annotations,
+            "images": [i for i in dataset.annotations["images"] if i["id"] in measured],
+            "annotations": [a for a in dataset.annotations["annotations"] if a["image_id"] in measured],
+        }
+        pictures = tuple(picture for picture in dataset.pictures if picture.image_id in measured)
+        self._dataset = CocoDataset(dataset.name, pictures, annotations)
 
     def average_precision(self, options: DecodeOptions) -> float:
         """COCO keypoint AP (OKS 0.50 to 0.95) of these rules, -1 where the pictures show nobody."""
-        from pycocotools.cocoeval import COCOeval
-
         decoder = PafDecoder(self._skeleton, options)
-        results = []
-        for kept in self._kept:
-            poses = decoder(kept.maps(), kept.letterbox).to(COCO_17)
-            for keypoints, scores, rank in zip(poses.keypoints, poses.keypoint_scores, poses.scores, strict=True):
-                values = np.concatenate((np.nan_to_num(keypoints), scores[:, None]), axis=1)
-                results.append(
-                    {
-                        "image_id": kept.image_id,
-                        "category_id": 1,
-                        "keypoints": values.ravel().tolist(),
-                        "score": float(rank),
-                    }
-                )
-        if not results:
-            return 0.0
-        with contextlib.redirect_stdout(io.StringIO()):
-            judge = COCOeval(self._truth, self._truth.loadRes(results), "keypoints")
-            judge.params.imgIds = [kept.image_id for kept in self._kept]
-            judge.params.areaRng, judge.params.areaRngLbl = judge.params.areaRng[:1], judge.params.areaRngLbl[:1]
-            judge.evaluate()
-            judge.accumulate()
-        precision = judge.eval["precision"]
-        found = precision[precision > -1]
-        return float(found.mean()) if found.size else -1.0
+        results = [
+            result
+            for kept in self._kept
+            for result in coco_results(decoder(kept.maps(), kept.letterbox), kept.image_id)
+        ]
+        return average_precision(self._dataset, results).AP
 
     def descend(
         self,
@@ -218,11 +194,3 @@ class DecoderSearch:
             if path[-1] is before:
                 break
         return path
-
-
-def save_search(path: Path, trials: Sequence[Trial], facts: Mapping[str, Any]) -> None:
-    """Write a search as JSON: its facts, and every improvement with its AP."""
-    text = json.dumps({**facts, "path": [trial.to_dict() for trial in trials]}, indent=2) + "\n"
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

@@ -124,6 +124,7 @@ class PafDecoder:
             cells, peaks.starts, ends, pafs, self._tables.limbs,
             samples=rules.limb_samples, threshold=rules.limb_threshold,
             min_part=rules.limb_min_part, every_cell=rules.limb_every_cell, max_length=longest,
+            near_first=rules.near_first,
         )  # fmt: skip
         joins = np.ones_like(self._tables.joins) if rules.redundant_limbs_join else self._tables.joins
         groups = group_limbs(

@@ -29,6 +29,8 @@ class DecodeOptions:
             Without it a limb across a row of people can pass when its few samples happen to fall on others' limbs.
         max_limb_length: Longest limb, as a fraction of the longer side of the network input. Lower is faster in
             crowds and forbids limbs across the picture; too low cuts the limbs of people close to the camera.
+        near_first: In crowds, settle clear limbs between near keypoints before far pairs are tried. Much faster from
+            some twenty people on; a longer limb that would score higher can lose.
         redundant_limbs_join: Whether limbs that close loops (ear to shoulder) start and join people like the
             others; if not, they only lend a missing keypoint to a person.
         weak_peak_threshold: In a second pass a person without some keypoint is given the best free maximum over this
@@ -49,20 +51,21 @@ class DecodeOptions:
         (0.1, 0.2)
     """
 
-    peak_threshold: float = 0.07
-    suppression_radius_px: float = 6.0
+    peak_threshold: float = 0.15
+    suppression_radius_px: float = 10.0
     limb_samples: int = 10
     limb_threshold: float = 0.03
-    limb_min_part: float = 0.5
+    limb_min_part: float = 0.7
     limb_every_cell: bool = True
     max_limb_length: float = 1.0
+    near_first: bool = True
     redundant_limbs_join: bool = True
     weak_peak_threshold: float | None = 0.03
-    weak_limb_threshold: float = 0.02
-    weak_limb_min_part: float = 0.5
+    weak_limb_threshold: float = 0.01
+    weak_limb_min_part: float = 0.3
     min_keypoints: int = 3
     min_mean_score: float = 0.2
-    rank_exponent: float | None = 0.5
+    rank_exponent: float | None = 0.25
 
     def __post_init__(self) -> None:
         self._within("peak_threshold", self.peak_threshold, 0, 1)
@@ -101,6 +104,7 @@ class DecodeOptions:
             limb_min_part=0.8,
             limb_every_cell=False,
             max_limb_length=float("inf"),
+            near_first=False,
             redundant_limbs_join=False,
             weak_peak_threshold=None,
             min_keypoints=3,
