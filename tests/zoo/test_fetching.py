@@ -63,6 +63,17 @@ def test_fetched_network_finds_the_astronaut(official: Misbehaviour, cache: Path
         assert len(estimator(astronaut)) == 1  # type: ignore[call-overload]
 
 
+def test_the_two_commands_of_the_readme(
+    official: Misbehaviour, cache: Path, grace_hopper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "poses.jsonl"
+    assert run(["predict", str(grace_hopper), "--model", NAME, "--jsonl", str(out)]) == 1
+    assert f"run: featherpose models fetch {NAME}" in capsys.readouterr().err
+    assert run(["models", "fetch", NAME, "--base-url", official.url]) == 0
+    assert run(["predict", str(grace_hopper), "--model", NAME, "--threads", "1", "--jsonl", str(out)]) == 0
+    assert len(json.loads(out.read_text())["people"]) == 1
+
+
 def test_mirror_and_offline_by_environment(
     official: Misbehaviour, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

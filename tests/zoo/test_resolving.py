@@ -131,6 +131,13 @@ def test_wrong_files(tmp_path: Path, name: str, content: bytes, message: str) ->
         resolve_model(path)
 
 
+def test_a_file_of_tiny_fields_is_given_up(tmp_path: Path) -> None:
+    path = tmp_path / "tiny-fields.onnx"
+    path.write_bytes(b"\x08\x01" * 300_000)
+    with pytest.raises(ModelError, match="more than 200000 fields"):
+        resolve_model(path)
+
+
 def test_missing_file_folder_and_unknown_name(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="there is no model file"):
         resolve_model(tmp_path / "no.xml")

@@ -19,6 +19,7 @@ __all__ = ["GraphFile", "read_graph_file"]
 _MAX_XML_BYTES = 64 * 2**20
 _MAX_ONNX_BYTES = 2 * 2**30  # the format's own limit
 _MAX_FIELD_BYTES = 4 * 2**20
+_MAX_FIELDS = 200_000  # a graph has thousands; a file of nothing but tiny fields would be read for hours
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +109,11 @@ def _read_onnx(path: Path, size: int) -> GraphFile:
 
 def _fields(file: BinaryIO, start: int, end: int) -> list[tuple[int, int, int]]:
     """(number, start, length) of the length-delimited fields between two positions; the others are skipped."""
-    found = []
+    found: list[tuple[int, int, int]] = []
     position = start
-    while position < end:
+    for _ in range(_MAX_FIELDS):
+        if position >= end:
+            return found
         file.seek(position)
         head = file.read(min(20, end - position))
         tag, used = _varint(head, 0)
@@ -130,7 +133,7 @@ def _fields(file: BinaryIO, start: int, end: int) -> list[tuple[int, int, int]]:
             raise ValueError(f"wire type {kind} at byte {position}")
         if position > end:
             raise ValueError(f"a field ends {position - end} bytes behind its container")
-    return found
+    raise ValueError(f"more than {_MAX_FIELDS} fields")
 
 
 def _strings(file: BinaryIO, start: int, length: int) -> dict[int, str]:
