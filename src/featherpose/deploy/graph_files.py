@@ -70,17 +70,25 @@ def write_onnx_card(path: Path, card: ModelCard) -> None:
 
 
 def read_graph(path: Path) -> Any:
-    """An ``openvino.Model`` of an IR, ONNX or TFLite file.
+    """An ``openvino.Model`` of an IR, ONNX or TFLite file, with everything worked out that is constant.
+
+    An ONNX file's grouped convolutions arrive with their weights reshaped by a dozen small layers; quantised in that
+    state they would run with slow memory layouts.
 
     Raises:
         ModelError: If it cannot be read.
     """
     import openvino as ov
+    from openvino.passes import ConstantFolding, Manager
 
     try:
-        return ov.Core().read_model(path)
+        model = ov.Core().read_model(path)
     except RuntimeError as error:
         raise ModelError(f"{path} cannot be read as a model", expected="a whole .xml, .onnx or .tflite file") from error
+    passes = Manager()
+    passes.register_pass(ConstantFolding())
+    passes.run_passes(model)
+    return model
 
 
 def write_ir(model: Any, card: ModelCard, folder: Path, stem: str, *, fp16: bool) -> Path:

@@ -27,6 +27,7 @@ from featherpose.deploy.verify import (
 )
 from featherpose.errors import OptionError
 from featherpose.evaluation.coco import CocoDataset, read_coco_dataset
+from featherpose.evaluation.stages import held_out
 from featherpose.runtime.backend import EngineOptions, ModelSpec
 from featherpose.runtime.opening import open_backend
 from featherpose.skeleton import builtin_skeletons
@@ -115,7 +116,7 @@ def quantize_model(request: QuantizeRequest) -> QuantizeResult:
     pictures = find_pictures(request.calibration, request.options.pictures)
     resolved = resolve_model(request.model)
     labelled = None if request.labelled is None else read_coco_dataset(request.labelled)
-    tune = None if request.tune is None else _every(read_coco_dataset(request.tune), request.tune_every)
+    tune = None if request.tune is None else held_out(read_coco_dataset(request.tune), request.tune_every)
     stem = request.output.stem
     card = _card(resolved, stem)
     with working_folder(request.output.parent) as working:
@@ -137,31 +138,42 @@ def _quantised(
     """The quantised graph, what stayed in floating point, why, and the steps there."""
     options, spec = request.options, resolved.spec
     model = quantize_graph(resolved.path, spec, pictures, options)
-    if not options.keep_sensitive and tune is None:
-        return model, (), (), ()
-    few = pictures[:: max(1, len(pictures) // _RANKED)][:_RANKED]
-    inputs = list(calibration_inputs(few, spec, options.height))
-    ranking = tuple(sensitive_layers(resolved.path, model, spec, inputs))
-    order = [entry.layer for entry in ranking]
-    if tune is None:
-        kept = tuple(order[: options.keep_sensitive])
-        return quantize_graph(resolved.path, spec, pictures, options, kept=kept), kept, ranking, ()
+    ranking: tuple[Sensitivity, ...] = ()
+    if options.keep_sensitive:
+        ranking = _ranked(resolved, model, pictures, options)
+        model = quantize_graph(resolved.path, spec, pictures, options, kept=_first(ranking, options.keep_sensitive))
     trials: list[Trial] = []
-    for count in [c for c in _LADDER if c >= options.keep_sensitive] or [options.keep_sensitive]:
-        kept = tuple(order[:count])
-        model = quantize_graph(resolved.path, spec, pictures, options, kept=kept)
+    for count in () if tune is None else (options.keep_sensitive, *(c for c in _LADDER if c > options.keep_sensitive)):
+        if count and not ranking:
+            ranking = _ranked(resolved, model, pictures, options)
+        if trials:
+            model = quantize_graph(resolved.path, spec, pictures, options, kept=_first(ranking, count))
         path = write_ir(model, _card(resolved, f"trial-{count}"), working, f"trial-{count}", fp16=True)
-        _, ap = _compare(request, resolved, path, spec, (), tune)
+        ap = _compare(request, resolved, path, spec, (), tune)[1]
         if ap is None:
             raise AssertionError("a labelled folder was given")
-        trials.append(Trial(kept, ap))
+        trials.append(Trial(_first(ranking, count), ap))
         _log.info("%d layers kept: AP %.4f, before %.4f", count, ap.after, ap.before)
         if ap.drop <= request.limits.ap_drop:
             break
-    best = min(trials, key=lambda trial: (trial.ap.drop > request.limits.ap_drop, trial.ap.drop))
+    if not trials:
+        return model, _first(ranking, options.keep_sensitive), ranking, ()
+    best = min(trials, key=lambda trial: trial.ap.drop)
     if best is not trials[-1]:
         model = quantize_graph(resolved.path, spec, pictures, options, kept=best.kept)
     return model, best.kept, ranking, tuple(trials)
+
+
+def _ranked(
+    resolved: ResolvedModel, quantised: Any, pictures: Sequence[Path], options: QuantizeOptions
+) -> tuple[Sensitivity, ...]:
+    few = pictures[:: max(1, len(pictures) // _RANKED)][:_RANKED]
+    inputs = list(calibration_inputs(few, resolved.spec, options.height))
+    return tuple(sensitive_layers(resolved.path, quantised, resolved.spec, inputs))
+
+
+def _first(ranking: Sequence[Sensitivity], count: int) -> tuple[str, ...]:
+    return tuple(entry.layer for entry in ranking[:count])
 
 
 def _compare(
@@ -184,12 +196,6 @@ def _compare(
             after.close()
     finally:
         before.close()
-
-
-def _every(dataset: CocoDataset, every: int) -> CocoDataset:
-    pictures = tuple(p for p in dataset.pictures if p.image_id % every == 0)
-    return CocoDataset(f"{dataset.name}, id % {every} == 0" if every > 1 else dataset.name, pictures,
-                       dataset.annotations)  # fmt: skip
 
 
 def _card(resolved: ResolvedModel, name: str) -> ModelCard:

@@ -1,0 +1,120 @@
+"""``featherpose analyze stages``."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from featherpose.cli.report import print_table, write_json
+from featherpose.codecs.paf.options import DecodeOptions
+from featherpose.errors import MissingExtraError, OptionError
+from featherpose.evaluation.coco import read_coco_dataset
+from featherpose.evaluation.complexity import network_complexity
+from featherpose.evaluation.machine import machine_facts
+from featherpose.evaluation.stages import StageScore, score_stage
+from featherpose.runtime.backend import EngineOptions, Precision
+from featherpose.runtime.opening import open_backend
+
+__all__ = ["stages"]
+
+
+def stages(
+    dataset: Path,
+    *,
+    checkpoint: Path,
+    network: str | None = None,
+    images: Path | None = None,
+    limit: int | None = None,
+    height: int = 368,
+    preset: Literal["default", "published"] = "published",
+    precision: Precision = "f32",
+    threads: int = 0,
+    json: Annotated[Path | None, Parameter(name="--json")] = None,
+    plot: Path | None = None,
+) -> None:
+    """AP after the initial and after every refinement stage, the published figures beside the measured ones.
+
+    The published figures were measured on another subset of COCO; compare the gain of a stage, not the level.
+
+    Args:
+        dataset: A folder with annotations.json and images/, or a COCO person keypoint file.
+        checkpoint: Weights of a network with stages, such as Lightweight OpenPose's published checkpoint.
+        network: Name of the network; recognised if left out.
+        images: Folder of the pictures, where they are not in images/ beside the annotations.
+        limit: Only the first N pictures.
+        height: Network input height in pixels.
+        preset: Decoding rules: the papers', or the better ones.
+        precision: Number format of the network.
+        threads: Inference threads; 0 takes all cores.
+        json: Also write the table to this file.
+        plot: Also draw it, as PNG and SVG of this name.
+    """
+    try:
+        from featherpose.deploy.export import card_of, export_network
+        from featherpose.nn.checkpoints import load_network, read_checkpoint
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("looking at the stages of a checkpoint", "train") from error
+    if limit is not None and limit < 1:
+        raise OptionError(f"--limit {limit}", expected="at least one picture")
+    data = read_coco_dataset(dataset, images)
+    data = data if limit is None else data.first(limit)
+    found = read_checkpoint(checkpoint)
+    kind = network or found.network
+    built = load_network(checkpoint, name=kind)
+    costs = network_complexity(kind, skeleton=built.skeleton, refinements=found.refinements or None).parts
+    decode = DecodeOptions.published() if preset == "published" else DecodeOptions()
+    rows: list[StageScore] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for index in range(found.refinements + 1):
+            card = card_of(built, f"stage-{index}", kind, precision="FP16")
+            exported = export_network(built, card, Path(folder), stage=index)
+            backend = open_backend(exported.ir, exported.spec, EngineOptions(precision=precision, threads=threads))
+            cost = costs[len(costs) - 1 - found.refinements + index].macs_total / 1e9
+            try:
+                rows.append(score_stage(kind, index, backend, data, height=height, decode=decode, gmacs=cost))
+            finally:
+                backend.close()
+            print(f"{rows[-1].stage}: AP {rows[-1].AP:.4f}", file=sys.stderr)
+    print_table(
+        ["stage", "AP", "published AP", "AP50", "GMAC so far at 368x368"],
+        [
+            [row.stage, f"{row.AP:.4f}", row.published, f"{row.AP50:.4f}",
+             None if row.gmacs is None else f"{row.gmacs:.2f}"]
+            for row in rows
+        ],
+        title=f"{kind}, {data.name}: {len(data.pictures)} pictures, height {height}, {precision}, {preset} rules",
+    )  # fmt: skip
+    if json is not None:
+        write_json(
+            json,
+            {
+                "network": kind, "dataset": data.name, "pictures": len(data.pictures), "height": height,
+                "precision": precision, "preset": preset, "stages": [row.to_dict() for row in rows],
+                "machine": machine_facts(),
+            },
+        )  # fmt: skip
+    if plot is not None:
+        _draw(rows, plot, f"{kind}: {len(data.pictures)} pictures of {data.name}, height {height}")
+
+
+def _draw(rows: list[StageScore], path: Path, title: str) -> None:
+    from featherpose.evaluation.figures import COLOURS, new_figure, save_figure
+
+    figure, axes = new_figure(6.5, 4)
+    axes.plot([row.stage for row in rows], [row.AP for row in rows], "o-", color=COLOURS[0], label="measured")
+    published = [(row.stage, row.published) for row in rows if row.published is not None]
+    if published:
+        axes.plot([name for name, _ in published], [value for _, value in published], "D--", color=COLOURS[1],
+                  label="published (another subset)")  # fmt: skip
+    for row in rows:
+        axes.annotate(f"{row.AP:.3f}", (row.stage, row.AP), xytext=(0, 8), textcoords="offset points", ha="center")
+    axes.set_ylim(0)
+    axes.margins(x=0.15, y=0.15)
+    axes.set_ylabel("AP")
+    axes.legend(frameon=False, loc="lower right")
+    axes.set_title(title)
+    save_figure(figure, path)

@@ -1,0 +1,173 @@
+"""INT8 files find the same people, keep the layers they are told to keep, and are refused when they lose too many."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from featherpose.cli.main import run
+from featherpose.deploy import quantizing
+from featherpose.deploy.exporting import ExportRequest, export_checkpoint
+from featherpose.deploy.graph_files import read_graph
+from featherpose.deploy.quantize import QuantizeOptions, layer_names, quantize_graph, sensitive_layers
+from featherpose.deploy.quantizing import QuantizeRequest, quantize_model
+from featherpose.deploy.verify import ApComparison, Comparison, Limits, check, find_pictures
+from featherpose.errors import ModelError, OptionError, SourceError
+from featherpose.preprocess import prepare
+from featherpose.runtime.backend import EngineOptions
+from featherpose.runtime.opening import open_backend
+from featherpose.zoo.resolving import resolve_model
+
+
+@pytest.fixture(scope="module")
+def released(released_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The released network as an IR in floating point."""
+    folder = tmp_path_factory.mktemp("released")
+    export_checkpoint(ExportRequest(checkpoint=released_weights, output=folder, name="released", height=128))
+    return folder / "released.xml"
+
+
+def test_quantised_network_finds_the_same_people(released: Path, coco_train: Path, tmp_path: Path) -> None:
+    result = quantize_model(
+        QuantizeRequest(
+            model=released, calibration=coco_train, output=tmp_path / "int8.xml", threads=1,
+            options=QuantizeOptions(pictures=24, height=184),
+        )
+    )  # fmt: skip
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["int8.bin", "int8.card.json", "int8.xml"]
+    assert result.comparison.people_before > 5
+    assert result.comparison.agreement > 0.8
+    resolved = resolve_model(tmp_path / "int8.xml")
+    assert resolved.card is not None
+    assert resolved.card.precision == "INT8"
+    backend = open_backend(resolved.path, resolved.spec, EngineOptions(precision="int8", threads=1))
+    assert backend.info.precision == "int8"
+    for height, width in ((64, 64), (72, 136)):
+        assert backend.infer(np.zeros((1, height, width, 3), np.uint8))[0].heatmaps.shape == (
+            19, height // 8, width // 8,
+        )  # fmt: skip
+    backend.close()
+    assert (tmp_path / "int8.bin").stat().st_size < 0.6 * released.with_suffix(".bin").stat().st_size
+
+
+def test_named_layers_stay_in_floating_point(released: Path, photographs: Path) -> None:
+    spec = resolve_model(released).spec
+    names = layer_names(read_graph(released))
+    pattern = "initial_stage/heatmaps"
+    options = QuantizeOptions(pictures=2, height=128, keep=(pattern,), bias_correction=False)
+    model = quantize_graph(released, spec, find_pictures(photographs), options, kept=names[:1])
+    floating = {
+        node.get_friendly_name()
+        for node in model.get_ops()
+        if node.get_friendly_name() in names and node.input_value(0).get_node().get_type_name() != "FakeQuantize"
+    }
+    assert names[0] in floating
+    assert {name for name in names if pattern in name} <= floating
+    assert len(floating) < len(names) / 4
+    with pytest.raises(OptionError, match="no layer matches 'no such layer'"):
+        quantize_graph(released, spec, find_pictures(photographs), QuantizeOptions(keep=("no such layer",)))
+
+
+def test_sensitive_layers_are_ranked(released: Path, photographs: Path) -> None:
+    spec = resolve_model(released).spec
+    pictures = find_pictures(photographs)
+    from featherpose.media.images import read_image
+
+    inputs = [prepare(read_image(path), height=64)[0] for path in pictures[:1]]
+    model = quantize_graph(released, spec, pictures, QuantizeOptions(pictures=2, height=64, bias_correction=False))
+    before = [node.get_type_name() for node in model.get_ordered_ops()]
+    ranking = sensitive_layers(released, model, spec, inputs)
+    assert len({entry.layer for entry in ranking}) == len(ranking) > 40
+    assert [entry.gain for entry in ranking] == sorted((entry.gain for entry in ranking), reverse=True)
+    assert all(entry.gain <= 1 for entry in ranking)
+    assert [node.get_type_name() for node in model.get_ordered_ops()] == before
+
+
+def test_blind_int8_is_refused(
+    released: Path, coco_train: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A conversion that finds nobody: ranges measured on black pictures."""
+
+    def blind(*args: object, **kwargs: object) -> object:
+        monkeypatch.setattr(
+            "featherpose.deploy.quantize.read_image", lambda path: np.zeros((64, 64, 3), np.uint8), raising=True
+        )
+        return quantize_graph(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(quantizing, "quantize_graph", blind)
+    options = QuantizeOptions(pictures=2, height=128, bias_correction=False)
+    with pytest.raises(ModelError, match=r"agree on .* nothing was written"):
+        quantize_model(
+            QuantizeRequest(model=released, calibration=coco_train, output=tmp_path / "int8.xml", options=options)
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def _comparison(**changes: float) -> Comparison:
+    values: dict[str, float] = {
+        "pictures": 10, "height": 256, "heatmap_error": 0.001, "paf_error": 0.001, "largest_difference": 0.01,
+        "people_before": 20, "people_after": 20, "agreement": 1.0,
+    }  # fmt: skip
+    return Comparison(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_limits() -> None:
+    ap = ApComparison(dataset="d", pictures=10, height=256, before=0.40, after=0.39)
+    check(_comparison(), Limits())
+    with pytest.raises(ModelError, match=r"maps differ by 5\.00 %"):
+        check(_comparison(paf_error=0.05), Limits())
+    check(_comparison(paf_error=0.05), Limits(), maps=False)
+    with pytest.raises(ModelError, match=r"agree on 50.0 % of the people \(20 before, 3 after\)"):
+        check(_comparison(agreement=0.5, people_after=3), Limits())
+    with pytest.raises(ModelError, match=r"AP falls by 0.0100 \(0.4000 before, 0.3900 after\)"):
+        check(_comparison(), Limits(), ap=ap)
+    check(_comparison(), Limits(ap_drop=0.02), ap=ap)
+    for broken in (float("nan"), float("inf")):
+        with pytest.raises(ModelError):
+            check(_comparison(largest_difference=broken, heatmap_error=broken), Limits(), maps=False)
+        with pytest.raises(ModelError):
+            check(_comparison(heatmap_error=broken), Limits())
+    with pytest.raises(OptionError):
+        Limits(agreement=1.5)
+
+
+def test_pictures_are_spread_over_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for number in range(10):
+        (tmp_path / "images" / f"{number}.jpg").write_bytes(b"")
+    assert [p.stem for p in find_pictures(tmp_path, 4)] == ["0", "3", "6", "9"]
+    assert len(find_pictures(tmp_path, 100)) == 10
+    assert [p.stem for p in find_pictures(tmp_path, 1)] == ["0"]
+    with pytest.raises(SourceError, match="holds no pictures"):
+        find_pictures(_empty(tmp_path))
+
+
+def _empty(folder: Path) -> Path:
+    (folder / "empty").mkdir()
+    return folder / "empty"
+
+
+def test_bad_input_is_one_clear_line(
+    tmp_path: Path, photographs: Path, released_int8: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = _empty(tmp_path)
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"nothing")
+    out = str(tmp_path / "out.xml")
+    cases = [
+        ([str(released_int8), "--calibration", str(empty), "-o", out], 1, "holds no pictures"),
+        ([str(released_int8), "--calibration", str(tmp_path / "nowhere"), "-o", out], 1, "is no folder"),
+        ([str(released_int8), "--calibration", str(photographs), "-o", out], 1, "is quantised already"),
+        ([str(released_int8), "--calibration", str(photographs), "-o", str(tmp_path / "out.onnx")], 2, ".xml"),
+        ([str(broken), "--calibration", str(photographs), "-o", out], 1, "broken.onnx"),
+        ([str(released_int8), "--calibration", str(photographs), "-o", out, "--keep", "("], 2, "regular expression"),
+    ]
+    for arguments, code, message in cases:
+        assert run(["quantize", *arguments]) == code, arguments
+        captured = capsys.readouterr()
+        assert message in captured.err, captured.err
+        assert len(captured.err.strip().splitlines()) == 1, captured.err
+        assert captured.out == ""
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["broken.onnx", "empty"]
