@@ -116,8 +116,7 @@ def test_an_error_of_the_source_arrives_after_the_frames_before_it() -> None:
 
 
 def _collect(stream: Iterator[FrameResult], into: list[int]) -> None:
-    for result in stream:
-        into.append(result.frame.index)
+    into.extend(result.frame.index for result in stream)
 
 
 def test_an_error_of_the_engine_reaches_the_caller() -> None:
@@ -161,6 +160,23 @@ def test_a_source_that_hangs_is_closed() -> None:
     next(stream)
     stream.close()  # type: ignore[attr-defined]
     assert source.closed.is_set()
+
+
+def test_an_event_ends_a_silent_source() -> None:
+    stop, wake = threading.Event(), threading.Event()
+
+    class Silent:
+        def __iter__(self) -> Iterator[Frame]:
+            yield from frames(3)
+            wake.wait(30)
+
+        def close(self) -> None:
+            wake.set()
+
+    threading.Timer(0.3, stop.set).start()
+    started = time.monotonic()
+    assert len(list(process_stream(Silent(), Slow(), stop=stop))) == 3
+    assert time.monotonic() - started < 5
 
 
 def test_sources_take_turns_and_keep_their_own_trackers() -> None:

@@ -32,6 +32,9 @@ _log = logging.getLogger(__name__)
 
 StreamPolicy = Literal["every", "newest"]
 _STOP_PATIENCE_S = 2.0
+_STOP_POLL_S = 0.1
+# Larger frames are read one at a time: three pictures of 200 megapixels would fill a small machine.
+_LARGE_BYTES = 64_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,10 +148,11 @@ class _Reader:
             if frame is None:
                 return
             now = perf_counter()
+            limit = 1 if frame.image.nbytes > _LARGE_BYTES else self._limit
             with self._changed:
-                while not self._newest and len(self._frames) >= self._limit and not self._stop:
+                while not self._newest and len(self._frames) >= limit and not self._stop:
                     self._changed.wait()
-                if len(self._frames) >= self._limit:
+                if len(self._frames) >= limit:
                     self._frames.popleft()
                     self.dropped += 1
                 self._frames.append(_Captured(frame, now, 1e3 * (now - started)))
@@ -198,6 +202,7 @@ def process_stream(
     *,
     smoother: PoseSmoother | None = None,
     options: StreamOptions | None = None,
+    stop: threading.Event | None = None,
 ) -> Iterator[FrameResult]:
     """Everyone in the frames of a source, in order.
 
@@ -207,6 +212,7 @@ def process_stream(
         tracker: Gives ids; None for none. Belongs to this stream alone.
         smoother: Smooths joints by these ids.
         options: Policy and bounds.
+        stop: Set it, from anywhere, to end after the frames that are under way, even while the source is silent.
 
     Yields:
         One `FrameResult` a frame. Ending the loop early, or closing the iterator, stops reading and inference.
@@ -226,7 +232,7 @@ def process_stream(
         ...             print(result.frame.index, result.poses.track_ids, f"{result.age_ms:.0f} ms")
         ...         return tracker.count
     """
-    return process_streams([source], estimator, [tracker], smoothers=[smoother], options=options)
+    return process_streams([source], estimator, [tracker], smoothers=[smoother], options=options, stop=stop)
 
 
 def process_streams(
@@ -236,6 +242,7 @@ def process_streams(
     *,
     smoothers: Sequence[PoseSmoother | None] | None = None,
     options: StreamOptions | None = None,
+    stop: threading.Event | None = None,
 ) -> Iterator[FrameResult]:
     """Several sources through one estimator: those that have a frame take turns; each keeps its own order and tracker.
 
@@ -245,6 +252,7 @@ def process_streams(
         trackers: One for each source, or None where there is none.
         smoothers: Likewise.
         options: Policy and bounds.
+        stop: Set it to end after the frames that are under way.
 
     Yields:
         Results in the order of their turns; ``FrameResult.source`` says whose.
@@ -262,7 +270,7 @@ def process_streams(
     if any(s is not None and t is None for s, t in zip(smoothers, trackers, strict=True)):
         raise OptionError("a smoother without a tracker", hint="give the stream a PoseTracker as well")
     followers = [_Follower(t, s) for t, s in zip(trackers, smoothers, strict=True)]
-    return _run(sources, estimator, followers, options or StreamOptions())
+    return _run(sources, estimator, followers, options or StreamOptions(), stop or threading.Event())
 
 
 class _Follower:
@@ -288,7 +296,11 @@ class _Follower:
 
 
 def _run(
-    sources: Sequence[Iterable[Frame]], estimator: Estimator, followers: Sequence[_Follower], options: StreamOptions
+    sources: Sequence[Iterable[Frame]],
+    estimator: Estimator,
+    followers: Sequence[_Follower],
+    options: StreamOptions,
+    stop: threading.Event,
 ) -> Iterator[FrameResult]:
     changed = threading.Condition()
     in_flight: deque[tuple[int, _Captured, float, _Pending]] = deque()
@@ -302,10 +314,10 @@ def _run(
             with changed:
                 # Wait only when there is nothing to finish meanwhile.
                 while failure is None and not in_flight and not any(r.ready for r in readers):
-                    if all(r.done for r in readers):
+                    if stop.is_set() or all(r.done for r in readers):
                         return
-                    changed.wait()
-                if failure is None and len(in_flight) < options.in_flight:
+                    changed.wait(_STOP_POLL_S)
+                if failure is None and not stop.is_set() and len(in_flight) < options.in_flight:
                     order = [(turn + i) % len(readers) for i in range(len(readers))]
                     chosen = next((i for i in order if readers[i].ready), None)
                     if chosen is not None:
@@ -329,6 +341,8 @@ def _run(
                 )  # fmt: skip
             elif failure is not None:
                 raise failure
+            elif stop.is_set():
+                return
     finally:
         for reader in readers:
             reader.ask_to_stop()

@@ -142,7 +142,8 @@ def test_posetrack_annotations_are_read(tmp_path: Path) -> None:
     assert len(frames[0].people) == 2
     assert frames[0].people.image_size == (320, 240)
     moved = Poses(
-        frames[0].people.keypoints + np.array([180, 0], np.float32), frames[0].people.keypoint_scores, frames[0].people.scores,
+        frames[0].people.keypoints + np.array([180, 0], np.float32),
+        frames[0].people.keypoint_scores, frames[0].people.scores,
         frames[0].people.skeleton, (320, 240),
     )  # fmt: skip
     assert len(outside_ignored(moved, frames[0].ignored)) == 0

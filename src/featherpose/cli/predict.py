@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import threading
-from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -25,22 +24,22 @@ from featherpose.cli.annotating import AnnotatedOutput
 from featherpose.cli.options import ModelOptions
 from featherpose.cli.predict_options import DrawingOptions, FileOptions, PartOptions, PeopleOptions
 from featherpose.cli.progress import ProgressLine, progress_line
-from featherpose.cli.reading import Reading, ReadingOptions, read_ahead
+from featherpose.cli.reading import LateSource, ReadingOptions
 from featherpose.cli.writing import DataFiles, image_numbers
 from featherpose.codecs.paf.compiling import kernels_are_cached
 from featherpose.errors import FeatherposeError, SourceError
-from featherpose.estimator import PendingPoses, PoseEstimator
+from featherpose.estimator import PoseEstimator
 from featherpose.formats.record import FrameRecord
 from featherpose.media.atomic import write_bytes
 from featherpose.media.draw import DrawOptions, draw_poses
 from featherpose.media.sources import SourceRef, find_sources
+from featherpose.stream import FrameResult, process_stream
 from featherpose.tracking import PoseSmoother, PoseTracker
 
 __all__ = ["predict"]
 
 _log = logging.getLogger(__name__)
 
-_IN_FLIGHT = 3
 _STAGES = ("read", "prepare", "infer", "decode", "track", "draw", "write")
 
 
@@ -103,7 +102,10 @@ def predict(
             run, estimator, people, drawing.options(tracked=people.track or people.smooth), data, annotated, numbers
         )
         started = perf_counter()
-        _work(worker, read_ahead(refs, options, stop), line)
+        for ref in refs:
+            if stop.is_set():
+                break
+            worker.process(LateSource(ref, options), stop, line)
         seconds = perf_counter() - started
     written = [*data.written, *(annotated.summary() if annotated is not None else [])]
     if files.summary is not None:
@@ -180,55 +182,41 @@ class _Worker:
         self._data = data
         self._annotated = annotated
         self._numbers = numbers
-        self._in_flight: deque[tuple[Reading, PendingPoses]] = deque()
-        self._start_source()
-
-    def _start_source(self) -> None:
-        follow = self._people.track or self._people.smooth
-        self._tracker = PoseTracker() if follow else None
-        self._smoother = PoseSmoother() if self._people.smooth else None
         self._problems = 0
 
-    def take(self, reading: Reading) -> None:
-        if reading.frame is not None:
-            self._in_flight.append((reading, self._estimator.submit(reading.frame.image)))
-            if len(self._in_flight) >= _IN_FLIGHT:
-                self._finish_oldest()
-            self._note_problems(reading)
-            return
-        self.finish()
-        self._note_problems(reading)
-        if reading.error is not None:
-            _report(self._run, reading.ref.name, reading.error)
+    def process(self, late: LateSource, stop: threading.Event, line: ProgressLine) -> None:
+        """Everything of one source."""
+        follow = (self._people.track or self._people.smooth) and not late.ref.is_pictures
+        tracker = PoseTracker() if follow else None
+        smoother = PoseSmoother() if follow and self._people.smooth else None
+        self._problems = 0
+        try:
+            for result in process_stream(late, self._estimator, tracker, smoother=smoother, stop=stop):
+                self._finish(result, late)
+                self._note_problems(late)
+                line.show(late, self._run.frames, self._run.people)
+        except SourceError as error:
+            if late.strict:
+                raise
+            _report(self._run, late.ref.name, error)
+        self._note_problems(late)
         if self._annotated is not None:
             self._annotated.end_source()
-        self._start_source()
 
-    def finish(self) -> None:
-        while self._in_flight:
-            self._finish_oldest()
-
-    def _note_problems(self, reading: Reading) -> None:
-        if reading.source is None:
+    def _note_problems(self, late: LateSource) -> None:
+        if late.source is None:
             return
-        for problem in reading.source.problems[self._problems :]:  # the reader has logged them already
-            self._run.failures.append({"source": reading.ref.name, "error": str(problem)})
-        self._problems = len(reading.source.problems)
+        for problem in late.source.problems[self._problems :]:  # the reader has logged them already
+            self._run.failures.append({"source": late.ref.name, "error": str(problem)})
+        self._problems = len(late.source.problems)
 
-    def _finish_oldest(self) -> None:
-        reading, pending = self._in_flight.popleft()
-        frame, source, run = reading.frame, reading.source, self._run
-        assert frame is not None
+    def _finish(self, result: FrameResult, late: LateSource) -> None:
+        frame, source, poses, run = result.frame, late.source, result.poses, self._run
         assert source is not None
-        poses, times = pending.timed_result()
-        decoded = perf_counter()
-        if source.kind != "image":
-            if self._tracker is not None:
-                poses = self._tracker.update(poses, frame.timestamp_s)
-            if self._smoother is not None:
-                poses = self._smoother.update(poses, frame.timestamp_s)
-        tracked = perf_counter()
+        started = perf_counter()
         picture = source.kind == "image"
+        if picture:
+            poses = poses.with_track_ids(None)  # an address turned out to be a picture
         number = self._numbers.get(frame.path) if frame.path is not None else None
         self._data.write(FrameRecord(frame.index, frame.timestamp_s, poses, frame.name, number), picture=picture)
         written = perf_counter()
@@ -236,31 +224,19 @@ class _Worker:
         if self._annotated is not None:
             draw_poses(frame.image, poses, self._drawing)
             drawn = perf_counter()
-            self._annotated.write(frame.image, frame, reading.ref, source)
+            self._annotated.write(frame.image, frame, late.ref, source)
         run.frames += 1
         run.people += len(poses)
         for stage, spent in (
-            ("read", reading.read_ms),
-            ("prepare", times.prepare_ms),
-            ("infer", times.infer_ms),
-            ("decode", times.decode_ms),
-            ("track", 1e3 * (tracked - decoded)),
+            ("read", result.read_ms),
+            ("prepare", result.times.prepare_ms),
+            ("infer", result.times.infer_ms),
+            ("decode", result.times.decode_ms),
+            ("track", result.track_ms),
             ("draw", 1e3 * (drawn - written)),
-            ("write", 1e3 * (perf_counter() - drawn + written - tracked)),
+            ("write", 1e3 * (perf_counter() - drawn + written - started)),
         ):
             run.stage_ms[stage] += spent
-
-
-def _work(worker: _Worker, readings: Iterator[Reading], line: ProgressLine) -> None:
-    run = worker._run
-    try:
-        for reading in readings:
-            worker.take(reading)
-            line.show(reading, run.frames, run.people)
-    except SourceError:
-        worker.finish()  # strict: what was read before is still done
-        raise
-    worker.finish()
 
 
 def _summary(run: _Run, seconds: float, estimator: PoseEstimator, written: list[str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from featherpose.cli.reading import Reading
+from featherpose.cli.reading import LateSource
 
 __all__ = ["ProgressLine", "progress_line"]
 
@@ -17,13 +17,13 @@ _REFRESH_S = 0.1
 class ProgressLine(Protocol):
     """Something that shows how far a run is."""
 
-    def show(self, reading: Reading, frames: int, people: int) -> None:
-        """Tell it the latest reading and the totals."""
+    def show(self, late: LateSource, frames: int, people: int) -> None:
+        """Tell it the current source and the totals."""
         ...
 
 
 class _Silent:
-    def show(self, reading: Reading, frames: int, people: int) -> None:
+    def show(self, late: LateSource, frames: int, people: int) -> None:
         pass
 
 
@@ -61,18 +61,18 @@ class _Bar:
         self._rate = 0.0
         self._last = (time.monotonic(), 0)
 
-    def show(self, reading: Reading, frames: int, people: int) -> None:
+    def show(self, late: LateSource, frames: int, people: int) -> None:
         now = time.monotonic()
-        if reading.ref.name != self._name:
-            self._name, self._before, self._shown_s = reading.ref.name, frames, 0.0
-        if now - self._shown_s < _REFRESH_S and reading.frame is not None:
+        if late.ref.name != self._name:
+            self._name, self._before, self._shown_s = late.ref.name, frames, 0.0
+        if now - self._shown_s < _REFRESH_S:
             return
         self._shown_s = now
         elapsed = now - self._last[0]
         if elapsed > 1.0:
             self._rate, self._last = (frames - self._last[1]) / elapsed, (now, frames)
         rate = self._rate or (frames - self._last[1]) / max(elapsed, 1e-3)
-        total = reading.source.frame_count if reading.source is not None else None
+        total = late.source.frame_count if late.source is not None else None
         name = self._name if len(self._name) <= 32 else "…" + self._name[-31:]
         self._progress.update(
             self._task, description=name, total=total, completed=frames - self._before, rate=rate, people=people

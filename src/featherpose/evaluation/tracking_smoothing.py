@@ -25,7 +25,8 @@ class SmoothingCost:
 
     Attributes:
         options: The setting; None for no smoothing.
-        trembling: Root mean square of the second difference of the error, thousandths of a size a frame².
+        trembling: Root mean square of the second difference of what noise adds to the result (smoothed noisy joints
+            less smoothed true joints, so that the movement itself does not count), thousandths of a size a frame².
         delay_ms: Lag behind the truth: the shift in time that explains most of the error.
         error: Root mean square distance to the truth, thousandths of a size.
     """
@@ -62,7 +63,8 @@ def measure_smoothing(
             step = np.diff(scene.timestamps_s).mean()
             speed = np.gradient(scene.keypoints / unit, step, axis=0)
             calm = 25  # frames in which the filter settles
-            bend = np.diff(error[calm:], 2, axis=0)
+            clean = scene.keypoints if options is None else _smooth(scene, scene.keypoints, options)
+            bend = np.diff(((smooth - clean) / unit)[calm:], 2, axis=0)
             parts.append(
                 (
                     (bend**2).mean(),
@@ -129,6 +131,8 @@ def plot_smoothing(costs: Sequence[SmoothingCost], path: Path) -> None:
         )
         for c in line:
             assert c.options is not None
+            if cutoff not in (cutoffs[0], cutoffs[-1]):
+                continue  # the labels of the lines between would lie on each other
             axes.annotate(
                 f"β {c.options.beta:g}",
                 (c.delay_ms, c.trembling),
@@ -136,12 +140,19 @@ def plot_smoothing(costs: Sequence[SmoothingCost], path: Path) -> None:
                 xytext=(3, 3),
                 textcoords="offset points",
             )
-            if c.options == default:
-                axes.plot(c.delay_ms, c.trembling, "k*", markersize=15, label="default")
+    for c in costs:
+        if c.options == default:
+            axes.plot(c.delay_ms, c.trembling, "k*", markersize=15, label="default")
     raw = next((c for c in costs if c.options is None), None)
     if raw is not None:
         axes.axhline(raw.trembling, color="grey", linestyle="--", label="no smoothing")
-    axes.set(xlabel="delay, ms", ylabel="trembling, thousandths of a size / frame²", xlim=(0, None), ylim=(0, None))
+    axes.set(
+        xlabel="delay, ms",
+        ylabel="trembling, thousandths of a size / frame²",
+        xlim=(4, 250),
+        ylim=(0, None),
+        xscale="log",
+    )
     axes.set_title("One-Euro smoothing: what less trembling costs in delay")
     axes.legend()
     figure.savefig(path, dpi=110)
