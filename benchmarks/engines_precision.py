@@ -11,13 +11,13 @@ import argparse
 import json
 from pathlib import Path
 from time import perf_counter, process_time
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from featherpose.errors import FeatherposeError
 from featherpose.evaluation.machine import machine_facts
-from featherpose.runtime import EngineOptions, open_backend
+from featherpose.runtime import EngineOptions, Precision, open_backend
 from featherpose.zoo.resolving import resolve_model
 
 SIZE = (456, 256)
@@ -26,7 +26,7 @@ SIZE = (456, 256)
 def variants(model: Path, onnx: Path | None) -> dict[str, tuple[Path, EngineOptions, int]]:
     found: dict[str, tuple[Path, EngineOptions, int]] = {}
     for threads in (1, 2):
-        for precision in ("f32", "bf16", "f16"):
+        for precision in get_args(Precision)[1:4]:
             name = f"INT8 file on OpenVINO, other layers {precision}, {threads} threads"
             found[name] = (model, EngineOptions(precision=precision, threads=threads), 1)
     for batch in (2, 4, 8):
@@ -36,7 +36,7 @@ def variants(model: Path, onnx: Path | None) -> dict[str, tuple[Path, EngineOpti
             batch,
         )
     if onnx is not None:
-        for precision in ("f32", "bf16"):
+        for precision in get_args(Precision)[1:3]:
             name = f"float file on OpenVINO, {precision}, 2 threads"
             found[name] = (onnx, EngineOptions(precision=precision, threads=2, engine="openvino"), 1)
         found["float file on ONNX Runtime, f32, 2 threads"] = (

@@ -99,6 +99,11 @@ class PoseEstimator:
     Raises:
         OptionError: If an option is outside its range.
         ModelError: If the model cannot be found, read or run here.
+
+    Example:
+        >>> from featherpose.media.images import read_image
+        >>> with PoseEstimator(height=368) as estimator:  # doctest: +SKIP
+        ...     poses = estimator(read_image("photo.jpg"))
     """
 
     def __init__(

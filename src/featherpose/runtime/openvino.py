@@ -164,7 +164,10 @@ class OpenVinoBackend:
 
 def _compile(model: Any, device: str, settings: dict[str, Any]) -> Any:
     """Compile, without what this version or this machine does not take: neither is needed for a right answer."""
-    limit = {"CPU_RUNTIME_CACHE_CAPACITY": str(_KEPT_KERNELS)} if device.startswith("CPU") else {}
+    limit: dict[str, Any] = {}
+    if device.startswith("CPU"):
+        # Threads bound to cores lose to free ones as soon as anything else runs, and in a stream something always does.
+        limit = {"CPU_RUNTIME_CACHE_CAPACITY": str(_KEPT_KERNELS), "ENABLE_CPU_PINNING": False}
     without_cache = {name: value for name, value in settings.items() if name != "CACHE_DIR"}
     for attempt in ({**settings, **limit}, {**without_cache, **limit}):
         try:
