@@ -9,6 +9,7 @@ view; left and right change places when it mirrors.
 from __future__ import annotations
 
 import logging
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,13 +139,13 @@ def load_teacher_maps(path: Path) -> list[TeacherMaps]:
         DatasetError: If the file is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
             levels = []
             for i in range(int(data["levels"])):
                 stride, width, height = (int(v) for v in data[f"facts{i}"])
                 levels.append(TeacherMaps(data[f"heatmaps{i}"], data[f"pafs{i}"], stride, (width, height)))
             return levels
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DatasetError(f"{path} holds no teacher maps ({error})", hint="delete it; it is computed again") from error
 
 

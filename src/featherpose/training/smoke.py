@@ -25,7 +25,7 @@ SMOKE_SKELETON = Skeleton.create(
     [("neck", "left_shoulder"), ("neck", "right_shoulder"), ("neck", "left_hip"), ("neck", "right_hip")],
 )
 
-_SIDE_PX = 160
+_SIDE_PX = 128
 
 
 def draw_scenes(folder: Path, *, count: int = 4, seed: int = 0) -> Path:
@@ -46,8 +46,8 @@ def draw_scenes(folder: Path, *, count: int = 4, seed: int = 0) -> Path:
             scene = np.asarray(rng.integers(90, 130, (_SIDE_PX, _SIDE_PX, 3)), np.uint8)
             scene = np.asarray(cv2.GaussianBlur(scene, (0, 0), 2), np.uint8)
             for position in range(1 + number % 2):
-                neck = np.array([45 + 70 * position, 45]) + rng.uniform(-6, 6, 2)
-                shape = np.array([[18, 8], [-18, 8], [12, 60], [-12, 60]]) + rng.uniform(-3, 3, (4, 2))
+                neck = np.array([32 + 60 * position, 34]) + rng.uniform(-6, 6, 2)
+                shape = np.array([[15, 7], [-15, 7], [10, 55], [-10, 55]]) + rng.uniform(-3, 3, (4, 2))
                 left_shoulder, right_shoulder, left_hip, right_hip = neck + shape
                 for end, colour in (
                     (left_shoulder, (40, 40, 230)), (right_shoulder, (40, 230, 40)),
@@ -85,9 +85,11 @@ def smoke_config(annotations: Path, skeleton_file: Path, *, steps: int = 150) ->
     )  # fmt: skip
     return TrainConfig(
         data=DataConfig(sources=(source,), skeleton=str(skeleton_file), validation=source, augment=still),
-        network=NetworkConfig(kind="lightweight-openpose", refinements=1),
+        network=NetworkConfig(kind="lightweight-openpose", refinements=0),
         optimiser=OptimiserConfig(kind="adamw", rate=1e-3, schedule="cosine", warmup=10, clip=100.0),
-        run=RunConfig(steps=steps, batch=4, log_every=10, save_every=steps, validation_height=_SIDE_PX),
+        run=RunConfig(
+            steps=steps, batch=4, log_every=10, save_every=steps, validation_height=_SIDE_PX, validation_metric="pck"
+        ),
     )
 
 

@@ -1,0 +1,111 @@
+"""``featherpose train``: train a network as a configuration file says."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from featherpose.errors import ConfigError, MissingExtraError, OptionError, TrainingError
+
+__all__ = ["train"]
+
+# What the smoke run must find of the people in its own pictures.
+_SMOKE_PCK = 0.8
+
+
+def train(
+    config: Annotated[Path | None, Parameter(help="TOML file, or the name of a configuration that ships.")] = None,
+    *,
+    out: Annotated[
+        Path | None, Parameter(help="Folder of the run; runs/NAME of the configuration if left out.")
+    ] = None,
+    resume: Annotated[bool, Parameter(help="Go on from the run's last checkpoint.", negative="")] = False,
+    smoke: Annotated[
+        bool, Parameter(help="Train on drawn scenes for a minute or two: does training work here?", negative="")
+    ] = False,
+    set_: Annotated[
+        list[str] | None,
+        Parameter(name="--set", help="KEY=VALUE replaces a value of the configuration, such as run.steps=500."),
+    ] = None,
+    json_: Annotated[Path | None, Parameter(name="--json", help="Write the result to this file.")] = None,
+) -> None:
+    """Train a network.
+
+    The folder of the run receives best.safetensors (the best weights by the validation pictures), last.pt (for
+    --resume), log.csv, TensorBoard events, curves.png and preview.jpg.
+    """
+    if smoke == (config is not None):
+        raise OptionError("nothing to train" if not smoke else "--smoke takes no configuration",
+                          expected="a TOML file, or --smoke alone")  # fmt: skip
+    try:
+        from featherpose.training.loop import train as run_training
+        from featherpose.training.smoke import smoke_run
+    except ImportError as error:
+        raise MissingExtraError("training", "train") from error
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=Console(stderr=True), disable=not sys.stderr.isatty(),
+    ) as progress:  # fmt: skip
+        task = progress.add_task("training", total=None)
+
+        def show(step: int, loss: float) -> None:
+            progress.update(task, completed=step, description=f"loss {loss:.4g}")
+
+        if smoke:
+            folder = out or Path(tempfile.mkdtemp(prefix="featherpose-smoke-"))
+            progress.update(task, total=150)
+            result = smoke_run(folder, steps=150, on_step=show)
+        else:
+            from featherpose.training.config import load_config
+
+            if config is None:
+                raise OptionError("nothing to train", expected="a TOML file")
+            path = _find(config)
+            settings = load_config(path, overrides=_overrides(set_ or []))
+            progress.update(task, total=settings.run.steps)
+            folder = out or Path("runs") / path.stem
+            result = run_training(settings, folder, resume=resume, on_step=show)
+    facts = {
+        "folder": str(result.folder),
+        "steps": result.steps,
+        "loss": result.loss,
+        "metric": None if result.metric != result.metric else result.metric,
+        "pictures_per_s": result.pictures_per_s,
+    }
+    if json_ is not None:
+        json_.write_text(json.dumps(facts, indent=2), encoding="utf-8")
+    print(json.dumps(facts))
+    if smoke and not result.metric >= _SMOKE_PCK:
+        raise TrainingError(
+            f"the smoke run finds {result.metric:.0%} of the keypoints in its own pictures",
+            expected=f"at least {_SMOKE_PCK:.0%}",
+            hint=f"look at {folder / 'preview.jpg'} and {folder / 'curves.png'}",
+        )
+
+
+def _find(config: Path) -> Path:
+    if config.is_file():
+        return config
+    shipped = Path(__file__).parents[1] / "training" / "configs"
+    named = shipped / f"{config.name.removesuffix('.toml')}.toml"
+    if config.parent == Path() and named.is_file():
+        return named
+    names = ", ".join(sorted(p.stem for p in shipped.glob("*.toml")))
+    raise ConfigError(f"{config} is no file", expected=f"a TOML file or one of {names}")
+
+
+def _overrides(pairs: list[str]) -> dict[str, str]:
+    result = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key:
+            raise OptionError(f"--set {pair}", expected="KEY=VALUE, such as --set run.steps=500")
+        result[key] = value
+    return result

@@ -1,0 +1,113 @@
+"""The network of our own and the public network it starts from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from featherpose.errors import ModelError
+from featherpose.nn.feather import Feather
+from featherpose.nn.feather_scales import equalise_scales
+from featherpose.nn.movenet import MoveNetTrunk, read_movenet
+from featherpose.nn.outputs import PoseNetwork
+from featherpose.skeleton import COCO_17, LSP_14, OPENPOSE_18
+
+
+def _picture(image: np.ndarray, side: tuple[int, int]) -> torch.Tensor:
+    import cv2
+
+    small = cv2.resize(image, side, interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(small).permute(2, 0, 1)[None].float()
+
+
+@pytest.fixture(scope="module")
+def movenet_file(shared: Path) -> Path:
+    return shared / "models/movenet-multipose-lightning/movenet-multipose-lightning.tflite"
+
+
+@pytest.fixture(scope="module")
+def trunk(movenet_file: Path) -> MoveNetTrunk:
+    return read_movenet(movenet_file).eval()
+
+
+def test_port_equals_the_published_graph(trunk: MoveNetTrunk, movenet_file: Path, astronaut: np.ndarray) -> None:
+    import openvino as ov
+
+    core = ov.Core()
+    graph = core.read_model(str(movenet_file))
+    heatmaps = next(n for n in graph.get_ordered_ops() if n.get_type_name() == "Sigmoid")
+    published = core.compile_model(
+        ov.Model([heatmaps.output(0)], graph.get_parameters(), "heatmaps"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    picture = _picture(astronaut, (320, 256))
+    rgb = np.ascontiguousarray(picture[0].permute(1, 2, 0).numpy()[None, ..., ::-1].astype(np.uint8))
+    (expected,) = published(rgb).values()
+    with torch.no_grad():
+        ours = trunk(picture).numpy()
+    assert expected.max() > 0.3  # there is somebody to find
+    np.testing.assert_allclose(ours, expected, atol=1e-4)
+
+
+def test_assembly_keeps_the_heatmaps_that_the_trunk_knows(trunk: MoveNetTrunk, astronaut: np.ndarray) -> None:
+    network = Feather.from_movenet(trunk).eval()
+    picture = _picture(astronaut, (320, 256))
+    with torch.no_grad():
+        known = trunk(picture)[0]
+        ((heatmaps, pafs),) = network(picture)
+    for k, sources in enumerate(COCO_17.sources_of(OPENPOSE_18)):
+        if len(sources) == 1:
+            torch.testing.assert_close(heatmaps[0, k], known[sources[0]])
+        else:
+            assert heatmaps[0, k].max() < 0.05
+    assert pafs.shape == (1, 38, 32, 40)
+
+
+def test_any_skeleton_and_any_multiple_of_eight() -> None:
+    network = Feather(LSP_14, channels=16, blocks=1).eval()
+    assert isinstance(network, PoseNetwork)
+    for height, width in ((64, 96), (72, 104), (40, 200)):
+        with torch.no_grad():
+            ((heatmaps, pafs),) = network(torch.zeros(2, 3, height, width, dtype=torch.uint8))
+        assert heatmaps.shape == (2, 14, height // 4, width // 4)
+        assert pafs.shape == (2, 26, height // 8, width // 8)
+
+
+def test_equal_scales_change_nothing(astronaut: np.ndarray) -> None:
+    torch.manual_seed(3)
+    network = Feather(channels=16, blocks=1).eval()
+    with torch.no_grad():
+        network.pyramid.top.weight[5] *= 300  # one loud channel, as the public weights have
+    picture = _picture(astronaut, (128, 96))
+    with torch.no_grad():
+        ((before_heat, before_paf),) = network(picture)
+        equalise_scales(network, [picture])
+        ((after_heat, after_paf),) = network(picture)
+    torch.testing.assert_close(after_heat, before_heat, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(after_paf, before_paf, atol=1e-4, rtol=1e-3)
+
+
+def test_other_files_are_refused(tmp_path: Path, released_int8: Path) -> None:
+    with pytest.raises(ModelError, match="not a file"):
+        read_movenet(tmp_path / "absent.tflite")
+    damaged = tmp_path / "damaged.tflite"
+    damaged.write_bytes(b"TFL3" * 100)
+    with pytest.raises(ModelError, match="cannot be read"):
+        read_movenet(damaged)
+    with pytest.raises(ModelError, match="MoveNet"):
+        read_movenet(released_int8)
+
+
+def test_skeletons_survive_in_weights(tmp_path: Path) -> None:
+    from featherpose.nn.checkpoints import load_network, save_network
+
+    network = Feather(LSP_14, channels=16, blocks=2).eval()
+    save_network(tmp_path / "w.safetensors", network, "feather", facts={"note": json.dumps({"a": 1})})
+    again = load_network(tmp_path / "w.safetensors")
+    assert again.skeleton == LSP_14
+    picture = torch.rand(1, 3, 64, 64) * 255
+    with torch.no_grad():
+        torch.testing.assert_close(again(picture)[0].pafs, network(picture)[0].pafs)
