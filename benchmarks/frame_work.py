@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from time import thread_time
@@ -73,11 +74,11 @@ def measure(model: Path, data: Path, people: int, rounds: int) -> dict[str, obje
     poses, canvas = decoder(maps, letterbox), picture.copy()
 
     def whole() -> None:
-        prepare(picture, height=HEIGHT)
+        prepare(canvas, height=HEIGHT)  # a frame is drawn into where it was read
         draw_poses(canvas, decoder(maps, letterbox))
 
     def whole_plain() -> None:
-        cv2.resize(picture, letterbox.content_size, interpolation=cv2.INTER_AREA)
+        cv2.resize(canvas, letterbox.content_size, interpolation=cv2.INTER_AREA)
         draw_plainly(canvas, plain(maps, letterbox))
 
     calls: dict[str, Callable[[], object]] = {
@@ -103,6 +104,7 @@ def measure(model: Path, data: Path, people: int, rounds: int) -> dict[str, obje
         # Processor time of the one thread that works: on a busy machine the clock on the wall counts others as well.
         "median_cpu_ms": cpu_ms,
         "plain_over_ours_median": round(float(np.median(ratios)), 2),
+        "load_average_1_min": round(os.getloadavg()[0], 1),
         "machine": machine_facts(),
     }
 

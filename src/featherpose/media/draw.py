@@ -156,8 +156,10 @@ def _draw_people(
             # A line of no length with round caps is a dot; all go in one call.
             _lines(image, np.repeat(dots[:, None], 2, axis=1), _OUTLINE, joint + edge, smooth=width < 4)
     if options.colour == "limb":
-        for limb, colour in enumerate(limb_colours(poses.skeleton)):
-            _lines(image, ends[whole[:, limb], limb], colour, width)
+        colours = limb_colours(poses.skeleton)
+        by_limb, drawn = ends.swapaxes(0, 1), whole.T
+        for limb in np.flatnonzero(drawn.any(1)).tolist():
+            _lines(image, by_limb[limb][drawn[limb]], colours[limb], width)
     else:
         for i, person in enumerate(people.tolist()):
             _lines(image, ends[i, whole[i]], _colour_of(poses, person), width)
