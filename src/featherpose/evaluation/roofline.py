@@ -25,6 +25,7 @@ from featherpose.preprocess import prepare
 from featherpose.runtime.opening import open_backend
 from featherpose.runtime.openvino_graphs import read_layers
 from featherpose.runtime.openvino_matmul import MatmulPeak, measure_matmul, native_formats
+from featherpose.runtime.processor import available_cores
 
 __all__ = [
     "DecodingFloor",
@@ -179,18 +180,25 @@ def _read_all(part: np.ndarray) -> float:
     return float(np.dot(part, part))
 
 
-def measure_limits(*, threads: int, seconds: float = 2.0, size: int = 1536) -> MachineLimits:
+def measure_limits(*, threads: int, seconds: float = 2.0, sizes: Sequence[int] = (512, 1024, 1536)) -> MachineLimits:
     """The machine's peaks and bandwidth.
 
     Args:
         threads: Threads for the products; 0 for all cores.
         seconds: How long to multiply in each number format.
-        size: Rows and columns of the matrices.
-    """
-    from featherpose.runtime.processor import available_cores
+        sizes: Rows and columns of the matrices to try; which one suits the caches best differs by machine and format.
 
-    peaks = tuple(measure_matmul(f, size=size, threads=threads, seconds=seconds) for f in native_formats())
-    return MachineLimits(threads, peaks, measure_bandwidth(threads or available_cores()), measure_bandwidth(1))
+    Raises:
+        OptionError: If an argument is not positive.
+        ModelError: If the engine cannot multiply.
+    """
+    peaks = []
+    for number_format in native_formats():
+        tried = [
+            measure_matmul(number_format, size=size, threads=threads, seconds=seconds / len(sizes)) for size in sizes
+        ]
+        peaks.append(max(tried, key=lambda peak: peak.gflops))
+    return MachineLimits(threads, tuple(peaks), measure_bandwidth(threads or available_cores()), measure_bandwidth(1))
 
 
 def measure_networks(
