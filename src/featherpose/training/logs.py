@@ -6,6 +6,7 @@ import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 import cv2
 import numpy as np
@@ -54,6 +55,12 @@ class RunLog:
             if self._events is not None:
                 self._events.add_scalar(f"{kind}/{name}", value, step)
         self._file.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Finish both files."""

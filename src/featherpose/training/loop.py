@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import json
@@ -85,6 +86,18 @@ def train(
         TrainingError: If the loss is not a number; the batch is kept as ``nan-batch.pt``.
         OutputError: If the folder cannot be written; earlier checkpoints stay intact.
     """
+    # Whatever stops the run, its log is closed and complete.
+    with contextlib.ExitStack() as open_files:
+        return _train(config, folder, resume, on_step, open_files)
+
+
+def _train(
+    config: TrainConfig,
+    folder: Path,
+    resume: bool,
+    on_step: Callable[[int, float], None] | None,
+    open_files: contextlib.ExitStack,
+) -> TrainResult:
     run, processes = config.run, Processes.join()
     _make_folder(folder)
     if run.threads:
@@ -105,7 +118,7 @@ def train(
     step, updates, best = 0, 0, -math.inf
     if resume:
         step, updates, best = _restore(folder / "last.pt", config, module, as_module(average), optimiser)
-    log = RunLog(folder, resume_step=step) if processes.rank == 0 else None
+    log = open_files.enter_context(RunLog(folder, resume_step=step)) if processes.rank == 0 else None
     half = _half_precision(run.precision)
     sampler = EpochSampler(
         len(dataset), batch=run.batch, seed=run.seed, start=step, stop=run.steps, rank=processes.rank,
@@ -156,7 +169,6 @@ def train(
 
     training_s += time.perf_counter() - started
     if log is not None:
-        log.close()
         plot_curves(log.path, folder / "curves.png")
     processes.leave()
     metric = best if math.isfinite(best) else math.nan

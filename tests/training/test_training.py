@@ -1,0 +1,308 @@
+"""Configuration, losses, optimisers, and the loop: resumption, guards, several processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from featherpose.data.augment import AugmentOptions
+from featherpose.data.coco import PictureSource
+from featherpose.data.dataset import Batch
+from featherpose.errors import CheckpointError, ConfigError, OutputError, TrainingError
+from featherpose.nn.checkpoints import load_network, save_network
+from featherpose.nn.feather import Feather
+from featherpose.nn.outputs import StageMaps
+from featherpose.skeleton import COCO_17, LSP_14, OPENPOSE_18, Skeleton, load_skeleton
+from featherpose.training import config as configuration
+from featherpose.training.checkpoint import load_state, save_state
+from featherpose.training.config import (
+    DataConfig,
+    LossConfig,
+    NetworkConfig,
+    OptimiserConfig,
+    RunConfig,
+    TrainConfig,
+    config_from_dict,
+    load_config,
+)
+from featherpose.training.logs import read_log
+from featherpose.training.loop import train
+from featherpose.training.losses import loss_of
+from featherpose.training.networks import build_network
+from featherpose.training.optimiser import RelativeAdam, build_optimiser, rate_at
+from featherpose.training.smoke import SMOKE_SKELETON, draw_scenes
+from featherpose.training.validation import average_precision, pck
+
+_CONFIGS = Path(configuration.__file__).parent / "configs"
+
+
+@pytest.fixture
+def scenes(tmp_path: Path) -> Path:
+    return draw_scenes(tmp_path / "scenes", count=4)
+
+
+@pytest.fixture
+def small(scenes: Path, tmp_path: Path) -> TrainConfig:
+    """A run of four steps on a narrow network."""
+    skeleton = tmp_path / "skeleton.json"
+    skeleton.write_text(json.dumps(SMOKE_SKELETON.to_dict()))
+    source = PictureSource(images=scenes.parent / "images", annotations=scenes)
+    return TrainConfig(
+        data=DataConfig(sources=(source,), skeleton=str(skeleton), augment=AugmentOptions(size_px=64, base_px=64)),
+        network=NetworkConfig(kind="feather", channels=8, blocks=1),
+        loss=LossConfig(kind="soft"),
+        optimiser=OptimiserConfig(kind="adamw", rate=1e-4, schedule="cosine", ema=0.9, clip=1.0),
+        run=RunConfig(steps=4, batch=2, save_every=2, log_every=1, precision="f32", threads=1, validation_height=64),
+    )
+
+
+@pytest.mark.parametrize("path", sorted(_CONFIGS.glob("*.toml")), ids=lambda p: p.stem)
+def test_shipped_configurations_are_valid(path: Path) -> None:
+    if path.name.endswith(".skeleton.toml"):
+        assert load_skeleton(path).num_limbs > 0
+    else:
+        assert load_config(path).data.sources
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({}, "data is missing"),
+        ({"data": {"sources": []}}, "no sources"),
+        ({"data": {"sources": [{"images": "a"}]}, "speed": 1}, "speed is unknown"),
+        ({"data": {"sources": [{"images": 3}]}}, r"data.sources\[0\].images is 3"),
+        ({"data": {"sources": [{"images": "a"}]}, "run": {"steps": 0}}, "steps"),
+        ({"data": {"sources": [{"images": "a"}]}, "run": {"steps": "many"}}, "run.steps is 'many'"),
+        ({"data": {"sources": [{"images": "a"}]}, "network": {"kind": "hrnet"}}, "network.kind is 'hrnet'"),
+        ({"data": {"sources": [{"images": "a"}], "augment": {"size_px": 100}}}, "size_px is 100"),
+    ],
+)
+def test_wrong_configurations_name_the_key(data: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config_from_dict(data)
+
+
+def test_overrides_and_relative_paths(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('[data]\nsources = [{ images = "photos", annotations = "a.json" }]\n')
+    config = load_config(tmp_path / "c.toml", overrides={"run.steps": "7", "network.kind": "feather"})
+    assert config.run.steps == 7
+    assert config.network.kind == "feather"
+    assert config.data.sources[0].images == tmp_path / "photos"
+    with pytest.raises(ConfigError, match="not TOML"):
+        (tmp_path / "c.toml").write_text("[data")
+        load_config(tmp_path / "c.toml")
+
+
+def _batch(skeleton: Skeleton) -> Batch:
+    rng = torch.Generator().manual_seed(0)
+    k, channels = skeleton.num_keypoints, 2 * skeleton.num_limbs
+    mask = torch.ones(2, 1, 8, 8)
+    mask[:, :, :4] = 0
+    heatmaps, pafs = torch.rand(2, k, 8, 8, generator=rng), torch.rand(2, channels, 8, 8, generator=rng) - 0.5
+    return Batch(torch.zeros(2, 3, 64, 64, dtype=torch.uint8), heatmaps, pafs, mask, mask, ("a", "b"))
+
+
+@pytest.mark.parametrize("kind", ["l2", "soft"])
+def test_losses_vanish_at_the_truth_and_ignore_masked_cells(kind: str) -> None:
+    batch = _batch(OPENPOSE_18)
+    config = config_from_dict({"data": {"sources": [{"images": "a"}]}, "loss": {"kind": kind}}).loss
+    logits = kind == "soft"
+    truth = torch.logit(batch.heatmaps.clamp(1e-4, 1 - 1e-4)) if logits else batch.heatmaps
+    heatmaps, pafs = truth.clone(), batch.pafs.clone()
+    heatmaps[:, :, :4] += 3
+    pafs[:, :, :4] -= 1
+    loss, parts = loss_of([StageMaps(heatmaps, pafs)], batch, config, OPENPOSE_18, logits=logits)
+    assert float(loss) == pytest.approx(0, abs=1e-3)
+    assert set(parts) == {"heatmaps_0", "pafs_0"}
+    wrong, _ = loss_of([StageMaps(heatmaps + 1, pafs)], batch, config, OPENPOSE_18, logits=logits)
+    assert float(wrong) > 0.1
+
+
+def test_published_loss_is_the_plain_sum(  # one cell, by hand
+) -> None:
+    batch = _batch(OPENPOSE_18)
+    maps = StageMaps(batch.heatmaps.clone(), batch.pafs.clone())
+    maps.heatmaps[0, 3, 6, 6] += 0.5
+    config = LossConfig(kind="l2")
+    loss, _ = loss_of([maps, maps], batch, config, OPENPOSE_18, logits=False)
+    assert float(loss) == pytest.approx(2 * 0.25 / (2 * 2))
+
+
+def test_published_groups() -> None:
+    network = build_network(NetworkConfig(kind="lightweight-openpose"), OPENPOSE_18)
+    assert isinstance(network, torch.nn.Module)
+    optimiser = build_optimiser(network, load_config(_CONFIGS / "lightweight-openpose-1.toml").optimiser)
+    by_factor = {(g["factor"], g["weight_decay"] > 0) for g in optimiser.param_groups}
+    assert {(1.0, True), (1.0, False), (2.0, False), (4.0, True), (8.0, False)} <= by_factor
+    assert sum(len(g["params"]) for g in optimiser.param_groups) == len(list(network.parameters()))
+
+
+def test_rate_falls_as_published() -> None:
+    config = OptimiserConfig(rate=4e-5)
+    assert [round(rate_at(config, epoch, 280) / 4e-5, 3) for epoch in (0, 99, 100, 200, 260)] == [
+        1, 1, 0.333, 0.111, 0.037,
+    ]  # fmt: skip
+
+
+def test_relative_steps_are_equal_for_loud_and_quiet_filters() -> None:
+    conv = torch.nn.Conv2d(1, 2, 1, bias=False)
+    with torch.no_grad():
+        conv.weight[:] = torch.tensor([100.0, 0.01]).reshape(2, 1, 1, 1)
+    before = conv.weight.detach().clone()
+    optimiser = RelativeAdam([{"params": [conv.weight]}], lr=0.01)
+    conv(torch.ones(1, 1, 1, 1)).sum().backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
+    moved = ((before - conv.weight) / before).detach().flatten()
+    assert moved[0].item() == pytest.approx(0.01, rel=0.01)
+    assert 0.01 <= moved[1].item() < 0.15
+
+
+def test_interrupted_run_equals_an_uninterrupted_one(small: TrainConfig, tmp_path: Path) -> None:
+    whole = train(small, tmp_path / "whole")
+
+    class StopError(Exception):
+        pass
+
+    def stop(step: int, loss: float) -> None:
+        if step == 3:
+            raise StopError
+
+    with pytest.raises(StopError):
+        train(small, tmp_path / "parts", on_step=stop)
+    assert load_state(tmp_path / "parts/last.pt")["step"] == 2
+    resumed = train(small, tmp_path / "parts", resume=True)
+    assert resumed.steps == whole.steps == 4
+    first, second = (load_state(tmp_path / run / "last.pt") for run in ("whole", "parts"))
+    for part in ("network", "average"):
+        for name, value in first[part].items():
+            assert torch.equal(value, second[part][name]), name
+    assert read_log(tmp_path / "whole/log.csv", "train", "loss") == read_log(
+        tmp_path / "parts/log.csv", "train", "loss"
+    )
+    for name in ("best.safetensors", "curves.png"):
+        assert (tmp_path / "parts" / name).is_file()
+    assert load_network(tmp_path / "parts/best.safetensors").skeleton.name == "smoke"
+
+
+def test_resuming_something_else_is_refused(small: TrainConfig, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="does not exist"):
+        train(small, tmp_path / "run", resume=True)
+    one_step = replace(small, run=replace(small.run, steps=1))
+    train(one_step, tmp_path / "run")
+    with pytest.raises(ConfigError, match="another configuration"):
+        train(replace(one_step, optimiser=replace(small.optimiser, rate=1e-5)), tmp_path / "run", resume=True)
+    state = (tmp_path / "run/last.pt").read_bytes()
+    (tmp_path / "run/last.pt").write_bytes(state[: len(state) // 2])
+    with pytest.raises(CheckpointError, match="damaged"):
+        train(one_step, tmp_path / "run", resume=True)
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_batch(
+    small: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Feather, features: object) -> StageMaps:
+        return StageMaps(torch.full((2, 5, 16, 16), float("nan")), torch.zeros(2, 8, 8, 8))
+
+    monkeypatch.setattr(Feather, "logits", broken)
+    with pytest.raises(TrainingError, match=r"nan-batch\.pt"):
+        train(small, tmp_path / "run")
+    assert load_state(tmp_path / "run/nan-batch.pt")["pictures"].shape == (2, 3, 64, 64)
+
+
+def test_a_full_disk_leaves_the_earlier_state(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    save_state(path, {"step": 1})
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    (tmp_path / ".last.pt.partial").symlink_to("/dev/full")
+    with pytest.raises(OutputError, match="earlier checkpoint is intact"):
+        save_state(path, {"step": 2, "big": torch.zeros(1 << 20)})
+    assert load_state(path)["step"] == 1
+
+
+def test_known_keypoints_and_limbs_are_taken_over(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    source = Feather(OPENPOSE_18, channels=8, blocks=1)
+    save_network(tmp_path / "w.safetensors", source, "feather")
+    config = NetworkConfig(
+        kind="feather", start=str(tmp_path / "w.safetensors"), channels=8, blocks=1, freeze=("front",)
+    )
+    network = build_network(config, LSP_14)
+    assert isinstance(network, Feather)
+    wrist = "left_wrist"
+    rows = LSP_14.keypoints.index(wrist), OPENPOSE_18.keypoints.index(wrist)
+    assert torch.equal(network.keypoints.out.weight[rows[0]], source.keypoints.out.weight[rows[1]])
+    assert torch.equal(network.tail.top.weight, source.tail.top.weight)
+    assert not any(p.requires_grad for p in network.front.parameters())
+    with pytest.raises(CheckpointError, match="same architecture"):
+        build_network(NetworkConfig(start=str(tmp_path / "w.safetensors")), OPENPOSE_18)
+
+
+def test_metrics_of_the_truth_are_one(coco_train: Path) -> None:
+    from featherpose.data.coco import read_coco
+    from featherpose.poses import Poses
+
+    pictures = [
+        p for p in read_coco(coco_train / "annotations.json", coco_train / "images", COCO_17) if len(p.keypoints)
+    ]
+    pictures = pictures[:20]
+    poses = [
+        Poses(
+            keypoints=p.keypoints, keypoint_scores=np.isfinite(p.keypoints[..., 0]).astype(np.float32),
+            scores=np.ones(len(p.keypoints), np.float32), skeleton=COCO_17, image_size=p.size,
+        )
+        for p in pictures
+    ]  # fmt: skip
+    assert average_precision(poses, pictures) == pytest.approx(1.0)
+    assert pck(poses, pictures) == 1.0
+
+
+_WORKER = """
+import sys, torch
+from pathlib import Path
+from featherpose.training.config import load_config
+from featherpose.training.loop import train
+train(load_config(Path(sys.argv[1])), Path(sys.argv[2]))
+"""
+
+
+def test_two_processes_train_as_one(scenes: Path, tmp_path: Path) -> None:
+    (tmp_path / "skeleton.json").write_text(json.dumps(SMOKE_SKELETON.to_dict()))
+    (tmp_path / "run.toml").write_text(f"""
+[network]
+kind = "feather"
+channels = 8
+blocks = 1
+[data]
+skeleton = "skeleton.json"
+sources = [{{ images = "{scenes.parent / "images"}", annotations = "{scenes}" }}]
+augment = {{ size_px = 64, base_px = 64 }}
+[loss]
+kind = "soft"
+[optimiser]
+kind = "relative_adam"
+rate = 1e-3
+schedule = "cosine"
+[run]
+steps = 2
+batch = 2
+precision = "f32"
+threads = 1
+""")
+    (tmp_path / "worker.py").write_text(_WORKER)
+    arguments = [str(tmp_path / "worker.py"), str(tmp_path / "run.toml")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, *arguments, str(tmp_path / "one")], check=True, timeout=300, env=environment)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    subprocess.run([*torchrun, *arguments, str(tmp_path / "two")], check=True, timeout=300, env=environment)
+    one, two = (load_state(tmp_path / run / "last.pt")["network"] for run in ("one", "two"))
+    for name, value in one.items():
+        torch.testing.assert_close(value, two[name], atol=1e-5, rtol=1e-3)
