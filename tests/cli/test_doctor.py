@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from featherpose import __version__
-from featherpose.cli import doctor as module
 from featherpose.cli.main import run
 
 
@@ -29,8 +29,8 @@ def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_missing_extras_say_how_to_get_them(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real = module.find_spec
-    monkeypatch.setattr(module, "find_spec", lambda name: None if name in ("av", "pyarrow", "nncf") else real(name))
+    missing = ("av", "pyarrow", "nncf")
+    monkeypatch.setattr("featherpose.cli.doctor.find_spec", lambda name: None if name in missing else find_spec(name))
     assert run(["doctor"]) == 0
     out = capsys.readouterr().out
     for extra in ("video", "parquet", "int8"):
