@@ -39,7 +39,8 @@ def draw_scenes(folder: Path, *, count: int = 4, seed: int = 0) -> Path:
     """
     rng = np.random.default_rng(seed)
     names = COCO_17.keypoints
-    images, annotations = [], []
+    images: list[dict[str, object]] = []
+    annotations: list[dict[str, object]] = []
     try:
         (folder / "images").mkdir(parents=True, exist_ok=True)
         for number in range(count):
