@@ -210,3 +210,20 @@ def test_kernels_work_where_no_cache_can_be_written(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= 1
+
+
+def test_near_limbs_first_finds_the_same_crowd() -> None:
+    people, size = row_of_people(40, height_px=160)
+    maps, decoder = encode_maps(people, OPENPOSE_18, size), PafDecoder(OPENPOSE_18)
+    near = decoder(maps, box_of(size), options=DecodeOptions(near_first=True))
+    every = decoder(maps, box_of(size), options=DecodeOptions(near_first=False))
+    assert len(near) == len(every) == 40
+    np.testing.assert_allclose(np.sort(near.keypoints, axis=0), np.sort(every.keypoints, axis=0), atol=1e-3)
+
+
+def test_limbs_are_read_at_every_cell_so_that_a_row_of_people_does_not_fool_them() -> None:
+    # Ten samples across a regular row can all fall on somebody's limb; the published rule joins strangers here.
+    people, size = row_of_people(31, height_px=160)
+    maps, decoder = encode_maps(people, OPENPOSE_18, size), PafDecoder(OPENPOSE_18)
+    assert len(decoder(maps, box_of(size), options=DecodeOptions(near_first=False, limb_every_cell=True))) == 31
+    assert len(decoder(maps, box_of(size), options=DecodeOptions.published())) != 31

@@ -59,7 +59,8 @@ def tune_decoder(
         raise OptionError(f"--confirm-every {confirm_every}", expected="2 or more")
     if rounds < 1:
         raise OptionError(f"--rounds {rounds}", expected="1 or more")
-    for part in (dataset.resolve().name, dataset.resolve().parent.name):
+    place = dataset.resolve()
+    for part in (place.name, place.parent.name) if place.suffix == ".json" else (place.name,):
         if _MEASURES.search(part.lower().removesuffix(".json")):
             raise DatasetError(
                 f"{dataset} is named like a data set that measures",
