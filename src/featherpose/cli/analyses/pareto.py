@@ -131,6 +131,7 @@ def _draw(points: Sequence[CostPoint], path: Path) -> None:
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.xaxis.set_minor_formatter("")
         panel.set_xlabel(label)
+        panel.margins(x=0.12, y=0.1)
     axes[0].set_ylabel(f"AP, {points[0].pictures} pictures")
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     save_figure(figure, path)
