@@ -25,7 +25,7 @@ from featherpose.evaluation.tracking_errors import detect, released_errors
 from featherpose.evaluation.tracking_smoothing import measure_smoothing, plot_smoothing
 from featherpose.tracking import PoseSmoother, SmoothOptions
 
-_SPEED_PEOPLE = (5, 20, 50, 100)
+_SPEED_PEOPLE = (5, 20, 100)
 # Counted by eye from the pictures.
 _VIDEOS = {"one-by-one.mp4": 6, "two-people.mp4": None, "store-aisle.gif": None}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from featherpose.evaluation.tracking_baselines import plain_correct
 from featherpose.poses import Poses
 from featherpose.skeleton import COCO_17
 from featherpose.tracking import TrackOptions
@@ -79,3 +80,21 @@ def test_uncertainty_grows_unseen_and_shrinks_seen() -> None:
 def test_a_person_without_joints_has_a_size() -> None:
     assert pose_sizes(np.full((1, 17, 2), np.nan, np.float32))[0] > 0
     assert len(pose_sizes(np.empty((0, 17, 2), np.float32))) == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_compiled_correction_is_the_plain_one(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    first = rng.uniform(0, 300, (6, 17, 2))
+    first[rng.random((6, 17)) < 0.3] = np.nan
+    fast, plain = (MotionState.start(_poses(first), TrackOptions()) for _ in range(2))
+    for _ in range(4):
+        seen = np.nan_to_num(first, nan=100.0) + rng.normal(0, 9, first.shape)
+        seen[rng.random((6, 17)) < 0.4] = np.nan
+        seen[2] = np.nan
+        rows = rng.permutation(6)[:4]
+        for state, correct in ((fast, MotionState.correct), (plain, plain_correct)):
+            state.predict(0.04)
+            correct(state, rows, seen[rows].astype(np.float32))
+    for name in ("keypoints", "spread", "velocity", "position_var", "cross_var", "velocity_var", "sizes"):
+        np.testing.assert_allclose(getattr(fast, name), getattr(plain, name), rtol=2e-3, atol=2e-3)

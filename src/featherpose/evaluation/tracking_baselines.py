@@ -10,10 +10,11 @@ import numpy as np
 
 from featherpose.errors import FeatherposeError
 from featherpose.poses import Poses
+from featherpose.tracking.motion import MotionState, pose_sizes
 from featherpose.tracking.options import SmoothOptions
 from featherpose.tracking.tracker import certainties
 
-__all__ = ["BoxTracker", "PlainOneEuro", "PreviousFrameTracker", "Tracker", "plain_shifted_oks"]
+__all__ = ["BoxTracker", "PlainOneEuro", "PreviousFrameTracker", "Tracker", "plain_correct", "plain_shifted_oks"]
 
 
 class Tracker(Protocol):
@@ -163,6 +164,34 @@ def plain_shifted_oks(
     )
     far = float((shift**2).sum()) / (2 * position_var)
     return math.exp(-far) * alike / total * len(shared) / (len(shared) + 1)
+
+
+def plain_correct(state: MotionState, rows: np.ndarray, detected: np.ndarray) -> None:
+    """`MotionState.correct` in numpy: first the body moves to the detections as a whole, then each joint."""
+    believed, spread = state.keypoints[rows], state.spread[rows]
+    noise = state.joint_var * state.sizes[rows, None] ** 2
+    offset = detected - believed
+    shared = ~np.isnan(offset[..., 0])
+    weight = np.where(shared, 1 / (spread + noise), 0)
+    total = weight.sum(1)
+    offset = np.where(shared[..., None], offset, 0)
+    known = total > 0
+    total = np.where(known, total, 1.0)
+    body = np.einsum("nk,nkc->nc", weight, offset) / total[:, None]
+    innovation_var = state.position_var[rows] + np.maximum(1 / total, 0.5 * noise.mean(1))
+    position_gain = np.where(known, state.position_var[rows] / innovation_var, 0.0)
+    velocity_gain = np.where(known, state.cross_var[rows] / innovation_var, 0.0)
+    state.velocity[rows] += velocity_gain[:, None] * body
+    state.velocity_var[rows] -= velocity_gain * state.cross_var[rows]
+    state.cross_var[rows] *= 1 - position_gain
+    state.position_var[rows] *= 1 - position_gain
+    shift = (position_gain[:, None] * body)[:, None]
+    gain = np.where(shared, spread / (spread + noise), 0)
+    believed = believed + shift + gain[..., None] * (offset - shift)
+    fresh = np.isnan(believed[..., 0]) & ~np.isnan(detected[..., 0])
+    state.keypoints[rows] = np.where(fresh[..., None], detected, believed)
+    state.spread[rows] = np.where(fresh, noise, (1 - gain) * spread)
+    state.sizes[rows] = pose_sizes(state.keypoints[rows])
 
 
 class PlainOneEuro:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int
-from numba import njit
+
+from featherpose.codecs.paf.compiling import kernel
 
 __all__ = ["assign", "shifted_oks"]
 
@@ -19,7 +20,7 @@ _SHARED_PRIOR = 1.0
 _FAR = 12.0
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@kernel
 def _shifted_oks(
     believed: np.ndarray,
     spread: np.ndarray,

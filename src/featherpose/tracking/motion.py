@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Float64, Int
 
+from featherpose.codecs.paf.compiling import kernel
 from featherpose.poses import Poses
 from featherpose.tracking.options import TrackOptions
 
@@ -34,12 +35,86 @@ def pose_sizes(keypoints: Float32[np.ndarray, "P K 2"]) -> Float32[np.ndarray, "
         >>> pose_sizes(np.array([[[0, 0], [30, 40], [np.nan, np.nan]]], np.float32))
         array([20.], dtype=float32)
     """
-    if len(keypoints) == 0:
-        return np.empty(0, np.float32)
-    low = np.fmin.reduce(keypoints, axis=1)
-    high = np.fmax.reduce(keypoints, axis=1)
-    diagonal = np.hypot(*(high - low).T)
-    return np.asarray(np.fmax(_SIZE_OF_DIAGONAL * diagonal, _MIN_SIZE_PX), np.float32)
+    sizes = np.empty(len(keypoints), np.float32)
+    _sizes_of(keypoints, sizes)
+    return sizes
+
+
+@kernel
+def _sizes_of(keypoints: np.ndarray, out: np.ndarray) -> None:
+    for i in range(len(keypoints)):
+        left, top, right, bottom = np.inf, np.inf, -np.inf, -np.inf
+        for k in range(keypoints.shape[1]):
+            x, y = keypoints[i, k, 0], keypoints[i, k, 1]
+            if x == x:  # not NaN
+                left, right = min(left, x), max(right, x)
+                top, bottom = min(top, y), max(bottom, y)
+        diagonal = np.hypot(right - left, bottom - top) if right >= left else 0.0
+        out[i] = max(_SIZE_OF_DIAGONAL * diagonal, _MIN_SIZE_PX)
+
+
+@kernel
+def _correct(
+    rows: np.ndarray,
+    detected: np.ndarray,
+    keypoints: np.ndarray,
+    spread: np.ndarray,
+    velocity: np.ndarray,
+    position_var: np.ndarray,
+    cross_var: np.ndarray,
+    velocity_var: np.ndarray,
+    sizes: np.ndarray,
+    joint_var: np.ndarray,
+) -> None:
+    joints = len(joint_var)
+    mean_joint_var = joint_var.mean()
+    for n in range(len(rows)):
+        i = rows[n]
+        area = sizes[i] * sizes[i]
+        total = 0.0
+        body_x = 0.0
+        body_y = 0.0
+        for k in range(joints):
+            x = detected[n, k, 0] - keypoints[i, k, 0]
+            if x == x:  # both are known
+                weight = 1.0 / (spread[i, k] + joint_var[k] * area)
+                total += weight
+                body_x += weight * x
+                body_y += weight * (detected[n, k, 1] - keypoints[i, k, 1])
+        shift_x = 0.0
+        shift_y = 0.0
+        if total > 0:
+            body_x /= total
+            body_y /= total
+            # Joints err together (clothes, a decoder's bias), hence no less than half a joint's variance.
+            innovation_var = position_var[i] + max(1.0 / total, 0.5 * mean_joint_var * area)
+            position_gain = position_var[i] / innovation_var
+            velocity_gain = cross_var[i] / innovation_var
+            velocity[i, 0] += velocity_gain * body_x
+            velocity[i, 1] += velocity_gain * body_y
+            velocity_var[i] -= velocity_gain * cross_var[i]
+            cross_var[i] *= 1 - position_gain
+            position_var[i] *= 1 - position_gain
+            shift_x = position_gain * body_x
+            shift_y = position_gain * body_y
+        for k in range(joints):
+            x = detected[n, k, 0]
+            known = keypoints[i, k, 0] == keypoints[i, k, 0]
+            if known:
+                # Each joint moves with the body, then towards what that has not explained.
+                keypoints[i, k, 0] += shift_x
+                keypoints[i, k, 1] += shift_y
+            if x == x:
+                noise = joint_var[k] * area
+                if known:
+                    gain = spread[i, k] / (spread[i, k] + noise)
+                    keypoints[i, k, 0] += gain * (x - keypoints[i, k, 0])
+                    keypoints[i, k, 1] += gain * (detected[n, k, 1] - keypoints[i, k, 1])
+                    spread[i, k] *= 1 - gain
+                else:  # seen for the first time: it is where it is
+                    keypoints[i, k, 0] = x
+                    keypoints[i, k, 1] = detected[n, k, 1]
+                    spread[i, k] = noise
 
 
 @dataclass(slots=True)
@@ -131,34 +206,10 @@ class MotionState:
         """
         if len(rows) == 0:
             return
-        believed, spread = self.keypoints[rows], self.spread[rows]
-        noise = self.joint_var * self.sizes[rows, None] ** 2
-        offset = detected - believed
-        shared = ~np.isnan(offset[..., 0])
-        weight = np.where(shared, 1 / (spread + noise), np.float32(0))
-        total = weight.sum(1, dtype=np.float64)
-        offset = np.where(shared[..., None], offset, np.float32(0))
-        known = total > 0
-        total = np.where(known, total, 1.0)
-        body = np.einsum("nk,nkc->nc", weight, offset) / total[:, None]
-
-        # The body. Joints err together (clothes, a decoder's bias), hence no less than half a joint's variance.
-        body_noise = np.maximum(1 / total, 0.5 * noise.mean(1))
-        innovation_var = self.position_var[rows] + body_noise
-        position_gain = np.where(known, self.position_var[rows] / innovation_var, 0.0)
-        velocity_gain = np.where(known, self.cross_var[rows] / innovation_var, 0.0)
-        self.velocity[rows] += velocity_gain[:, None] * body
-        self.velocity_var[rows] -= velocity_gain * self.cross_var[rows]
-        self.cross_var[rows] *= 1 - position_gain
-        self.position_var[rows] *= 1 - position_gain
-        shift = (position_gain[:, None] * body).astype(np.float32)[:, None]
-
-        # Each joint, by what the body's movement has not explained. A joint seen for the first time is where it is.
-        gain = np.where(shared, spread / (spread + noise), np.float32(0))
-        believed = believed + shift + gain[..., None] * (offset - shift)
-        fresh = np.isnan(believed[..., 0]) & ~np.isnan(detected[..., 0])
-        self.keypoints[rows] = np.where(fresh[..., None], detected, believed)
-        self.spread[rows] = np.where(fresh, noise, (1 - gain) * spread)
+        _correct(
+            rows, detected, self.keypoints, self.spread, self.velocity, self.position_var, self.cross_var,
+            self.velocity_var, self.sizes, self.joint_var,
+        )  # fmt: skip
         self.sizes[rows] = pose_sizes(self.keypoints[rows])
 
     def keep(self, rows: np.ndarray) -> None:

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from featherpose.codecs.paf.compiling import kernel
 from featherpose.errors import OptionError, SkeletonError
 from featherpose.poses import Poses
 from featherpose.tracking.motion import pose_sizes
@@ -96,32 +97,14 @@ class PoseSmoother:
             )
         columns = np.flatnonzero(poses.track_ids >= 0)
         rows = self._rows_of(poses.track_ids[columns], k)
-        raw = poses.keypoints[columns].astype(np.float64)
-        found = ~np.isnan(raw[..., 0])
-
-        sizes = np.maximum(self._sizes[rows], pose_sizes(poses.keypoints[columns]))
-        elapsed = timestamp_s - self._seen_s[rows]
-        # Two frames of one instant: a step of a microsecond leaves the filter where it was.
-        step = np.maximum(elapsed, 1e-6)[..., None]
-        restart = found & ~(elapsed <= self._options.max_gap_s)
-        go_on = found & ~restart
-
-        before = self._points[rows]
-        speed = (raw - before) / (step * sizes[:, None, None])
-        speed = self._speeds[rows] + _gain(self._options.derivative_cutoff_hz, step) * (speed - self._speeds[rows])
-        cutoff = self._options.min_cutoff_hz + self._options.beta * np.hypot(speed[..., :1], speed[..., 1:])
-        smooth = before + _gain(cutoff, step) * (raw - before)
-
-        points = np.where(restart[..., None], raw, np.where(go_on[..., None], smooth, before))
-        self._points[rows] = points
-        self._speeds[rows] = np.where(restart[..., None], 0.0, np.where(go_on[..., None], speed, self._speeds[rows]))
-        self._seen_s[rows] = np.where(found, timestamp_s, self._seen_s[rows])
-        # A size that shrinks slowly: a person who loses a leg to a table does not become smaller at once.
-        self._sizes[rows] = 0.98 * sizes
-        self._drop_unseen(timestamp_s)
-
+        options = self._options
         keypoints = poses.keypoints.copy()
-        keypoints[columns] = np.where(found[..., None], points, np.nan)
+        _filter(
+            keypoints, columns, rows, pose_sizes(poses.keypoints), timestamp_s,
+            self._points, self._speeds, self._sizes, self._seen_s,
+            options.min_cutoff_hz, options.beta, options.derivative_cutoff_hz, options.max_gap_s,
+        )  # fmt: skip
+        self._drop_unseen(timestamp_s)
         return replace(poses, keypoints=keypoints)
 
     def _rows_of(self, ids: np.ndarray, k: int) -> np.ndarray:
@@ -144,7 +127,50 @@ class PoseSmoother:
             self._sizes, self._seen_s = self._sizes[keep], self._seen_s[keep]
 
 
-def _gain(cutoff_hz: np.ndarray | float, step_s: np.ndarray) -> np.ndarray:
-    """Weight of the newest value in a first-order low-pass filter, equation 4 to 6 of the paper."""
-    time_constant = 1 / (2 * np.pi * np.asarray(cutoff_hz))
-    return np.asarray(1 / (1 + time_constant / step_s))
+@kernel
+def _gain(cutoff_hz: float, step_s: float) -> float:
+    """Weight of the newest value in a first-order low-pass filter, equations 4 to 6 of the paper."""
+    return 1 / (1 + 1 / (2 * np.pi * cutoff_hz * step_s))
+
+
+@kernel
+def _filter(
+    keypoints: np.ndarray,
+    columns: np.ndarray,
+    rows: np.ndarray,
+    found_sizes: np.ndarray,
+    now_s: float,
+    points: np.ndarray,
+    speeds: np.ndarray,
+    sizes: np.ndarray,
+    seen_s: np.ndarray,
+    min_cutoff_hz: float,
+    beta: float,
+    derivative_cutoff_hz: float,
+    max_gap_s: float,
+) -> None:
+    for n in range(len(rows)):
+        i, j = rows[n], columns[n]
+        size = max(sizes[i], found_sizes[j])
+        # A size that shrinks slowly: a person who loses a leg to a table does not become smaller at once.
+        sizes[i] = 0.98 * size
+        for k in range(points.shape[1]):
+            x, y = keypoints[j, k, 0], keypoints[j, k, 1]
+            if x != x:  # missing stays missing
+                continue
+            elapsed = now_s - seen_s[i, k]
+            seen_s[i, k] = now_s
+            if not elapsed <= max_gap_s:
+                points[i, k, 0], points[i, k, 1] = x, y
+                speeds[i, k, 0] = speeds[i, k, 1] = 0.0
+                continue
+            # Two frames of one instant: a step of a microsecond leaves the filter where it was.
+            step = max(elapsed, 1e-6)
+            offset_x, offset_y = x - points[i, k, 0], y - points[i, k, 1]
+            gain = _gain(derivative_cutoff_hz, step)
+            speeds[i, k, 0] += gain * (offset_x / (step * size) - speeds[i, k, 0])
+            speeds[i, k, 1] += gain * (offset_y / (step * size) - speeds[i, k, 1])
+            gain = _gain(min_cutoff_hz + beta * np.hypot(speeds[i, k, 0], speeds[i, k, 1]), step)
+            points[i, k, 0] += gain * offset_x
+            points[i, k, 1] += gain * offset_y
+            keypoints[j, k, 0], keypoints[j, k, 1] = points[i, k, 0], points[i, k, 1]
