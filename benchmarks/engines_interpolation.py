@@ -1,6 +1,6 @@
 """Which interpolation shrinks a picture for the network: time on one core, and what it does to the AP.
 
-The AP is of the released INT8 network on every fifth of 1,250 training photographs (nothing is chosen on coco-val).
+The AP is of the released INT8 network on every fifth training photograph (nothing is chosen on coco-val).
 
     python benchmarks/engines_interpolation.py --model MODEL.xml --data ../shared/data/coco-train --json FILE
 """
