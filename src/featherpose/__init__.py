@@ -25,13 +25,22 @@ _PUBLIC = {
     "FeatherposeError": "errors",
     "Letterbox": "geometry",
     "Maps": "codecs.paf.maps",
+    "FrameResult": "stream",
     "PoseEstimator": "estimator",
+    "PoseSmoother": "tracking",
+    "PoseTracker": "tracking",
     "Poses": "poses",
     "Skeleton": "skeleton",
+    "SmoothOptions": "tracking",
+    "StreamOptions": "stream",
+    "TileOptions": "tiles",
+    "TrackOptions": "tracking",
     "draw_poses": "media.draw",
     "load_skeleton": "skeleton",
     "oks_matrix": "similarity",
     "open_source": "media.sources",
+    "process_stream": "stream",
+    "read_image": "media.images",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]
@@ -43,6 +52,7 @@ if TYPE_CHECKING:
     from featherpose.estimator import PoseEstimator as PoseEstimator
     from featherpose.geometry import Letterbox as Letterbox
     from featherpose.media.draw import draw_poses as draw_poses
+    from featherpose.media.images import read_image as read_image
     from featherpose.media.sources import open_source as open_source
     from featherpose.poses import Poses as Poses
     from featherpose.similarity import oks_matrix as oks_matrix
@@ -52,6 +62,14 @@ if TYPE_CHECKING:
     from featherpose.skeleton import OPENPOSE_18 as OPENPOSE_18
     from featherpose.skeleton import Skeleton as Skeleton
     from featherpose.skeleton import load_skeleton as load_skeleton
+    from featherpose.stream import FrameResult as FrameResult
+    from featherpose.stream import StreamOptions as StreamOptions
+    from featherpose.stream import process_stream as process_stream
+    from featherpose.tiles import TileOptions as TileOptions
+    from featherpose.tracking import PoseSmoother as PoseSmoother
+    from featherpose.tracking import PoseTracker as PoseTracker
+    from featherpose.tracking import SmoothOptions as SmoothOptions
+    from featherpose.tracking import TrackOptions as TrackOptions
 
 
 def __getattr__(name: str) -> object:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import Self, overload
+from typing import TYPE_CHECKING, Self, overload
 
 import numpy as np
 from jaxtyping import UInt8
@@ -24,6 +24,9 @@ from featherpose.runtime.backend import Backend, EngineInfo, EngineOptions, Mode
 from featherpose.runtime.opening import open_backend
 from featherpose.skeleton import Skeleton
 from featherpose.tiles import TileOptions, TilePlan, merge_scales, stitch
+
+if TYPE_CHECKING:
+    from featherpose.zoo.resolving import ResolvedModel
 
 __all__ = ["PendingPoses", "PoseEstimator", "StageTimes"]
 
@@ -86,11 +89,12 @@ class PoseEstimator:
     Any thread may call it, several at once; pictures of any size may follow each other.
 
     Args:
-        model: A model file (``.xml``, ``.onnx``), a name of ``featherpose models list``, or None for the bundled one.
+        model: A model file (``.xml``, ``.onnx``), a name of ``featherpose models list``, None for the bundled one, or
+            what `resolve_model` made of one of these.
         height: Network input height in pixels; the width follows the picture. Higher finds smaller people and costs
             time in proportion to its square.
         engine: How the network runs.
-        decode: The thresholds by which maps become people.
+        decode: The rules by which maps become people; those that suit the model unless given.
         precision: Replaces ``engine.precision``.
         threads: Replaces ``engine.threads``.
         device: Replaces ``engine.device``.
@@ -108,7 +112,7 @@ class PoseEstimator:
 
     def __init__(
         self,
-        model: str | Path | None = None,
+        model: str | Path | ResolvedModel | None = None,
         *,
         height: int = 256,
         engine: EngineOptions | None = None,
@@ -118,7 +122,7 @@ class PoseEstimator:
         device: str | None = None,
         tiles: TileOptions | None = None,
     ) -> None:
-        from featherpose.zoo.resolving import resolve_model
+        from featherpose.zoo.resolving import ResolvedModel, resolve_model
 
         engine = engine or EngineOptions()
         engine = replace(
@@ -128,7 +132,7 @@ class PoseEstimator:
             device=engine.device if device is None else device,
         )
         _check_height(height)
-        resolved = resolve_model(model)
+        resolved = model if isinstance(model, ResolvedModel) else resolve_model(model)
         self._set_up(open_backend(resolved.path, resolved.spec, engine), height, decode, tiles)
 
     @classmethod
@@ -154,7 +158,7 @@ class PoseEstimator:
         self._backend = backend
         self._height = height
         self._tiles = tiles
-        self._decoder = PafDecoder(backend.spec.skeleton, decode or DecodeOptions())
+        self._decoder = PafDecoder(backend.spec.skeleton, decode or backend.spec.decode)
 
     @property
     def info(self) -> EngineInfo:

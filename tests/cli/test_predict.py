@@ -17,6 +17,7 @@ import pytest
 
 from featherpose.cli.main import run
 from featherpose.cli.predict_options import PeopleOptions, parse_time
+from featherpose.codecs.paf.options import DecodeOptions
 from featherpose.errors import OptionError
 from featherpose.formats.jsonl import read_jsonl
 from featherpose.media.images import read_image, write_image
@@ -247,9 +248,12 @@ def test_times_and_rules() -> None:
     for text in ("", "1:2:3:4", "-1", "nan", "1:x"):
         with pytest.raises(OptionError):
             parse_time(text)
-    assert PeopleOptions(published=True).decode.peak_threshold == 0.1
-    assert PeopleOptions(peak_threshold=0.01).decode.weak_peak_threshold == 0.01
-    assert PeopleOptions(min_person_score=0.4).decode.min_mean_score == 0.4
+    suited = DecodeOptions(peak_threshold=0.25)  # what a model's card may ask for
+    assert PeopleOptions().decode(suited) == suited
+    assert PeopleOptions(published=True).decode(suited).peak_threshold == 0.1
+    assert PeopleOptions(peak_threshold=0.01).decode(suited).weak_peak_threshold == 0.01
+    assert PeopleOptions(min_person_score=0.4).decode(suited).min_mean_score == 0.4
+    assert PeopleOptions(min_person_score=0.4).decode(suited).peak_threshold == 0.25
     assert PeopleOptions(tiles="3x2").tile_options == TileOptions(columns=3, rows=2)
     for text in ("many", "0x2", "2x"):
         with pytest.raises(OptionError):

@@ -44,7 +44,7 @@ def evaluate(
         dataset: A folder with annotations.json and images/, or a COCO person keypoint file.
         images: Folder of the pictures, where they are not in images/ beside the annotations.
         limit: Only the first N pictures.
-        preset: Decoding rules.
+        preset: Decoding rules: those that suit the model, or the papers'.
         save_results: File for the people found.
         json: File for the result.
         model: Which model, and how it runs.
@@ -54,7 +54,7 @@ def evaluate(
     data = read_coco_dataset(dataset, images)
     if limit is not None:
         data = data.first(limit)
-    decode = DecodeOptions.published() if preset == "published" else DecodeOptions()
+    decode = DecodeOptions.published() if preset == "published" else None
     engine = model.throughput_engine
     with PoseEstimator(model.model, height=model.height, engine=engine, decode=decode) as estimator:
         estimator.warm_up()
@@ -78,7 +78,7 @@ def evaluate(
             "threads": info.threads,
             "requests": engine.requests,
             "preset": preset,
-            "decode": {k: v if v != float("inf") else None for k, v in asdict(decode).items()},
+            "decode": {k: v if v != float("inf") else None for k, v in asdict(estimator.decode_options).items()},
             "seconds": round(seconds, 2),
             "machine": machine_facts(),
         }

@@ -35,6 +35,7 @@ from featherpose.media.draw import DrawOptions, draw_poses
 from featherpose.media.sources import SourceRef, find_sources
 from featherpose.stream import FrameResult, process_stream
 from featherpose.tracking import PoseSmoother, PoseTracker
+from featherpose.zoo.resolving import resolve_model
 
 __all__ = ["predict"]
 
@@ -81,9 +82,11 @@ def predict(
     refs = _find(sources, part.strict, run)
     annotated = AnnotatedOutput(files.output, refs) if files.annotates else None
     talk = not quiet
+    resolved = resolve_model(model.model)
     estimator = PoseEstimator(
-        model.model, height=model.height, engine=model.engine, decode=people.decode, tiles=people.tile_options
-    )
+        resolved, height=model.height, engine=model.engine, decode=people.decode(resolved.spec.decode),
+        tiles=people.tile_options,
+    )  # fmt: skip
     with ExitStack() as stack:
         stack.callback(estimator.close)
         data = stack.enter_context(DataFiles(files, refs, estimator.skeleton))

@@ -119,7 +119,7 @@ class PeopleOptions:
     ] = False
 
     def __post_init__(self) -> None:
-        _ = self.decode
+        _ = self.decode(DecodeOptions())
         _ = self.tile_options
 
     @property
@@ -134,10 +134,9 @@ class PeopleOptions:
             )
         return TileOptions(columns=int(match[1]), rows=int(match[2] or match[1]))
 
-    @property
-    def decode(self) -> DecodeOptions:
-        """The rules as the decoder takes them."""
-        rules = DecodeOptions.published() if self.published else DecodeOptions()
+    def decode(self, suited: DecodeOptions) -> DecodeOptions:
+        """The rules as the decoder takes them: those that suit the model, changed as asked."""
+        rules = DecodeOptions.published() if self.published else suited
         given: dict[str, float | int | None] = {
             "peak_threshold": self.peak_threshold,
             "limb_threshold": self.limb_threshold,

@@ -151,7 +151,7 @@ def compare_on_pictures(
         SourceError: If a picture cannot be read.
     """
     spec = before.spec
-    decoder = PafDecoder(spec.skeleton, decode or DecodeOptions())
+    decoder = PafDecoder(spec.skeleton, decode or spec.decode)
     squares, reference, cells, largest = np.zeros(2), np.zeros(2), np.zeros(2), 0.0
     counts, both = np.zeros(2, int), 0
     for path in pictures:

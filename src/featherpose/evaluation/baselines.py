@@ -260,7 +260,8 @@ class PlainPafDecoder:
     Args:
         skeleton: What the maps are.
         options: Rules, `DecodeOptions.published` unless given. The second pass, the longest limb, reading at every
-            cell, near limbs first and the ranking exponent of the better rules are not part of the published method and are not read.
+            cell, near limbs first and the ranking exponent of the better rules are not part of the published method
+            and are not read.
         ratio: Resize the maps by this factor; None resizes them to the source picture.
         refined: Maxima of whole cells, placed below the pixel, instead of whole pixels that beat their neighbours:
             what the fast decoder promises, and 0.008 AP better (COCO photographs, height 368, ratio 8).

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
 from jaxtyping import UInt8
 
 from featherpose.codecs.paf.maps import Maps
+from featherpose.codecs.paf.options import DecodeOptions
 from featherpose.errors import OptionError
 from featherpose.skeleton import Skeleton
 
@@ -36,6 +37,7 @@ class ModelSpec:
         scale: Value each BGR channel is divided by after that, else None.
         rgb: True if the file's graph expects RGB; the backend then swaps channels inside the graph.
         pad_value: Grey value of the padding around the picture.
+        decode: Decoding rules that suit the network; a sharper or fainter heatmap wants other thresholds.
     """
 
     name: str
@@ -49,6 +51,7 @@ class ModelSpec:
     scale: tuple[float, float, float] | None = None
     rgb: bool = False
     pad_value: int = 128
+    decode: DecodeOptions = field(default_factory=DecodeOptions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,12 +6,14 @@ it (OpenVINO: ``rt_info`` key ``featherpose/card``; ONNX: metadata key ``feather
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from featherpose.errors import ModelError, SkeletonError
+from featherpose.codecs.paf.options import DecodeOptions
+from featherpose.errors import ModelError, OptionError, SkeletonError
 from featherpose.runtime.backend import ModelSpec
 from featherpose.skeleton import Skeleton, load_skeleton
 
@@ -92,6 +94,7 @@ class ModelCard(_Record):
         scale: What each channel is then divided by.
         rgb: True if the graph expects RGB instead of BGR.
         pad_value: Grey value of padding.
+        decode: Fields of `DecodeOptions` in which the rules that suit this network differ from the default ones.
         architecture: The network, in words.
         precision: Number format of the weights.
         licence: SPDX name of the licence of the weights.
@@ -122,6 +125,7 @@ class ModelCard(_Record):
     scale: Triple | None = None
     rgb: bool = False
     pad_value: Annotated[int, Field(ge=0, le=255)] = 128
+    decode: dict[str, float | int | bool | None] = Field(default_factory=dict)
     architecture: str = ""
     precision: str = ""
     licence: str = ""
@@ -133,6 +137,12 @@ class ModelCard(_Record):
     @classmethod
     def _skeleton_is_known(cls, value: str | dict[str, Any]) -> str | dict[str, Any]:
         _skeleton(value)  # SkeletonError is a ValueError, which pydantic reports with the field's name
+        return value
+
+    @field_validator("decode")
+    @classmethod
+    def _rules_are_known(cls, value: dict[str, float | int | bool | None]) -> dict[str, float | int | bool | None]:
+        _rules(value)  # OptionError is a ValueError
         return value
 
     @model_validator(mode="after")
@@ -157,6 +167,7 @@ class ModelCard(_Record):
             scale=self.scale,
             rgb=self.rgb,
             pad_value=self.pad_value,
+            decode=_rules(self.decode),
         )
 
     @property
@@ -164,6 +175,13 @@ class ModelCard(_Record):
         """Bytes of all files together, None if one is unknown."""
         sizes = [file.size for file in self.files]
         return None if None in sizes else sum(size for size in sizes if size is not None)
+
+
+def _rules(changes: dict[str, float | int | bool | None]) -> DecodeOptions:
+    known = {field.name for field in fields(DecodeOptions)}
+    if unknown := sorted(set(changes) - known):
+        raise OptionError(f"decoding has no rule {unknown[0]!r}", expected=f"one of {', '.join(sorted(known))}")
+    return replace(DecodeOptions(), **changes)  # type: ignore[arg-type]
 
 
 def _skeleton(value: str | dict[str, Any]) -> Skeleton:

@@ -72,7 +72,7 @@ def pareto(
         data,
         heights,
         engine=EngineOptions(precision=precision, threads=threads, device=device),
-        decode=DecodeOptions.published() if preset == "published" else DecodeOptions(),
+        decode=DecodeOptions.published() if preset == "published" else None,
         rounds=rounds,
         progress=lambda message: print(message, file=sys.stderr),
     )
