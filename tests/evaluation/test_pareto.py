@@ -32,6 +32,12 @@ def test_nothing_to_compare_is_refused(coco_val: Path) -> None:
         measure_pareto([], read_coco_dataset(coco_val), [128])
 
 
+def test_model_named_twice_is_refused(released_int8: Path, coco_val: Path) -> None:
+    model = resolve_model(released_int8)
+    with pytest.raises(OptionError, match="named twice"):
+        measure_pareto([model, model], read_coco_dataset(coco_val).first(1), [64])
+
+
 def test_more_pixels_cost_more(released_int8: Path, coco_val: Path) -> None:
     data = read_coco_dataset(coco_val).first(6)
     engine = EngineOptions(threads=1)

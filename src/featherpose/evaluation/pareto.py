@@ -117,24 +117,34 @@ def measure_pareto(
         )
     engine = engine or EngineOptions()
     pictures = _frequent_shape(dataset)
+    names = _told_apart(models)
     points = []
     for height in heights:
         if progress is not None:
             progress(f"height {height}: time")
         timings, sizes = _time_networks(models, pictures, height, engine, rounds)
-        for model, timing, size in zip(models, timings, sizes, strict=True):
+        for model, name, timing, size in zip(models, names, timings, sizes, strict=True):
             if progress is not None:
-                progress(f"height {height}: AP of {model.spec.name}")
+                progress(f"height {height}: AP of {name}")
             with _estimator(model, height, engine, decode) as estimator:
                 scores = average_precision(dataset, estimate_dataset(estimator, dataset))
                 precision = estimator.info.precision
             macs = sum(layer.macs for layer in read_layers(model.path, size))
             points.append(
-                CostPoint(
-                    model.spec.name, height, size, precision, max(0.0, scores.AP), len(dataset.pictures), timing, macs
-                )
+                CostPoint(name, height, size, precision, max(0.0, scores.AP), len(dataset.pictures), timing, macs)
             )
     return points
+
+
+def _told_apart(models: Sequence[ResolvedModel]) -> list[str]:
+    """Names by which two files of one network, say FP32 and INT8, do not fall into one."""
+    often = Counter(model.spec.name for model in models)
+    names = [model.spec.name if often[model.spec.name] == 1 else model.path.stem for model in models]
+    if len(set(names)) < len(names):
+        names = [str(model.path) for model in models]
+    if len(set(names)) < len(names):
+        raise OptionError("a model is named twice", expected="each model once")
+    return names
 
 
 @contextmanager
