@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from pathlib import Path
 
 import pytest
 
+from featherpose.errors import CheckpointError
 from featherpose.training import config as configuration
 from featherpose.training.config import load_config
 from featherpose.training.loop import train
+from featherpose.training.networks import bundled_weights
 
 _CONFIGS = Path(configuration.__file__).parent / "configs"
 
 
-def _bundled_weights() -> Path | None:
-    spec = importlib.util.find_spec("featherpose")
-    if spec is None or spec.origin is None:
-        return None
-    found = sorted((Path(spec.origin).parent / "zoo/weights").glob("feather-*.safetensors"))
-    return found[-1] if found else None
-
-
 @pytest.mark.slow
 def test_twelve_joints_of_single_people(shared: Path, tmp_path: Path) -> None:
-    weights = _bundled_weights()
-    if weights is None:
+    try:
+        bundled_weights()
+    except CheckpointError:
         pytest.skip("the bundled network is not here")
     for name in ("own-skeleton.toml", "own-skeleton.skeleton.toml"):
         shutil.copy(_CONFIGS / name, tmp_path / name)
@@ -34,7 +28,6 @@ def test_twelve_joints_of_single_people(shared: Path, tmp_path: Path) -> None:
     config = load_config(
         tmp_path / "own-skeleton.toml",
         overrides={
-            "network.start": f'"{weights}"',
             "data.sources": f'[{{ images = "{source}/images", annotations = "{source}/annotations.json",'
             " hold_out_every = 20 }]",
             "run.steps": "60",

@@ -36,8 +36,9 @@ class NetworkConfig:
 
     Attributes:
         kind: A name of `featherpose.nn.networks.NETWORK_NAMES`: ``lightweight-openpose``, ``feather``, ``openpose``, …
-        start: Weights to begin with: a checkpoint or ``.safetensors`` of the same kind, the public MoveNet ``.tflite``
-            (feather), or empty for random weights. Keypoints and limbs that the start knows by name are taken over.
+        start: Weights to begin with: a checkpoint or ``.safetensors`` of the same kind, for feather also the public
+            MoveNet ``.tflite`` or ``bundled`` for the weights in the package; empty for random weights. Keypoints
+            and limbs that the start knows by name are taken over.
         refinements: Refinement stages; the published number unless given (all but feather).
         channels: Width of the PAF head (feather).
         blocks: Blocks of the PAF head at stride 8 (feather).
@@ -92,7 +93,7 @@ class TeacherConfig:
     """A network that says what it sees where labels are missing, and mixes with them where they exist.
 
     Attributes:
-        model: OpenVINO IR or ONNX file whose heatmaps and PAFs have the run's skeleton.
+        model: OpenVINO IR or ONNX file, or a name of the zoo, whose heatmaps and PAFs have the run's skeleton.
         long_sides_px: Sizes at which it sees each picture; a view takes the one about 1.45 times its own scale.
         folder: Where its maps are kept; beside the run's own files unless given.
     """
@@ -270,7 +271,9 @@ def config_from_dict(data: Mapping[str, Any], *, folder: Path = Path()) -> Train
     teacher = config.teacher
     if teacher is not None:
         kept = str(folder / teacher.folder) if teacher.folder else ""
-        teacher = dataclasses.replace(teacher, model=str(folder / teacher.model), folder=kept)
+        # A file beside the configuration, or the name of a model in the zoo.
+        beside = folder / teacher.model
+        teacher = dataclasses.replace(teacher, model=str(beside) if beside.is_file() else teacher.model, folder=kept)
     return dataclasses.replace(config, data=located, network=network, teacher=teacher)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from featherpose import zoo
 from featherpose.errors import CheckpointError
 from featherpose.nn.checkpoints import Checkpoint, read_checkpoint
 from featherpose.nn.feather import Feather
@@ -16,7 +17,7 @@ from featherpose.nn.outputs import PoseNetwork
 from featherpose.skeleton import Skeleton
 from featherpose.training.config import NetworkConfig
 
-__all__ = ["build_network", "carry_over"]
+__all__ = ["build_network", "bundled_weights", "carry_over"]
 
 _log = logging.getLogger(__name__)
 
@@ -39,10 +40,23 @@ def build_network(config: NetworkConfig, skeleton: Skeleton) -> PoseNetwork:
         else:
             network = create_network(config.kind, skeleton, refinements=config.refinements)
         if config.start:
-            carry_over(network, read_checkpoint(Path(config.start)))
+            start = bundled_weights() if config.start == "bundled" else Path(config.start)
+            carry_over(network, read_checkpoint(start))
     for name, parameter in as_module(network).named_parameters():
         parameter.requires_grad_(not any(name.startswith(start) for start in config.freeze))
     return network
+
+
+def bundled_weights() -> Path:
+    """The FP16 weights of the network in the package, the newest by name.
+
+    Raises:
+        CheckpointError: If this installation has none.
+    """
+    found = sorted((Path(zoo.__file__).parent / "weights").glob("feather-*.safetensors"))
+    if not found:
+        raise CheckpointError("the weights of the bundled network are not in this installation")
+    return found[-1]
 
 
 def _keypoint_rows(known: Skeleton, wanted: Skeleton, background: bool) -> list[int]:

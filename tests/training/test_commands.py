@@ -1,0 +1,79 @@
+"""``featherpose train`` and ``featherpose data check`` as a user calls them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from featherpose.cli.main import run
+from featherpose.training.smoke import draw_scenes
+
+
+def test_data_check_reports_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw_scenes(tmp_path / "scenes", count=3)
+    sheet, report = tmp_path / "sheet.jpg", tmp_path / "report.json"
+    assert run(["data", "check", str(tmp_path / "scenes"), "--sheet", str(sheet), "--json", str(report)]) == 0
+    out = capsys.readouterr().out
+    assert "3 pictures, 4 people" in out
+    assert "left_hip" in out
+    assert sheet.stat().st_size > 1000
+    assert json.loads(report.read_text())["readable"] == 3
+
+
+def test_data_check_fails_on_broken_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw_scenes(tmp_path / "scenes", count=2)
+    (tmp_path / "scenes/images/1.png").write_bytes(b"")
+    assert run(["data", "check", str(tmp_path / "scenes")]) == 1
+    assert "1 unreadable" in capsys.readouterr().out
+
+
+def test_data_check_of_real_pictures(coco_train: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = json.loads((coco_train / "annotations.json").read_text())
+    data["images"] = data["images"][:30]
+    kept = {image["id"] for image in data["images"]}
+    data["annotations"] = [a for a in data["annotations"] if a["image_id"] in kept]
+    (tmp_path / "some.json").write_text(json.dumps(data))
+    assert run(["data", "check", str(tmp_path / "some.json"), "--images", str(coco_train / "images")]) == 0
+    assert "30 pictures" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["train"], 2, "nothing to train"),
+        (["train", "absent.toml"], 1, "absent.toml is no file"),
+        (["train", "x.toml", "--smoke"], 2, "takes no configuration"),
+        (["data", "check", "absent"], 1, "does not exist"),
+        (["train", "own-skeleton", "--set", "run.steps"], 2, "KEY=VALUE"),
+        (["train", "own-skeleton", "--set", "run.step=3"], 1, "run.step is unknown"),
+    ],
+)
+def test_mistakes_are_one_line(
+    arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == code
+    err = capsys.readouterr().err
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_configuration_runs_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scenes = draw_scenes(tmp_path / "scenes", count=2)
+    (tmp_path / "run.toml").write_text(
+        f'[network]\nkind = "feather"\nchannels = 8\nblocks = 1\n[data]\nskeleton = "coco_17"\n'
+        f'sources = [{{ images = "{scenes.parent / "images"}", annotations = "{scenes}" }}]\n'
+        "augment = { size_px = 64, base_px = 64 }\n[run]\nsteps = 2\nbatch = 1\nsave_every = 1\n"
+    )
+    arguments = ["train", str(tmp_path / "run.toml"), "--out", str(tmp_path / "run")]
+    assert run([*arguments, "--json", str(tmp_path / "result.json")]) == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == 2
+    assert json.loads((tmp_path / "result.json").read_text())["metric"] is None
+    assert run([*arguments, "--resume"]) == 0
+
+
+@pytest.mark.slow
+def test_smoke_run_finds_the_people_of_its_own_pictures(tmp_path: Path) -> None:
+    assert run(["train", "--smoke", "--out", str(tmp_path / "smoke")]) == 0
+    assert (tmp_path / "smoke/preview.jpg").is_file()
