@@ -149,7 +149,8 @@ def _quantised(
         if trials:
             model = quantize_graph(resolved.path, spec, pictures, options, kept=_first(ranking, count))
         path = write_ir(model, _card(resolved, f"trial-{count}"), working, f"trial-{count}", fp16=True)
-        ap = _compare(request, resolved, path, spec, (), tune)[1]
+        known = trials[0].ap.before if trials else None
+        ap = _compare(request, resolved, path, spec, (), tune, known_before=known)[1]
         if ap is None:
             raise AssertionError("a labelled folder was given")
         trials.append(Trial(_first(ranking, count), ap))
@@ -183,6 +184,8 @@ def _compare(
     spec: ModelSpec,
     pictures: Sequence[Path],
     dataset: CocoDataset | None,
+    *,
+    known_before: float | None = None,
 ) -> tuple[Comparison | None, ApComparison | None]:
     """The model in exact floating point against the quantised one as it will run."""
     before = open_backend(resolved.path, resolved.spec, EngineOptions(precision="f32", threads=request.threads))
@@ -191,7 +194,9 @@ def _compare(
         try:
             height = request.options.height
             comparison = compare_on_pictures(before, after, pictures, height=height) if pictures else None
-            return comparison, None if dataset is None else compare_ap(before, after, dataset, height=height)
+            if dataset is None:
+                return comparison, None
+            return comparison, compare_ap(before, after, dataset, height=height, known_before=known_before)
         finally:
             after.close()
     finally:

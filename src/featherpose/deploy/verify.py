@@ -192,20 +192,31 @@ def _found_by_both(before: Poses, after: Poses) -> int:
     return found
 
 
-def compare_ap(before: Backend, after: Backend, dataset: CocoDataset, *, height: int) -> ApComparison:
+def compare_ap(
+    before: Backend, after: Backend, dataset: CocoDataset, *, height: int, known_before: float | None = None
+) -> ApComparison:
     """COCO AP of both on a labelled folder, same rules, same pictures.
+
+    Args:
+        before: The reference.
+        after: The candidate.
+        dataset: Labelled pictures.
+        height: Network input height in pixels.
+        known_before: AP of the reference, if it was measured already on these pictures at this height.
 
     Raises:
         DatasetError: If a picture is missing.
         MissingExtraError: If pycocotools is not installed.
     """
-    scores = []
-    for backend in (before, after):
+
+    def measure(backend: Backend) -> float:
         estimator = PoseEstimator.from_backend(backend, height=height)
-        scores.append(average_precision(dataset, estimate_dataset(estimator, dataset)).AP)
+        return average_precision(dataset, estimate_dataset(estimator, dataset)).AP
+
     return ApComparison(
-        dataset=dataset.name, pictures=len(dataset.pictures), height=height, before=scores[0], after=scores[1]
-    )
+        dataset=dataset.name, pictures=len(dataset.pictures), height=height,
+        before=measure(before) if known_before is None else known_before, after=measure(after),
+    )  # fmt: skip
 
 
 def check(comparison: Comparison, limits: Limits, *, ap: ApComparison | None = None, maps: bool = True) -> None:
