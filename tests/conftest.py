@@ -60,7 +60,9 @@ def astronaut() -> np.ndarray:
     import skimage.data
 
     picture: np.ndarray = skimage.data.astronaut()  # type: ignore[no-untyped-call]
-    return np.ascontiguousarray(picture[..., ::-1])
+    picture = np.ascontiguousarray(picture[..., ::-1])
+    picture.flags.writeable = False  # every test sees the same photograph
+    return picture
 
 
 @pytest.fixture(scope="session")

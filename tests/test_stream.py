@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -189,7 +190,10 @@ def test_sources_take_turns_and_keep_their_own_trackers() -> None:
     assert abs(both.count(0) - both.count(1)) <= 4
 
 
-def test_time_that_goes_back_starts_ids_anew(caplog: pytest.LogCaptureFixture) -> None:
+def test_time_that_goes_back_starts_ids_anew(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The command line, if another test ran it in this process, keeps the package's messages to itself.
+    monkeypatch.setattr(logging.getLogger("featherpose"), "propagate", True)
+
     def twice() -> Iterator[Frame]:
         yield from frames(5)
         yield from frames(5)

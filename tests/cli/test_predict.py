@@ -213,7 +213,7 @@ def test_without_a_model_it_says_what_to_do(
     def none_bundled(model: object) -> None:
         raise ModelError("no model", hint="run `featherpose models fetch`")
 
-    monkeypatch.setattr("featherpose.zoo.resolving.resolve_model", none_bundled)
+    monkeypatch.setattr("featherpose.cli.predict.resolve_model", none_bundled)
     assert run(["predict", str(grace_hopper), "-q"]) == 1
     assert capsys.readouterr().err == "featherpose: no model; run `featherpose models fetch`\n"
 

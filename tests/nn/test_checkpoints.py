@@ -128,6 +128,7 @@ def test_released_network_equals_its_graph(
     network = load_network(released_int8.with_name("human-pose-estimation-0001-fp16.safetensors"))
     model = _without_activation_quantisers(released_int8)
     photographs = [astronaut, *(read_image(path) for path in sorted((coco_val / "images").iterdir())[:3])]
+    strongest = []
     for photograph in photographs:
         images = prepare(photograph, height=height)[0]
         model.reshape([1, 3, *images.shape[1:3]])
@@ -143,7 +144,9 @@ def test_released_network_equals_its_graph(
             # by more than 0.01, none by as much as 0.02.
             assert np.quantile(difference, 0.9999) <= 0.01
             assert difference.max() < 0.02
-        assert maps.heatmaps[:, :-1].max() > 0.5
+        strongest.append(float(maps.heatmaps[:, :-1].max()))
+    # People stand large in three of the four; equal maps that show nobody would prove little.
+    assert sum(value > 0.5 for value in strongest) >= 3
 
 
 def test_truncated_files(published: Path, tmp_path: Path) -> None:
