@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -26,7 +26,8 @@ def quantize(
     pictures: int = 200,
     keep: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     keep_sensitive: int = 0,
-    bias_correction: bool = True,
+    ranges: Literal["whole", "mean"] = "whole",
+    bias_correction: bool = False,
     labelled: Path | None = None,
     tune: Path | None = None,
     tune_every: int = 1,
@@ -45,6 +46,7 @@ def quantize(
         pictures: Calibration pictures.
         keep: Regular expression; layers whose name matches stay in floating point. May be given several times.
         keep_sensitive: So many of the most sensitive layers stay in floating point, too.
+        ranges: What an activation's range spans: every value seen, or the mean of the pictures' extremes.
         bias_correction: Let biases make up for the mean error of rounding.
         labelled: Labelled folder (annotations.json and images/): AP before and after, side by side.
         tune: Labelled folder, another one: sensitive layers are kept until its AP falls by no more than --max-drop.
@@ -59,7 +61,7 @@ def quantize(
         QuantizeRequest(
             model=model, calibration=calibration, output=target, labelled=labelled, tune=tune, tune_every=tune_every,
             options=QuantizeOptions(height=height, pictures=pictures, keep=keep, keep_sensitive=keep_sensitive,
-                                    bias_correction=bias_correction),
+                                    ranges=ranges, bias_correction=bias_correction),
             limits=Limits(agreement=min_agreement, ap_drop=max_drop), threads=threads,
         )
     )  # fmt: skip
