@@ -37,6 +37,7 @@ SEARCH_SPACE: Mapping[str, tuple[float | int | bool | None, ...]] = {
     "weak_peak_threshold": (None, 0.01, 0.02, 0.03, 0.04, 0.06),
     "weak_limb_threshold": (-0.02, 0.0, 0.01, 0.02, 0.03, 0.05),
     "weak_limb_min_part": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7),
+    "weak_limb_reach": (1.0, 1.5, 2.0, 3.0, 100.0),
     "limb_threshold": (0.0, 0.01, 0.03, 0.05, 0.07),
     "limb_min_part": (0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
     "limb_every_cell": (False, True),

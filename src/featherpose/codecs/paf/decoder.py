@@ -135,7 +135,7 @@ class PafDecoder:
                 groups, cells, peaks.scores, peaks.starts, pafs, self._tables.limbs,
                 samples=rules.limb_samples, threshold=rules.weak_limb_threshold,
                 min_part=rules.weak_limb_min_part, every_cell=rules.limb_every_cell,
-                min_field=rules.weak_limb_threshold, max_length=longest,
+                min_field=rules.weak_limb_threshold, max_length=longest, reach=rules.weak_limb_reach,
             )  # fmt: skip
         return groups, pixels
 

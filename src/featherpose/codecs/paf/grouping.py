@@ -106,7 +106,8 @@ def _group(peak_scores, num_keypoints, limbs, joins, types, ends, scores):  # ty
 
 @kernel
 def _complete(  # type: ignore[no-untyped-def]
-    members, sums, positions, peak_scores, starts, pafs, limbs, samples, threshold, part, every_cell, least, longest
+    members, sums, positions, peak_scores, starts, pafs, limbs, samples, threshold, part, every_cell, least, longest,
+    reach,
 ):
     people = members.shape[0]
     num_limbs = limbs.shape[0]
@@ -118,6 +119,17 @@ def _complete(  # type: ignore[no-untyped-def]
     order = order_by_score(sums, np.int64(people))
     for o in range(people):
         i = order[o]
+        # A person's own limbs tell how far the next joint can be: without this bound faint fields across a crowd
+        # would lend people the joints of others far away.
+        own = np.float32(0)
+        for limb in range(num_limbs):
+            a = members[i, limbs[limb, 0]]
+            b = members[i, limbs[limb, 1]]
+            if a >= 0 and b >= 0:
+                dx = positions[a, 0] - positions[b, 0]
+                dy = positions[a, 1] - positions[b, 1]
+                own = max(own, dx * dx + dy * dy)
+        bound = min(longest * longest, reach * reach * own)
         grown = True
         while grown:
             grown = False
@@ -136,7 +148,7 @@ def _complete(  # type: ignore[no-untyped-def]
                         continue
                     dx = positions[q, 0] - positions[anchor, 0]
                     dy = positions[q, 1] - positions[anchor, 1]
-                    if dx * dx + dy * dy > longest * longest:
+                    if dx * dx + dy * dy > bound:
                         continue
                     tail = anchor if forward else q
                     head = q if forward else anchor
@@ -205,13 +217,15 @@ def complete_people(
     every_cell: bool,
     min_field: float,
     max_length: float,
+    reach: float,
 ) -> None:
     """Give free peaks, weak ones too, to people who lack that keypoint; the best people choose first.
 
     ``groups`` is changed in place. Arguments as for `match_limbs`; ``min_field`` is the mean projected field that the
-    connecting limb must exceed.
+    connecting limb must exceed, ``reach`` how many times as long as the longest limb of the person it may be.
     """
     _complete(
         groups.members, groups.sums, positions, peak_scores, starts, pafs, limbs,
         samples, np.float32(threshold), np.float32(min_part), every_cell, np.float32(min_field), np.float32(max_length),
+        np.float32(reach),
     )  # fmt: skip

@@ -38,6 +38,8 @@ class DecodeOptions:
             people with less certain joints; None switches the second pass off.
         weak_limb_threshold: Mean of the projected field that such a limb must exceed, and each supporting sample.
         weak_limb_min_part: Part of the samples that must support such a limb.
+        weak_limb_reach: How many times as long as the person's longest limb such a limb may be. Lower keeps joints of
+            strangers away, higher completes people of whom only the face was sure.
         min_keypoints: People with fewer keypoints are dropped. Higher removes fragments and mostly hidden people.
         min_mean_score: People whose (sum of keypoint and limb scores) / (number of keypoints) is lower are dropped.
         rank_exponent: People are ranked by mean score times a power of the number of keypoints: higher puts complete
@@ -63,6 +65,7 @@ class DecodeOptions:
     weak_peak_threshold: float | None = 0.03
     weak_limb_threshold: float = 0.01
     weak_limb_min_part: float = 0.3
+    weak_limb_reach: float = 2.0
     min_keypoints: int = 3
     min_mean_score: float = 0.2
     rank_exponent: float | None = 0.25
@@ -77,6 +80,7 @@ class DecodeOptions:
         self._within("limb_samples", self.limb_samples, 2, 1000)
         self._within("limb_min_part", self.limb_min_part, 0, 1)
         self._within("weak_limb_min_part", self.weak_limb_min_part, 0, 1)
+        self._within("weak_limb_reach", self.weak_limb_reach, 0, float("inf"))
         self._within("min_keypoints", self.min_keypoints, 1, 1000)
         if self.weak_peak_threshold is not None:
             self._within("weak_peak_threshold", self.weak_peak_threshold, 0, self.peak_threshold)
