@@ -112,8 +112,8 @@ def _draw(rows: list[StageScore], path: Path, title: str) -> None:
                   label="published (another subset)")  # fmt: skip
     for row in rows:
         axes.annotate(f"{row.AP:.3f}", (row.stage, row.AP), xytext=(0, 8), textcoords="offset points", ha="center")
-    axes.set_ylim(0)
-    axes.margins(x=0.15, y=0.15)
+    axes.set_ylim(0, 1.15 * max(value for row in rows for value in (row.AP, row.published or 0, 0.01)))
+    axes.margins(x=0.15)
     axes.set_ylabel("AP")
     axes.legend(frameon=False, loc="lower right")
     axes.set_title(title)
