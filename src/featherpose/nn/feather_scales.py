@@ -102,5 +102,3 @@ def _multiply_inputs(conv: nn.Conv2d, factor: Tensor) -> None:
 
 def _multiply_depthwise(conv: nn.Conv2d, factor: Tensor) -> None:
     conv.weight.mul_(factor[:, None, None, None])
-
-
