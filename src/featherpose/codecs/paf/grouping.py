@@ -106,7 +106,19 @@ def _group(peak_scores, num_keypoints, limbs, joins, types, ends, scores):  # ty
 
 @kernel
 def _complete(  # type: ignore[no-untyped-def]
-    members, sums, positions, peak_scores, starts, pafs, limbs, samples, threshold, part, every_cell, least, longest,
+    members,
+    sums,
+    positions,
+    peak_scores,
+    starts,
+    pafs,
+    limbs,
+    samples,
+    threshold,
+    part,
+    every_cell,
+    least,
+    longest,
     reach,
 ):
     people = members.shape[0]
