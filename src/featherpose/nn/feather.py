@@ -187,7 +187,7 @@ class Feather(nn.Module):
             "front": ("front",),
             "trunk": ("tail",),
             "pyramid": ("pyramid",),
-            "heatmaps": ("keypoints",),
+            "heatmaps": ("keypoints", "smooth"),
             "pafs": ("pafs",),
         }
 
