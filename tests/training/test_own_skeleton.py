@@ -30,8 +30,8 @@ def test_twelve_joints_of_single_people(shared: Path, tmp_path: Path) -> None:
         overrides={
             "data.sources": f'[{{ images = "{source}/images", annotations = "{source}/annotations.json",'
             " hold_out_every = 20 }]",
-            "run.steps": "60",
-            "run.batch": "8",
+            "run.steps": "150",
+            "run.batch": "16",
             "run.validate_every": "0",
             "run.validation_limit": "60",
         },
