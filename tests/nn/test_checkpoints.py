@@ -139,11 +139,9 @@ def test_released_network_equals_its_graph(
         with torch.no_grad():
             maps = network(tensor)[-1]
         for found, name in ((maps.heatmaps, "Mconv7_stage2_L2"), (maps.pafs, "Mconv7_stage2_L1")):
-            difference = np.abs(found.numpy() - expected[name])
-            # The file holds the graph's weights rounded once more, to FP16: a few cells in a hundred thousand move
-            # by more than 0.01, none by as much as 0.02.
-            assert np.quantile(difference, 0.9999) <= 0.01
-            assert difference.max() < 0.02
+            # What is left (0.003 at most, seen) is FP16: the file holds the products of whole numbers and scales,
+            # which the engine keeps in FP32.
+            assert np.abs(found.numpy() - expected[name]).max() <= 0.01
         strongest.append(float(maps.heatmaps[:, :-1].max()))
     # People stand large in three of the four; equal maps that show nobody would prove little.
     assert sum(value > 0.5 for value in strongest) >= 3

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Num
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from featherpose.nn.blocks import conv_block, conv_norm_block, elu_separable_block, plain_conv
@@ -102,6 +102,8 @@ class LightweightOpenPose(nn.Module):
         backbone: Features of stride 8 from normalised pictures.
         channels: Channels of the backbone's features.
         refinements: Refinement stages, 0 or more; the published network has one.
+        cpm: What stands between backbone and stages, if not the published layers.
+        norm: False if batch norms are folded into the convolutions.
 
     Example:
         >>> from featherpose.nn.backbones.mobilenet_v1 import mobilenet_v1
@@ -115,14 +117,23 @@ class LightweightOpenPose(nn.Module):
     paf_stride = 8
     size_multiple = 8
 
-    def __init__(self, skeleton: Skeleton, backbone: nn.Sequential, channels: int, *, refinements: int = 1) -> None:
+    def __init__(
+        self,
+        skeleton: Skeleton,
+        backbone: nn.Sequential,
+        channels: int,
+        *,
+        refinements: int = 1,
+        cpm: nn.Module | None = None,
+        norm: bool = True,
+    ) -> None:
         super().__init__()
         self.skeleton = skeleton
         heatmaps, pafs = skeleton.num_keypoints + 1, 2 * skeleton.num_limbs
         self.model = backbone
-        self.cpm = Cpm(channels)
+        self.cpm = cpm or Cpm(channels)
         self.initial_stage = InitialStage(heatmaps, pafs)
-        self.refinement_stages = nn.ModuleList(RefinementStage(heatmaps, pafs) for _ in range(refinements))
+        self.refinement_stages = nn.ModuleList(RefinementStage(heatmaps, pafs, norm=norm) for _ in range(refinements))
 
     @property
     def parts(self) -> Mapping[str, tuple[str, ...]]:
@@ -130,7 +141,7 @@ class LightweightOpenPose(nn.Module):
         stages = {f"refinement stage {n + 1}": (f"refinement_stages.{n}",) for n in range(len(self.refinement_stages))}
         return {
             "backbone": ("model",),
-            "conv4_3": ("cpm.align", "cpm.trunk"),
+            "conv4_3": tuple(f"cpm.{name}" for name, _ in self.cpm.named_children() if name != "conv"),
             "conv4_4": ("cpm.conv",),
             "initial stage": ("initial_stage",),
             **stages,
@@ -138,10 +149,17 @@ class LightweightOpenPose(nn.Module):
 
     def forward(self, images: Num[Tensor, "B 3 H W"]) -> tuple[StageMaps, ...]:
         """Maps of the initial and of every refinement stage."""
-        features = self.cpm(self.model(normalised(images)))
+        features = self.cpm(self.model(self._normalised(images)))
         maps: StageMaps = self.initial_stage(features)
         stages = [maps]
         for stage in self.refinement_stages:
-            maps = stage(torch.cat((features, maps.heatmaps, maps.pafs), 1))
+            maps = stage(torch.cat(self._joined(features, maps), 1))
             stages.append(maps)
         return tuple(stages)
+
+    def _normalised(self, images: Num[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
+        return normalised(images)
+
+    def _joined(self, features: Tensor, maps: StageMaps) -> tuple[Tensor, Tensor, Tensor]:
+        """What a refinement stage sees, in the order of the checkpoint's input channels."""
+        return features, maps.heatmaps, maps.pafs

@@ -1,21 +1,19 @@
 """OpenVINO's human-pose-estimation-0001: Lightweight OpenPose as it was released for inference.
 
 The same network with batch norms folded, one 1x1 convolution (128 channels, ELU) more behind the alignment, ELU
-there too, and the refinement stage's input in another order: fields, heatmaps, features.
+there too, the refinement stage's input in another order (fields, heatmaps, features), and pictures divided by 255, not
+256, as the released graph's first layers do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import torch
-from jaxtyping import Num
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from featherpose.nn.backbones.mobilenet_v1 import mobilenet_v1
 from featherpose.nn.blocks import conv_block, elu_separable_block
-from featherpose.nn.lightweight import InitialStage, RefinementStage
-from featherpose.nn.outputs import StageMaps, normalised
+from featherpose.nn.lightweight import LightweightOpenPose
+from featherpose.nn.outputs import StageMaps
 from featherpose.skeleton import OPENPOSE_18, Skeleton
 
 __all__ = ["HumanPoseEstimation0001", "rename_released"]
@@ -37,7 +35,7 @@ class _ReleasedCpm(nn.Module):
         return result
 
 
-class HumanPoseEstimation0001(nn.Module):
+class HumanPoseEstimation0001(LightweightOpenPose):
     """The released network.
 
     Args:
@@ -45,45 +43,21 @@ class HumanPoseEstimation0001(nn.Module):
         refinements: Refinement stages, 0 or more; the released network has one.
 
     Example:
+        >>> import torch
         >>> network = HumanPoseEstimation0001().eval()
         >>> [tuple(maps.heatmaps.shape) for maps in network(torch.zeros(1, 3, 64, 96))]
         [(1, 19, 8, 12), (1, 19, 8, 12)]
     """
 
-    heatmap_stride = 8
-    paf_stride = 8
-    size_multiple = 8
-
     def __init__(self, skeleton: Skeleton = OPENPOSE_18, *, refinements: int = 1) -> None:
-        super().__init__()
-        self.skeleton = skeleton
-        heatmaps, pafs = skeleton.num_keypoints + 1, 2 * skeleton.num_limbs
-        self.model = mobilenet_v1(norm=False)
-        self.cpm = _ReleasedCpm(512)
-        self.initial_stage = InitialStage(heatmaps, pafs)
-        self.refinement_stages = nn.ModuleList(RefinementStage(heatmaps, pafs, norm=False) for _ in range(refinements))
+        backbone = mobilenet_v1(norm=False)
+        super().__init__(skeleton, backbone, 512, refinements=refinements, cpm=_ReleasedCpm(512), norm=False)
 
-    @property
-    def parts(self) -> Mapping[str, tuple[str, ...]]:
-        """Rows of the slides' table."""
-        stages = {f"refinement stage {n + 1}": (f"refinement_stages.{n}",) for n in range(len(self.refinement_stages))}
-        return {
-            "backbone": ("model",),
-            "conv4_3": ("cpm.align", "cpm.mix", "cpm.trunk"),
-            "conv4_4": ("cpm.conv",),
-            "initial stage": ("initial_stage",),
-            **stages,
-        }
+    def _normalised(self, images: Num[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
+        return (images - 128.0) * (1.0 / 255.0)
 
-    def forward(self, images: Num[Tensor, "B 3 H W"]) -> tuple[StageMaps, ...]:
-        """Maps of the initial and of every refinement stage."""
-        features = self.cpm(self.model(normalised(images)))
-        maps: StageMaps = self.initial_stage(features)
-        stages = [maps]
-        for stage in self.refinement_stages:
-            maps = stage(torch.cat((maps.pafs, maps.heatmaps, features), 1))
-            stages.append(maps)
-        return tuple(stages)
+    def _joined(self, features: Tensor, maps: StageMaps) -> tuple[Tensor, Tensor, Tensor]:
+        return maps.pafs, maps.heatmaps, features
 
 
 def rename_released(name: str) -> str:
