@@ -30,6 +30,7 @@ _COMMANDS = {
     "predict": ("predict", "predict", "Find everyone's keypoints in pictures, videos, cameras and streams."),
     "evaluate": ("evaluate", "evaluate", "Measure a model's COCO keypoint AP on annotated pictures."),
     "evaluate-tracking": ("evaluate_tracking", "evaluate_tracking", "Measure how well people keep their ids."),
+    "serve": ("serve", "serve", "Serve poses over HTTP and WebSocket, and a page to see them on."),
     "bench": ("bench", "bench", "Measure time by stage, throughput and memory on this machine."),
     "doctor": ("doctor", "doctor", "Show versions, devices, what is missing and how to get it."),
     "models": ("models", "models", "List, describe, fetch and verify models."),

@@ -22,19 +22,24 @@ from featherpose.formats.textfile import TextOutput
 from featherpose.poses import Poses
 from featherpose.skeleton import Skeleton
 
-__all__ = ["JsonlWriter", "frame_to_dict", "read_jsonl"]
+__all__ = ["JsonlWriter", "frame_to_dict", "people_to_dicts", "read_jsonl"]
 
 _VERSION = 1
 
 
-def frame_to_dict(record: FrameRecord, *, with_source: bool = False) -> dict[str, Any]:
-    """One frame as plain data, the same that a line of the file holds."""
-    poses = record.poses
+def people_to_dicts(poses: Poses) -> list[dict[str, Any]]:
+    """Everyone as plain data: id, score, and K keypoints ``[x, y, score]``, None for a missing one.
+
+    Example:
+        >>> from featherpose.skeleton import COCO_17
+        >>> people_to_dicts(Poses.empty(COCO_17, (640, 480)))
+        []
+    """
     rows = coordinate_rows(poses)
     ids = person_ids(poses)
     scores = np.round(poses.scores.astype(np.float64), 4).tolist()
     found = poses.visible.tolist()
-    people = [
+    return [
         {
             "id": ids[p],
             "score": scores[p],
@@ -42,6 +47,11 @@ def frame_to_dict(record: FrameRecord, *, with_source: bool = False) -> dict[str
         }
         for p in range(len(poses))
     ]
+
+
+def frame_to_dict(record: FrameRecord, *, with_source: bool = False) -> dict[str, Any]:
+    """One frame as plain data, the same that a line of the file holds."""
+    people = people_to_dicts(record.poses)
     line: dict[str, Any] = {"frame": record.frame, "timestamp_s": round(record.timestamp_s, 6), "people": people}
     if with_source:
         line["source"] = record.source

@@ -1,0 +1,221 @@
+"""The HTTP routes that take pictures, and those that say what the server is."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Query, Request, Response
+
+from featherpose.errors import FeatherposeError
+from featherpose.web.limits import UploadBudget
+from featherpose.web.messages import (
+    BatchAnswer,
+    ErrorAnswer,
+    ModelRecord,
+    PosesAnswer,
+    Score,
+    StateAnswer,
+)
+from featherpose.web.multipart import read_files
+from featherpose.web.records import Thresholds, skeleton_record
+from featherpose.web.refusals import Refusal, error_record
+from featherpose.web.service import PoseService
+
+__all__ = ["ERRORS", "picture_routes", "state_routes"]
+
+_T = TypeVar("_T")
+_BINARY = {"type": "string", "format": "binary"}
+_PICTURE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "application/octet-stream")
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorAnswer, "description": text}
+    for status, text in {
+        400: "The request is malformed, or the body is no picture that the server reads.",
+        401: "The server has a token, and the request does not carry it.",
+        403: "A page of another site asks.",
+        405: "There is no such method here.",
+        408: "The body arrived too slowly.",
+        413: "The body, the picture or the number of files is too large.",
+        415: "The body is of a type that holds no pictures.",
+        421: "The Host header names another server.",
+        422: "A parameter has a value that it cannot have.",
+        503: "The server has as much to do as it can, or is about to end; Retry-After says when to ask again.",
+    }.items()
+}
+
+MinKeypointScore = Annotated[Score, Query(description="Keypoints below this score count as missing.", examples=[0.15])]
+MinPersonScore = Annotated[Score, Query(description="People below this score are left out.", examples=[0.3])]
+
+
+def picture_routes(service: PoseService, budget: UploadBudget) -> APIRouter:
+    """``POST /v1/poses`` and ``POST /v1/poses:batch``."""
+    router = APIRouter(responses=ERRORS, tags=["pictures"])
+
+    @router.post(
+        "/v1/poses",
+        operation_id="poses",
+        summary="Everyone in a picture",
+        response_class=Response,
+        responses={
+            200: {
+                "model": PosesAnswer,
+                "description": "Everyone as JSON, or the picture with everyone drawn into it.",
+                "content": {"image/jpeg": {"schema": _BINARY}},
+            }
+        },
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "multipart/form-data": {
+                        "schema": {"type": "object", "required": ["file"], "properties": {"file": _BINARY}}
+                    },
+                    **{kind: {"schema": _BINARY} for kind in _PICTURE_TYPES},
+                },
+            }
+        },
+    )
+    async def poses(
+        request: Request,
+        min_keypoint_score: MinKeypointScore = 0.0,
+        min_person_score: MinPersonScore = 0.0,
+        annotated: Annotated[bool, Query(description="Answer with the annotated picture instead of JSON.")] = False,
+    ) -> Response:
+        kind = _content_type(request, "multipart/form-data", *_PICTURE_TYPES)
+        _refuse_early(service)
+        thresholds = Thresholds(min_keypoint_score=min_keypoint_score, min_person_score=min_person_score)
+        async with budget.body(request) as body:
+            name = "the body"
+            if kind == "multipart/form-data":
+                (body,) = await _files(body, request, max_files=1)
+                name = "the file"
+            work = service.annotated_jpeg if annotated else service.people_json
+            (answer,) = await _answers(service, [partial(work, body, name, thresholds)])
+        return Response(answer, media_type="image/jpeg" if annotated else "application/json")
+
+    @router.post(
+        "/v1/poses:batch",
+        operation_id="poses_batch",
+        summary="Everyone in several pictures",
+        response_class=Response,
+        responses={200: {"model": BatchAnswer, "description": "One result for each file, in their order."}},
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "multipart/form-data": {
+                        "schema": {
+                            "type": "object",
+                            "required": ["file"],
+                            "properties": {
+                                "file": {
+                                    "type": "array", "items": _BINARY, "minItems": 1,
+                                    "maxItems": service.limits.batch,
+                                }
+                            },
+                        }
+                    }
+                },
+            }
+        },
+    )  # fmt: skip
+    async def poses_batch(
+        request: Request,
+        min_keypoint_score: MinKeypointScore = 0.0,
+        min_person_score: MinPersonScore = 0.0,
+    ) -> Response:
+        _content_type(request, "multipart/form-data")
+        _refuse_early(service)
+        thresholds = Thresholds(min_keypoint_score=min_keypoint_score, min_person_score=min_person_score)
+        async with budget.body(request) as body:
+            files = await _files(body, request, max_files=min(service.limits.batch, service.limits.queue))
+            del body
+            results = await _answers(
+                service,
+                [
+                    partial(service.people_record_or_error, data, f"file {number}", thresholds)
+                    for number, data in enumerate(files)
+                ],
+            )
+        records = [{"error": error_record(r)} if isinstance(r, FeatherposeError) else r for r in results]
+        return Response(json.dumps({"results": records}).encode(), media_type="application/json")
+
+    return router
+
+
+def state_routes(service: PoseService) -> APIRouter:
+    """``/healthz``, ``/readyz``, ``/metrics`` and ``GET /v1/models``."""
+    router = APIRouter(responses={status: ERRORS[status] for status in (401, 403, 405, 421, 503)}, tags=["server"])
+
+    @router.get("/healthz", operation_id="healthz", summary="Whether the server is alive")
+    async def healthz() -> StateAnswer:
+        return StateAnswer(state="ok")
+
+    @router.get("/readyz", operation_id="readyz", summary="Whether the server takes work")
+    async def readyz() -> StateAnswer:
+        if service.draining:
+            raise Refusal(503, "the server is about to end", retry_after_s=5)
+        return StateAnswer(state="ready")
+
+    @router.get(
+        "/metrics",
+        operation_id="metrics",
+        summary="Counters for Prometheus",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )
+    async def metrics() -> Response:
+        text = await asyncio.to_thread(service.metrics.text)
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @router.get("/v1/models", operation_id="models", summary="The model that is loaded")
+    async def models() -> list[ModelRecord]:
+        card, info, estimator = service.card, service.estimator.info, service.estimator
+        return [
+            ModelRecord(
+                name=service.model_name,
+                title=card.title if card else "",
+                loaded=True,
+                height=estimator.height,
+                precision=info.precision,
+                engine=info.engine,
+                device=info.device,
+                licence=card.licence if card else "",
+                limits=list(card.limits) if card else [],
+                metrics=[metric.model_dump() for metric in card.metrics] if card else [],
+                skeleton=skeleton_record(estimator.skeleton),
+            )
+        ]
+
+    return router
+
+
+def _content_type(request: Request, *allowed: str) -> str:
+    kind = request.headers.get("content-type", "application/octet-stream").partition(";")[0].strip().lower()
+    if kind not in allowed:
+        raise Refusal(415, f"a body of type {kind[:80]!r}", expected=" or ".join(allowed), close=True)
+    return kind
+
+
+def _refuse_early(service: PoseService) -> None:
+    """Before the body is read: a queue that is full now will hardly have room when an upload has arrived."""
+    if service.dispatcher.full("pictures"):
+        from featherpose.web.refusals import too_busy
+
+        raise too_busy(service.dispatcher.retry_after_s())
+
+
+async def _files(body: bytes, request: Request, *, max_files: int) -> list[bytes]:
+    content_type = request.headers.get("content-type", "")
+    return await asyncio.to_thread(read_files, body, content_type, max_files=max_files)
+
+
+async def _answers(service: PoseService, runs: Sequence[Callable[[float], _T]]) -> list[_T]:
+    """Wait for jobs of the pictures lane; those of a client that has gone are not begun."""
+    futures: list[Future[_T]] = service.dispatcher.submit("pictures", *runs)
+    return await asyncio.gather(*(asyncio.wrap_future(future) for future in futures))

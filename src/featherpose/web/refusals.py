@@ -1,0 +1,75 @@
+"""How a request is refused: a status, one clear error in JSON, and when to come back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from featherpose.errors import FeatherposeError
+
+__all__ = ["Refusal", "error_record", "refusal_body", "too_busy"]
+
+
+class Refusal(FeatherposeError):  # noqa: N818 - a decision, not always an error
+    """A request that is answered by an error status.
+
+    Args:
+        status: HTTP status.
+        given: What was given and what is wrong with it.
+        expected: What would have been right.
+        hint: What to do now.
+        retry_after_s: When it is worth to ask again, whole seconds.
+        close: Whether the connection is closed, because the rest of the body will not be read.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        given: str,
+        *,
+        expected: str | None = None,
+        hint: str | None = None,
+        retry_after_s: int | None = None,
+        close: bool = False,
+    ) -> None:
+        super().__init__(given, expected=expected, hint=hint)
+        self.status = status
+        self.retry_after_s = retry_after_s
+        self.close = close
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that belong to it."""
+        headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+        if self.retry_after_s is not None:
+            headers["Retry-After"] = str(self.retry_after_s)
+        if self.close:
+            headers["Connection"] = "close"
+        if self.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        return headers
+
+
+def error_record(error: FeatherposeError) -> dict[str, Any]:
+    """The parts of an error, as every answer carries them.
+
+    Example:
+        >>> error_record(FeatherposeError("the body is empty", expected="a picture"))
+        {'what': 'the body is empty', 'expected': 'a picture', 'hint': None}
+    """
+    return {"what": error.given, "expected": error.expected, "hint": error.hint}
+
+
+def refusal_body(error: FeatherposeError) -> bytes:
+    """The JSON body of an error answer."""
+    return json.dumps({"error": error_record(error)}).encode()
+
+
+def too_busy(retry_after_s: int) -> Refusal:
+    """The queue is full: nothing is wrong with the request."""
+    return Refusal(
+        503,
+        "the server has as much to do as it can",
+        hint=f"ask again in {retry_after_s} s",
+        retry_after_s=retry_after_s,
+    )
