@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -70,7 +71,7 @@ def create_app(
             yield
         finally:
             await hub.stop()
-            service.close()
+            await asyncio.to_thread(service.close)
 
     app = FastAPI(
         title="featherpose",
@@ -87,7 +88,7 @@ def create_app(
     app.include_router(session_routes(service))
     app.include_router(state_routes(service))
 
-    @app.get("/", include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page() -> Response:
         if not (_PAGE / "index.html").is_file():
             raise Refusal(404, "this installation has no page", hint="install featherpose anew")

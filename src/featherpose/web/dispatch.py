@@ -89,13 +89,14 @@ class Dispatcher:
             self._changed.notify(len(jobs))
         return [job.future for job in jobs]
 
-    def close(self) -> None:
+    def close(self, patience_s: float) -> None:
         """Finish what was admitted, then end the threads; refuse what comes now."""
+        deadline = perf_counter() + patience_s
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, deadline - perf_counter()))
 
     def _take(self) -> tuple[Lane, _Job] | None:
         """The next job, of the lanes in turn; None when all is done and closed."""

@@ -27,7 +27,7 @@ _PERSON_EXAMPLE: dict[str, Any] = {
     "box": [211.5, 60.2, 96.1, 240.8],
     "keypoints": [[258.1, 74.9, 0.91], None, [226.4, 120.3, 0.85]],
 }
-_TIMES_EXAMPLE = {"queue": 0.4, "read": 3.1, "prepare": 0.4, "infer": 18.7, "decode": 0.5}
+_TIMES_EXAMPLE: dict[str, Any] = {"queue": 0.4, "read": 3.1, "prepare": 0.4, "infer": 18.7, "decode": 0.5}
 
 
 class _Record(BaseModel):

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
+from starlette.requests import ClientDisconnect
 
 from featherpose.errors import FeatherposeError
 from featherpose.web.limits import UploadBudget
@@ -19,11 +20,12 @@ from featherpose.web.messages import (
     ModelRecord,
     PosesAnswer,
     Score,
+    SkeletonRecord,
     StateAnswer,
 )
 from featherpose.web.multipart import read_files
 from featherpose.web.records import Thresholds, skeleton_record
-from featherpose.web.refusals import Refusal, error_record
+from featherpose.web.refusals import Refusal, error_record, too_busy
 from featherpose.web.service import PoseService
 
 __all__ = ["ERRORS", "picture_routes", "state_routes"]
@@ -95,7 +97,7 @@ def picture_routes(service: PoseService, budget: UploadBudget) -> APIRouter:
                 (body,) = await _files(body, request, max_files=1)
                 name = "the file"
             work = service.annotated_jpeg if annotated else service.people_json
-            (answer,) = await _answers(service, [partial(work, body, name, thresholds)])
+            (answer,) = await _answers(service, request, [partial(work, body, name, thresholds)])
         return Response(answer, media_type="image/jpeg" if annotated else "application/json")
 
     @router.post(
@@ -137,6 +139,7 @@ def picture_routes(service: PoseService, budget: UploadBudget) -> APIRouter:
             del body
             results = await _answers(
                 service,
+                request,
                 [
                     partial(service.people_record_or_error, data, f"file {number}", thresholds)
                     for number, data in enumerate(files)
@@ -188,7 +191,7 @@ def state_routes(service: PoseService) -> APIRouter:
                 licence=card.licence if card else "",
                 limits=list(card.limits) if card else [],
                 metrics=[metric.model_dump() for metric in card.metrics] if card else [],
-                skeleton=skeleton_record(estimator.skeleton),
+                skeleton=SkeletonRecord.model_validate(skeleton_record(estimator.skeleton)),
             )
         ]
 
@@ -205,8 +208,6 @@ def _content_type(request: Request, *allowed: str) -> str:
 def _refuse_early(service: PoseService) -> None:
     """Before the body is read: a queue that is full now will hardly have room when an upload has arrived."""
     if service.dispatcher.full("pictures"):
-        from featherpose.web.refusals import too_busy
-
         raise too_busy(service.dispatcher.retry_after_s())
 
 
@@ -215,7 +216,23 @@ async def _files(body: bytes, request: Request, *, max_files: int) -> list[bytes
     return await asyncio.to_thread(read_files, body, content_type, max_files=max_files)
 
 
-async def _answers(service: PoseService, runs: Sequence[Callable[[float], _T]]) -> list[_T]:
-    """Wait for jobs of the pictures lane; those of a client that has gone are not begun."""
+async def _answers(service: PoseService, request: Request, runs: Sequence[Callable[[float], _T]]) -> list[_T]:
+    """Wait for jobs of the pictures lane; those of a client that has gone are not begun.
+
+    Raises:
+        Refusal: If the queue is full.
+        ClientDisconnect: If the client went away.
+    """
     futures: list[Future[_T]] = service.dispatcher.submit("pictures", *runs)
-    return await asyncio.gather(*(asyncio.wrap_future(future) for future in futures))
+    answers = asyncio.gather(*(asyncio.wrap_future(future) for future in futures))
+    # The body has been read: the next thing to come is that the client leaves.
+    leaving = asyncio.ensure_future(request.receive())
+    try:
+        either: set[asyncio.Future[Any]] = {answers, leaving}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not answers.done():
+            answers.cancel()
+            raise ClientDisconnect
+        return answers.result()
+    finally:
+        leaving.cancel()

@@ -63,7 +63,8 @@ class PoseService:
         self.sockets = 0
         self.ended = asyncio.Event()
         self.metrics = Metrics()
-        live = self.limits.sessions + 2 * max(1, len(options.sources))
+        # A session may end while its frame waits, and another one begin.
+        live = 2 * self.limits.sessions + 2 * max(1, len(options.sources))
         workers = min(16, max(2, options.engine.requests)) + 1
         self.dispatcher = Dispatcher(
             min(workers, available_cores() + 1),
@@ -79,7 +80,7 @@ class PoseService:
 
     def close(self) -> None:
         """Finish what was accepted and release the engine."""
-        self.dispatcher.close()
+        self.dispatcher.close(self.limits.shutdown_timeout_s)
         self.estimator.close()
 
     def people_json(self, data: bytes, name: str, thresholds: Thresholds, waited_ms: float) -> bytes:

@@ -18,8 +18,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from featherpose.errors import OptionError
+from featherpose.web.connections import connection_class
 from featherpose.web.options import ServeOptions
 from featherpose.web.service import PoseService
+from featherpose.web.views import SourceHub
 
 __all__ = ["listen", "serve", "server_url"]
 
@@ -88,7 +90,7 @@ def serve(
         log_config=None,
         access_log=False,
         loop="asyncio",
-        http="h11",
+        http=connection_class(limits),
         ws="websockets-sansio",
         ws_max_size=limits.body_bytes,
         ws_per_message_deflate=False,  # pictures are compressed already, and a small message could unfold to gigabytes
@@ -105,7 +107,7 @@ def serve(
         raise OptionError(
             f"the certificate cannot be used: {error.strerror or error}", expected="PEM files that belong together"
         ) from error
-    _Server(config, service, on_ready, stop).run(sockets=[listener])
+    _Server(config, service, app.state.hub, on_ready, stop).run(sockets=[listener])
 
 
 def _text(path: Path | None) -> str | None:
@@ -119,11 +121,13 @@ class _Server(uvicorn.Server):
         self,
         config: uvicorn.Config,
         service: PoseService,
+        hub: SourceHub,
         on_ready: Callable[[], None] | None,
         stop: threading.Event | None,
     ) -> None:
         super().__init__(config)
         self._service = service
+        self._hub = hub
         self._on_ready = on_ready
         self._stop = stop
 
@@ -142,6 +146,7 @@ class _Server(uvicorn.Server):
         service = self._service
         service.draining = True
         service.ended.set()
+        self._hub.ask_to_stop()
         for server in self.servers:
             server.close()
         _log.info("ending: %d requests and %d sessions to finish", service.active, service.sockets)
@@ -154,7 +159,7 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     @contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+    def capture_signals(self) -> Iterator[None]:
         """As uvicorn's, but a server that has ended as it was asked to has not failed: no signal is raised again."""
         if threading.current_thread() is not threading.main_thread():
             yield

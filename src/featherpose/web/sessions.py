@@ -113,9 +113,10 @@ class _Session:
         """
         receiving = asyncio.create_task(self._receive())
         answering = asyncio.create_task(self._answer())
-        ending = asyncio.create_task(self._service.ended.wait())
+        ending = asyncio.ensure_future(self._service.ended.wait())
+        waiting: set[asyncio.Future[Any]] = {receiving, answering, ending}
         try:
-            await asyncio.wait({receiving, answering, ending}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if ending.done() and not receiving.done() and not answering.done():
                 receiving.cancel()
                 async with self._changed:
@@ -128,9 +129,9 @@ class _Session:
                 if task.done() and not task.cancelled():
                     task.result()
         finally:
-            for task in (receiving, answering, ending):
-                task.cancel()
-            await asyncio.gather(receiving, answering, ending, return_exceptions=True)
+            for pending in waiting:
+                pending.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
 
     async def _receive(self) -> None:
         """Read messages; ends by `WebSocketDisconnect` or `Closing`."""

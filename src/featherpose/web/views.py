@@ -219,8 +219,10 @@ class LiveSource:
         with self._lock:
             if self._stop is stop:  # else a newer run has the viewers
                 self._stop.set()
-                for slot in (*self._pictures, *self._messages):
-                    slot.end(error)
+                for picture in self._pictures:
+                    picture.end(error)
+                for message in self._messages:
+                    message.end(error)
 
     def _play(self, tracker: PoseTracker, smoother: PoseSmoother, stop: threading.Event) -> None:
         service = self._service
@@ -306,10 +308,14 @@ class SourceHub:
         for source in self._recorded:
             source.start()
 
-    async def stop(self) -> None:
-        """End all sources and their viewers."""
+    def ask_to_stop(self) -> None:
+        """End all sources soon."""
         for source in self._sources.values():
             source.ask_to_stop()
+
+    async def stop(self) -> None:
+        """End all sources and their viewers."""
+        self.ask_to_stop()
         for source in self._sources.values():
             await asyncio.to_thread(source.join, 5.0)
 
@@ -333,7 +339,7 @@ class SourceHub:
 
 def source_routes(service: PoseService, hub: SourceHub) -> APIRouter:
     """``/v1/sources``."""
-    errors = {status: ERRORS[status] for status in (401, 403, 405, 421, 422, 503)}
+    errors: dict[int | str, dict[str, Any]] = {status: ERRORS[status] for status in (401, 403, 405, 421, 422, 503)}
     router = APIRouter(tags=["sources"], responses=errors)
 
     @router.get("/v1/sources", operation_id="sources", summary="The configured sources")
