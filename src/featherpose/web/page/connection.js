@@ -1,0 +1,128 @@
+/** One WebSocket that comes back: JSON in, anything out, growing pauses between attempts. */
+
+import { Problem, unreachable } from "./problems.js";
+
+const FIRST_PAUSE_S = 0.5;
+const LONGEST_PAUSE_S = 15;
+
+/**
+ * Events: `hello` and one for each other `type` of message (detail: the message); `lost` (detail: {problem, inS},
+ * inS null when there will be no further attempt).
+ */
+export class Connection extends EventTarget {
+  #server;
+  #path;
+  #socket = null;
+  #timer = 0;
+  #attempts = 0;
+  #wanted = false;
+  #greeted = false;
+
+  constructor(server, path) {
+    super();
+    this.#server = server;
+    this.#path = path;
+  }
+
+  get open() {
+    return this.#greeted && this.#socket?.readyState === WebSocket.OPEN;
+  }
+
+  start() {
+    if (this.#wanted) return;
+    this.#wanted = true;
+    this.#attempts = 0;
+    window.addEventListener("online", this.retryNow);
+    this.#connect();
+  }
+
+  stop() {
+    this.#wanted = false;
+    clearTimeout(this.#timer);
+    window.removeEventListener("online", this.retryNow);
+    this.#drop();
+  }
+
+  /** Do not wait for the end of the pause. */
+  retryNow = () => {
+    if (!this.#wanted || this.#socket !== null) return;
+    clearTimeout(this.#timer);
+    this.#connect();
+  };
+
+  /** Give up on a server that is silent: close and come back. */
+  restart() {
+    if (!this.#wanted || this.#socket === null) return;
+    this.#drop();
+    this.#again(new Problem("The server stopped answering."));
+  }
+
+  send(data) {
+    if (this.open) this.#socket.send(data);
+  }
+
+  #drop() {
+    const socket = this.#socket;
+    this.#socket = null;
+    this.#greeted = false;
+    socket?.close(1000);
+  }
+
+  #connect() {
+    const socket = this.#server.socket(this.#path);
+    this.#socket = socket;
+    this.#greeted = false;
+    socket.addEventListener("message", ({ data }) => {
+      if (socket !== this.#socket) return;
+      const message = JSON.parse(data);
+      if (message.type === "hello") {
+        this.#greeted = true;
+        this.#attempts = 0;
+      }
+      this.#tell(message.type, message, data);
+    });
+    socket.addEventListener("close", (event) => {
+      if (socket !== this.#socket) return; // closed by ourselves
+      const greeted = this.#greeted;
+      this.#socket = null;
+      this.#greeted = false;
+      this.#lost(event, greeted);
+    });
+  }
+
+  async #lost({ code, reason }, greeted) {
+    const words = reason ? `${reason.charAt(0).toUpperCase()}${reason.slice(1)}` : "";
+    if (code === 1013) {
+      this.#again(new Problem(words || "The server has no room for another session.", { retry: true }), 2);
+    } else if (code === 1008 || code === 1009) {
+      // A matter of policy does not mend itself; the token may be what is wrong with it.
+      const cause = greeted ? null : await this.#server.diagnose();
+      this.#end(cause ?? new Problem(words || "The server refuses this session.", { retry: true }));
+    } else if (greeted) {
+      this.#again(new Problem(code === 1001 ? "The server is going away." : "The connection was lost."));
+    } else {
+      const cause = await this.#server.diagnose();
+      if (cause?.wantsToken) this.#end(cause);
+      else this.#again(cause ?? unreachable(), cause?.afterS ?? 0);
+    }
+  }
+
+  #end(problem) {
+    if (!this.#wanted) return;
+    this.stop();
+    this.#tell("lost", { problem, inS: null });
+  }
+
+  #again(problem, atLeastS = 0) {
+    if (!this.#wanted) return;
+    const pause = Math.min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** this.#attempts++);
+    // Spread over half its length: the pages of a restarted server must not all return at once.
+    const inS = Math.max(atLeastS, pause) * (0.75 + 0.5 * Math.random());
+    this.#timer = setTimeout(() => this.#connect(), 1e3 * inS);
+    this.#tell("lost", { problem, inS });
+  }
+
+  #tell(type, detail, text = "") {
+    this.dispatchEvent(Object.assign(new CustomEvent(type, { detail }), { text }));
+  }
+}

@@ -1,0 +1,66 @@
+/** Sliders, switches and the choice of size: one object of settings, remembered by this browser. */
+
+import { recall, remember } from "./storage.js";
+
+const STORED = "featherpose.settings";
+
+// Element id -> name of the setting and how it is read.
+const CONTROLS = {
+  "keypoint-score": ["keypointScore", "valueAsNumber"],
+  "person-score": ["personScore", "valueAsNumber"],
+  "skeleton-only": ["skeletonOnly", "checked"],
+  ids: ["ids", "checked"],
+  mirror: ["mirror", "checked"],
+  smoothing: ["smoothing", "checked"],
+  "long-side": ["longSide", "value"],
+};
+
+/** Event: `change` (detail: name of the setting). */
+export class Controls extends EventTarget {
+  constructor(root = document) {
+    super();
+    const stored = remembered();
+    for (const [id, [name, property]] of Object.entries(CONTROLS)) {
+      const element = root.getElementById(id);
+      const read = () => (property === "value" ? Number(element.value) : element[property]);
+      const apply = () => {
+        this[name] = read();
+        const output = root.getElementById(`${id}-value`);
+        if (output) output.textContent = element.valueAsNumber.toFixed(2);
+      };
+      if (typeof stored[name] === typeof read()) {
+        const before = element[property];
+        element[property] = property === "value" ? String(stored[name]) : stored[name];
+        if (property === "value" && element.selectedIndex < 0) element.value = before;
+      }
+      apply();
+      element.addEventListener("input", () => {
+        apply();
+        this.#remember();
+        this.dispatchEvent(new CustomEvent("change", { detail: name }));
+      });
+    }
+  }
+
+  /** The part that the server acts on. */
+  get forServer() {
+    return {
+      min_keypoint_score: this.keypointScore,
+      min_person_score: this.personScore,
+      smoothing: this.smoothing,
+    };
+  }
+
+  #remember() {
+    const values = Object.fromEntries(Object.values(CONTROLS).map(([name]) => [name, this[name]]));
+    remember("localStorage", STORED, JSON.stringify(values));
+  }
+}
+
+function remembered() {
+  try {
+    return JSON.parse(recall("localStorage", STORED)) ?? {};
+  } catch {
+    return {}; // not what this page wrote
+  }
+}

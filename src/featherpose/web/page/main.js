@@ -1,0 +1,388 @@
+/** The page: what the user does to it, and what it shows. */
+
+import { Camera } from "./camera.js";
+import { Controls } from "./controls.js";
+import { inkOn, personColour } from "./colours.js";
+import { Meter } from "./meter.js";
+import { CameraMode, PictureMode, SourceMode, VideoMode } from "./modes.js";
+import { visiblePeople } from "./people.js";
+import { Problem } from "./problems.js";
+import { Server } from "./server.js";
+import { Session, download } from "./session.js";
+import { View } from "./view.js";
+
+const FIGURES_EVERY_MS = 250;
+const ANNOUNCE_EVERY_MS = 5000;
+
+const $ = (id) => document.getElementById(id);
+
+class Page {
+  server = new Server();
+  controls = new Controls();
+  view = new View({
+    stage: $("stage"), video: $("video"), picture: $("picture"), frame: $("frame"), overlay: $("overlay"),
+  });
+  session = new Session();
+  #meter = new Meter();
+  #camera = new Camera();
+  #mode = null;
+  #skeleton = null;
+  #last = null; // the newest message, to be judged again when a slider moves
+  #people = [];
+  #announced = { count: null, at: 0 };
+  #retry = null;
+
+  // --- what is looked at -----------------------------------------------------------------------------------------
+
+  startCamera() {
+    return this.#look(new CameraMode(this, this.#camera));
+  }
+
+  openFile(file) {
+    if (file.type.startsWith("video/")) return this.#look(new VideoMode(this, file));
+    return this.#look(new PictureMode(this, file));
+  }
+
+  openSource(name) {
+    return this.#look(new SourceMode(this, name));
+  }
+
+  async #look(mode) {
+    this.stop();
+    this.#clearProblem();
+    this.#mode = mode;
+    this.#showMode();
+    try {
+      await mode.start();
+    } catch (error) {
+      if (this.#mode !== mode) return; // something else was chosen meanwhile
+      this.stop();
+      this.problem(asProblem(error), () => this.#look(this.#afresh(mode)));
+      return;
+    }
+    if (this.#mode === mode) this.#showMode();
+  }
+
+  #afresh(mode) {
+    if (mode instanceof CameraMode) return new CameraMode(this, this.#camera);
+    if (mode instanceof SourceMode) return new SourceMode(this, mode.name);
+    return new mode.constructor(this, mode.file);
+  }
+
+  stop() {
+    this.#mode?.stop();
+    this.#mode = null;
+    this.#last = null;
+    this.#people = [];
+    this.#meter.reset();
+    this.view.show("none");
+    this.mirrorable(false);
+    this.status("Nothing is running.");
+    this.#showMode();
+    this.#showFigures();
+  }
+
+  async switchCamera() {
+    try {
+      await this.#mode?.switch();
+    } catch (error) {
+      this.stop();
+      this.problem(asProblem(error), () => this.startCamera());
+    }
+  }
+
+  // --- what modes report -----------------------------------------------------------------------------------------
+
+  hello(message) {
+    this.#skeleton = message.skeleton;
+    this.session.describe(message);
+    this.#serverState("ok", message.model);
+    this.#clearProblem();
+  }
+
+  async people({ message, capturedAt = null, latencyMs = null, bitmap = null, unrecorded = false }) {
+    const mode = this.#mode;
+    if (!mode || !this.#skeleton) return;
+    if (bitmap) this.view.paint(bitmap);
+    this.#last = message;
+    const drawnAt = await this.#drawLast();
+    if (mode !== this.#mode) return;
+    latencyMs ??= capturedAt === null ? null : drawnAt - capturedAt;
+    this.#meter.mark(drawnAt, latencyMs);
+    if (!unrecorded) this.record(message, latencyMs);
+  }
+
+  record(message, latencyMs) {
+    if (this.#mode) this.session.add(this.#mode.name, message, latencyMs);
+  }
+
+  status(text) {
+    if ($("status").textContent !== text) $("status").textContent = text;
+  }
+
+  /** Show a problem until it is over, closed or tried again. */
+  problem(problem, retry = null) {
+    this.#retry = problem.wantsToken ? (retry ?? (() => this.begin())) : retry;
+    $("problem-what").textContent = problem.message;
+    $("problem-hint").textContent = problem.hint ?? "";
+    $("token-form").hidden = !problem.wantsToken;
+    $("retry").hidden = !this.#retry || Boolean(problem.wantsToken);
+    $("problem").hidden = false;
+    if (problem.wantsToken) {
+      this.#serverState("bad", "Token needed");
+      $("token").focus();
+    }
+  }
+
+  /** A connection broke. */
+  lost({ problem, inS }) {
+    const mode = this.#mode;
+    if (!mode) return;
+    this.view.clear();
+    this.#last = null;
+    this.#people = [];
+    const words = inS === null ? problem.hint : `Trying again in about ${Math.max(1, Math.round(inS))} s.`;
+    const shown = new Problem(problem.message, { ...problem, hint: words });
+    this.problem(shown, () => {
+      this.#clearProblem();
+      mode.retryNow();
+    });
+    this.status(inS === null ? "Stopped." : "Connection lost.");
+    if (!problem.wantsToken) this.#serverState("bad", "Not connected");
+  }
+
+  /** Whether a mirror makes sense for what is shown. */
+  mirrorable(value) {
+    $("mirror-row").hidden = !value;
+    this.#mirror();
+  }
+
+  // --- what is shown ---------------------------------------------------------------------------------------------
+
+  #drawLast() {
+    this.#people = visiblePeople(this.#last, this.controls);
+    return this.view.draw(this.#people, this.#skeleton, this.#last.size, this.#mode.tracked);
+  }
+
+  #mirror() {
+    this.view.mirrored = !$("mirror-row").hidden && this.controls.mirror;
+    $("stage").toggleAttribute("data-mirrored", this.view.mirrored);
+    this.view.redraw();
+  }
+
+  #showMode() {
+    const mode = this.#mode;
+    const camera = mode instanceof CameraMode;
+    $("welcome").hidden = Boolean(mode);
+    $("stop").hidden = !mode;
+    $("other-camera").hidden = !(camera && mode.hasOthers);
+    $("camera").setAttribute("aria-pressed", String(camera));
+    for (const button of $("sources").children) {
+      const here = mode instanceof SourceMode && mode.name === button.dataset.name;
+      button.setAttribute("aria-pressed", String(here));
+    }
+    // A source is tracked and smoothed by the server for everyone who watches it.
+    const ours = !mode || mode.tracksHere;
+    $("smoothing").disabled = !ours;
+    $("new-ids").disabled = !(mode && mode.tracksHere);
+  }
+
+  #showFigures() {
+    const numbered = this.#mode?.tracked ? this.#people.filter((person) => person.id !== null) : this.#people;
+    const { fps, latencyMs } = this.#meter.read();
+    setText("people", this.#last ? String(numbered.length) : "–");
+    setText("fps", this.#mode?.tracked && fps !== null ? fps.toFixed(fps < 9.95 ? 1 : 0) : "–");
+    setText("latency", latencyMs === null ? "–" : latencyMs.toFixed(0));
+    this.#showRoster(this.#mode?.tracked ? numbered : []);
+    this.#showSession();
+    this.#announce(numbered.length);
+  }
+
+  #showRoster(people) {
+    const roster = $("roster");
+    const ids = people.map((person) => person.id).sort((a, b) => a - b);
+    if (roster.dataset.ids === ids.join(" ")) return;
+    roster.dataset.ids = ids.join(" ");
+    roster.replaceChildren(
+      ...ids.map((id) => {
+        const item = document.createElement("li");
+        item.style.setProperty("--person", personColour(id));
+        item.style.setProperty("--on-person", inkOn(id));
+        item.textContent = String(id);
+        return item;
+      }),
+    );
+  }
+
+  #showSession() {
+    const { length, dropped, size } = this.session;
+    const count = length === 1 ? "1 frame" : `${length.toLocaleString("en")} frames`;
+    const kept = length === 0 ? "No frames yet." : `${count}, ${megabytes(size)}.`;
+    const gone = dropped > 0 ? ` The oldest ${dropped.toLocaleString("en")} were dropped to bound the memory.` : "";
+    setText("session-summary", kept + gone);
+    $("download").disabled = $("clear").disabled = length === 0;
+  }
+
+  /** For those who cannot see the canvas: the number of people when it changes, not more often than they can hear. */
+  #announce(count) {
+    const now = performance.now();
+    if (!this.#last || count === this.#announced.count || now - this.#announced.at < ANNOUNCE_EVERY_MS) return;
+    this.#announced = { count, at: now };
+    $("announcer").textContent = count === 1 ? "1 person in view" : `${count} people in view`;
+  }
+
+  #serverState(state, text) {
+    $("server").dataset.state = state;
+    setText("server", text);
+  }
+
+  #clearProblem() {
+    $("problem").hidden = true;
+    this.#retry = null;
+  }
+
+  // --- what the user does ----------------------------------------------------------------------------------------
+
+  /** Meet the server: model, skeleton, sources; then what the address asks for. */
+  async begin() {
+    this.#clearProblem();
+    try {
+      const { skeleton, model } = loadedModel(await this.server.json("v1/models"));
+      this.#skeleton = skeleton;
+      this.session.describe({ model, skeleton });
+      this.#serverState("ok", model);
+      this.#listSources(await this.server.json("v1/sources"));
+    } catch (error) {
+      const problem = asProblem(error);
+      this.#serverState("bad", problem.wantsToken ? "Token needed" : "Not connected");
+      this.problem(problem, () => this.begin());
+      return;
+    }
+    const wanted = this.#readAddress();
+    if (wanted) await this.openSource(wanted);
+  }
+
+  /** `#source=NAME&token=TOKEN`; the token disappears from the address at once. */
+  #readAddress() {
+    const asked = new URLSearchParams(location.hash.slice(1));
+    const token = asked.get("token");
+    if (token !== null) {
+      this.server.useToken(token);
+      asked.delete("token");
+      const rest = asked.size > 0 ? `#${asked}` : "";
+      history.replaceState(null, "", location.pathname + location.search + rest);
+    }
+    return asked.get("source");
+  }
+
+  #listSources(sources) {
+    $("sources-group").hidden = sources.length === 0;
+    $("sources").replaceChildren(
+      ...sources.map(({ name }) => {
+        const button = document.createElement("button");
+        button.type = "button";
+        button.className = "button";
+        button.textContent = button.dataset.name = name;
+        button.addEventListener("click", () => this.openSource(name));
+        return button;
+      }),
+    );
+  }
+
+  listen() {
+    this.#readAddress(); // the token, before the first request
+    for (const button of document.querySelectorAll("[data-action=camera]")) {
+      button.addEventListener("click", () => this.startCamera());
+    }
+    document.querySelector("[data-action=choose]").addEventListener("click", () => $("file").click());
+    $("file").addEventListener("change", ({ target }) => {
+      if (target.files.length > 0) this.openFile(target.files[0]);
+      target.value = ""; // the same file may be chosen again
+    });
+    $("other-camera").addEventListener("click", () => this.switchCamera());
+    $("stop").addEventListener("click", () => this.stop());
+    $("new-ids").addEventListener("click", () => this.#mode?.renumber());
+    $("dismiss").addEventListener("click", () => this.#clearProblem());
+    $("retry").addEventListener("click", () => this.#retry?.());
+    $("token-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.server.useToken($("token").value.trim());
+      $("token").value = "";
+      this.#retry?.();
+    });
+    $("download").addEventListener("click", () => {
+      const stamp = new Date().toISOString().slice(0, 19).replaceAll(":", "-");
+      download(this.session.blob(), `featherpose-${stamp}.json`);
+    });
+    $("clear").addEventListener("click", () => {
+      this.session.clear();
+      this.#showSession();
+    });
+    this.controls.addEventListener("change", ({ detail }) => this.#settingChanged(detail));
+    this.#settingChanged("all");
+    window.addEventListener("hashchange", () => {
+      if (this.#readAddress()) this.begin();
+    });
+    this.#listenToDrops();
+    setInterval(() => this.#showFigures(), FIGURES_EVERY_MS);
+  }
+
+  #settingChanged(name) {
+    this.view.skeletonOnly = this.controls.skeletonOnly;
+    this.view.ids = this.controls.ids;
+    this.#mirror();
+    if (this.#mode && this.#last) this.#drawLast();
+    this.#mode?.settingsChanged(name);
+  }
+
+  #listenToDrops() {
+    const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
+    const hover = (value) => document.body.toggleAttribute("data-dropping", value);
+    window.addEventListener("dragover", (event) => {
+      if (!carriesFiles(event)) return;
+      event.preventDefault();
+      hover(true);
+    });
+    window.addEventListener("dragleave", (event) => {
+      if (event.relatedTarget === null) hover(false);
+    });
+    window.addEventListener("drop", (event) => {
+      event.preventDefault(); // the browser would leave the page for the file
+      hover(false);
+      this.#take(event.dataTransfer);
+    });
+    window.addEventListener("paste", (event) => {
+      if (event.clipboardData?.files.length > 0) this.#take(event.clipboardData);
+    });
+  }
+
+  #take(transfer) {
+    const file = [...transfer.files].find((one) => /^(image|video)\//.test(one.type));
+    if (file) this.openFile(file);
+    else this.problem(new Problem("That is neither a picture nor a video.", { hint: "Drop one file from your disk." }));
+  }
+}
+
+/** Errors that nobody foresaw are shown as well, by their own words. */
+function asProblem(error) {
+  if (error instanceof Problem) return error;
+  console.error(error);
+  return new Problem("Something went wrong on this page.", { hint: String(error.message ?? error) });
+}
+
+function loadedModel(models) {
+  const { name, skeleton } = models.find((model) => model.loaded) ?? models[0];
+  return { model: name, skeleton };
+}
+
+function setText(id, text) {
+  if ($(id).textContent !== text) $(id).textContent = text;
+}
+
+function megabytes(bytes) {
+  return bytes < 1e5 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+}
+
+const page = new Page();
+page.listen();
+page.begin();

@@ -1,0 +1,258 @@
+/**
+ * What can be looked at: a camera, a video, a picture, a source of the server. Each mode has `name`, `tracked` (whether
+ * people get ids), `start()`, `stop()`, `settingsChanged(name)`, `renumber()` and `retryNow()`, and reports to the page:
+ *
+ *   page.people({message, capturedAt | latencyMs, bitmap})   to be drawn
+ *   page.record(message, latencyMs)                          to be kept
+ *   page.hello(message), page.status(text), page.problem(problem, retry)
+ */
+
+import { cameras } from "./camera.js";
+import { Shrinker } from "./capture.js";
+import { Feed } from "./feed.js";
+import { LiveVideo } from "./live.js";
+import { Problem } from "./problems.js";
+import { PoseStream } from "./stream.js";
+
+const PICTURE_LONG_SIDE = 1280; // a single picture is worth more pixels than a frame among many
+const PICTURE_ATTEMPTS = 5;
+
+/** Shared by camera and video: the <video> element's frames through a stream. */
+class StreamMode {
+  tracked = true;
+  tracksHere = true;
+
+  constructor(page, clock) {
+    this.page = page;
+    this.video = page.view.media.video;
+    this.stream = new PoseStream(page.server);
+    this.live = new LiveVideo(this.video, this.stream, { clock, longSide: () => page.controls.longSide });
+    this.stream.setOptions(page.controls.forServer);
+    this.stream.addEventListener("hello", ({ detail }) => {
+      page.hello(detail);
+      page.status(this.runningText);
+    });
+    this.stream.addEventListener("people", ({ detail }) => page.people(detail));
+    this.stream.addEventListener("refused", ({ detail }) => page.problem(detail));
+    this.stream.addEventListener("lost", ({ detail }) => page.lost(detail));
+  }
+
+  settingsChanged(name) {
+    if (!["keypointScore", "personScore", "smoothing"].includes(name)) return;
+    this.stream.setOptions(this.page.controls.forServer);
+    if (this.video.paused) this.live.again();
+  }
+
+  renumber() {
+    this.stream.reset();
+    if (this.video.paused) this.live.again();
+  }
+
+  retryNow() {
+    this.stream.start(); // only if it had given up
+    this.stream.retryNow();
+  }
+
+  stop() {
+    this.live.stop();
+    this.video.pause();
+  }
+}
+
+export class CameraMode extends StreamMode {
+  name = "camera";
+  runningText = "The camera is running.";
+
+  constructor(page, camera) {
+    super(page, "wall");
+    this.camera = camera;
+  }
+
+  async start() {
+    this.page.status("Waiting for the camera…");
+    await this.#use(this.camera.open());
+    this.hasOthers = (await cameras()).length > 1;
+    this.page.status("Connecting to the server…");
+    this.live.start();
+  }
+
+  async switch() {
+    await this.#use(this.camera.openOther());
+    this.stream.reset();
+  }
+
+  async #use(opening) {
+    const { video, page } = this;
+    const stream = await opening;
+    this.camera.onended = () => {
+      page.stop();
+      page.problem(new Problem("The camera was disconnected."), () => page.startCamera());
+    };
+    video.controls = video.loop = false;
+    video.muted = true;
+    video.srcObject = stream;
+    page.view.show("video");
+    page.mirrorable(this.camera.facesUser);
+    await video.play();
+  }
+
+  stop() {
+    super.stop();
+    this.camera.onended = null;
+    this.camera.close();
+    this.video.srcObject = null;
+  }
+}
+
+export class VideoMode extends StreamMode {
+  runningText = "The video is playing.";
+
+  constructor(page, file) {
+    super(page, "media");
+    this.file = file;
+    this.name = file.name;
+  }
+
+  async start() {
+    const { video, page } = this;
+    video.controls = video.loop = video.muted = true;
+    this.address = URL.createObjectURL(this.file);
+    video.src = this.address;
+    await new Promise((resolve, reject) => {
+      video.onloadeddata = resolve;
+      video.onerror = () => reject(new Problem(`The browser cannot play ${this.name}.`, {
+        hint: "MP4 with H.264 and WebM play everywhere; featherpose predict reads the rest.",
+      }));
+    });
+    if (video.videoWidth === 0) throw new Problem(`${this.name} has sound only.`);
+    video.onerror = null;
+    // After a jump nobody is where they were.
+    video.onseeked = () => this.stream.reset();
+    page.view.show("video");
+    page.status("Connecting to the server…");
+    this.live.start();
+    await video.play();
+  }
+
+  stop() {
+    super.stop();
+    const { video } = this;
+    video.onseeked = video.onloadeddata = video.onerror = null;
+    video.controls = false;
+    video.removeAttribute("src");
+    video.load();
+    URL.revokeObjectURL(this.address);
+  }
+}
+
+export class PictureMode {
+  tracked = false;
+  tracksHere = false;
+  #given = new AbortController();
+
+  constructor(page, file) {
+    this.page = page;
+    this.file = file;
+    this.name = file.name;
+  }
+
+  async start() {
+    const { page } = this;
+    const { picture } = page.view.media;
+    this.address = URL.createObjectURL(this.file);
+    picture.src = this.address;
+    try {
+      await picture.decode();
+    } catch {
+      throw new Problem(`The browser cannot read ${this.name}.`, {
+        hint: "JPEG, PNG, WebP and GIF work everywhere; featherpose predict reads the rest.",
+      });
+    }
+    page.view.show("picture");
+    const size = [picture.naturalWidth, picture.naturalHeight];
+    const jpeg = await new Shrinker().jpeg(picture, size, Math.max(PICTURE_LONG_SIDE, page.controls.longSide), 0.9);
+    page.status("Looking for people…");
+    const startedAt = performance.now();
+    const message = await this.#ask(jpeg);
+    // Everyone gets a colour of their own; in the record they stay without id, as nobody follows them.
+    const coloured = { ...message, people: message.people.map((person, index) => ({ ...person, id: index })) };
+    const latencyMs = performance.now() - startedAt;
+    await page.people({ message: coloured, latencyMs, unrecorded: true });
+    page.record({ timestamp_s: 0, ...message }, latencyMs);
+    page.status("The picture is done.");
+  }
+
+  async #ask(jpeg) {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await this.page.server.json("v1/poses", {
+          method: "POST",
+          headers: { "Content-Type": "image/jpeg" },
+          body: jpeg,
+          signal: this.#given.signal,
+        });
+      } catch (problem) {
+        if (!problem.afterS || attempt === PICTURE_ATTEMPTS) throw problem;
+        this.page.status(`The server is busy. Trying again in ${Math.ceil(problem.afterS)} s…`);
+        await new Promise((resolve) => setTimeout(resolve, 1e3 * problem.afterS));
+        if (this.#given.signal.aborted) throw problem;
+      }
+    }
+  }
+
+  settingsChanged() {} // the server sent everyone; the sliders act on what is here
+  renumber() {}
+  retryNow() {}
+
+  stop() {
+    this.#given.abort();
+    this.page.view.media.picture.removeAttribute("src");
+    URL.revokeObjectURL(this.address);
+  }
+}
+
+export class SourceMode {
+  tracked = true;
+  tracksHere = false;
+
+  constructor(page, name) {
+    this.page = page;
+    this.name = name;
+    this.feed = new Feed(page.server, name);
+    this.feed.addEventListener("hello", ({ detail }) => {
+      page.hello(detail);
+      page.status(`${name} is running.`);
+    });
+    this.feed.addEventListener("message", ({ detail }) => page.record(detail, detail.times_ms?.total ?? null));
+    this.feed.addEventListener("people", ({ detail: { message, bitmap } }) => {
+      page.people({ message, bitmap, latencyMs: message.times_ms?.total ?? null, unrecorded: true });
+    });
+    this.feed.addEventListener("status", ({ detail: { state, what } }) => {
+      const text = { live: `${name} is running.`, waiting: `Waiting for ${name}.`, ended: `${name} has ended.` }[state];
+      page.status(what ? `${text} ${what}` : text);
+    });
+    this.feed.addEventListener("lost", ({ detail }) => page.lost(detail));
+  }
+
+  async start() {
+    this.page.view.show("frame");
+    this.page.status(`Connecting to ${this.name}…`);
+    this.feed.withPictures = !this.page.controls.skeletonOnly;
+    this.feed.start();
+  }
+
+  settingsChanged(name) {
+    if (name === "skeletonOnly") this.feed.withPictures = !this.page.controls.skeletonOnly;
+  }
+
+  renumber() {}
+
+  retryNow() {
+    this.feed.start();
+    this.feed.retryNow();
+  }
+
+  stop() {
+    this.feed.stop();
+  }
+}

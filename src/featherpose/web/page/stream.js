@@ -1,0 +1,138 @@
+/** Frames out, people back, never more unanswered frames than the server allows. */
+
+import { Connection } from "./connection.js";
+import { frameProblem } from "./problems.js";
+
+const SILENT_AFTER_MS = 15_000;
+
+/**
+ * Events: `hello` (detail: the message), `people` (detail: {message, capturedAt}), `refused` (detail: a Problem about
+ * one frame), `room` (a frame may be sent), `lost` (as of Connection).
+ */
+export class PoseStream extends EventTarget {
+  #connection;
+  #sent = 0; // binary messages of this connection: the number of the next frame
+  #unanswered = new Map(); // frame number -> when it was captured, ms
+  #encoding = 0;
+  #limit = 0;
+  #epoch = 0; // of the connection: a frame encoded for a lost one is not sent on the next
+  #watch = 0;
+  #options = {};
+  limits = { bytes: Infinity, pixels: Infinity };
+
+  constructor(server) {
+    super();
+    this.#connection = new Connection(server, "v1/stream");
+    this.#connection.addEventListener("hello", ({ detail }) => this.#greet(detail));
+    this.#connection.addEventListener("poses", ({ detail }) => this.#answer(detail));
+    this.#connection.addEventListener("dropped", ({ detail }) => this.#free(detail.frame));
+    this.#connection.addEventListener("error", ({ detail }) => {
+      if (detail.frame !== undefined && detail.frame !== null) this.#free(detail.frame);
+      this.#tell("refused", frameProblem(detail.error));
+    });
+    this.#connection.addEventListener("lost", ({ detail }) => {
+      this.#forget();
+      this.#tell("lost", detail);
+    });
+  }
+
+  start() {
+    this.#connection.start();
+  }
+
+  stop() {
+    this.#connection.stop();
+    this.#forget();
+  }
+
+  retryNow() {
+    this.#connection.retryNow();
+  }
+
+  /** Whether a frame may be sent now. */
+  get hasRoom() {
+    return this.#connection.open && this.#unanswered.size + this.#encoding < this.#limit;
+  }
+
+  /**
+   * Send one frame, if there is room.
+   * @param {() => Promise<Blob>} encode Called at once; a frame being encoded already takes up room.
+   * @param {number} timestampS Time of the frame on the source's own clock, seconds.
+   * @param {number} capturedAt When it was captured, milliseconds of performance.now().
+   */
+  async send(encode, timestampS, capturedAt) {
+    if (!this.hasRoom) return;
+    const epoch = this.#epoch;
+    this.#encoding += 1;
+    let packet;
+    try {
+      packet = await withTimestamp(await encode(), timestampS);
+    } finally {
+      if (epoch === this.#epoch) this.#encoding -= 1;
+    }
+    if (epoch !== this.#epoch || !this.#connection.open) return;
+    this.#unanswered.set(this.#sent++, capturedAt);
+    this.#connection.send(packet);
+    this.#expectAnswer();
+  }
+
+  /** Thresholds and smoothing, now and after every reconnection. */
+  setOptions(options) {
+    this.#options = options;
+    this.#connection.send(JSON.stringify({ type: "options", ...options }));
+  }
+
+  /** Number people anew. */
+  reset() {
+    this.#connection.send(JSON.stringify({ type: "reset" }));
+  }
+
+  #greet(hello) {
+    this.#forget();
+    this.#limit = hello.max_in_flight;
+    this.limits = { ...this.limits, ...hello.limits };
+    this.setOptions(this.#options);
+    this.#tell("hello", hello);
+    this.#tell("room");
+  }
+
+  #answer(message) {
+    const capturedAt = this.#free(message.frame);
+    if (capturedAt !== undefined) this.#tell("people", { message, capturedAt });
+  }
+
+  #free(frame) {
+    const capturedAt = this.#unanswered.get(frame);
+    this.#unanswered.delete(frame);
+    this.#expectAnswer();
+    this.#tell("room");
+    return capturedAt;
+  }
+
+  #forget() {
+    this.#epoch += 1;
+    this.#sent = 0;
+    this.#encoding = 0;
+    this.#limit = 0;
+    this.#unanswered.clear();
+    clearTimeout(this.#watch);
+  }
+
+  /** A connection can die without a word, in a tunnel for instance. */
+  #expectAnswer() {
+    clearTimeout(this.#watch);
+    if (this.#unanswered.size > 0) this.#watch = setTimeout(() => this.#connection.restart(), SILENT_AFTER_MS);
+  }
+
+  #tell(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}
+
+/** 8 bytes little-endian float64, then the picture. */
+export async function withTimestamp(picture, timestampS) {
+  const packet = new Uint8Array(8 + picture.size);
+  new DataView(packet.buffer).setFloat64(0, timestampS, true);
+  packet.set(new Uint8Array(await picture.arrayBuffer()), 8);
+  return packet;
+}
