@@ -29,7 +29,8 @@ class Frame:
     Attributes:
         image: uint8[H, W, 3], BGR; belongs to whoever got the frame and may be written to.
         index: Number of the frame in its source, from 0; skipped frames count.
-        timestamp_s: Seconds since the first frame of the source, from the file's own clock; 0 for pictures.
+        timestamp_s: Seconds since the first frame of the source, from the file's or stream's own clock, for a camera
+            the time it arrived; 0 for pictures. It grows from frame to frame, also over a lost connection.
         name: Name of the file, camera or stream it came from.
         path: The file it came from, if there is one.
     """
@@ -114,6 +115,11 @@ class Source(ABC):
         self.path: Path | None = None
         self.problems: list[SourceError] = []
         self._strict = strict
+
+    @property
+    def live(self) -> bool:
+        """Whether frames come when they happen, not when they are asked for: a camera or a live stream."""
+        return self.kind in ("camera", "stream")
 
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]:

@@ -24,10 +24,11 @@ from featherpose.media.frames import Frame, Source, SourceKind, Span
 from featherpose.media.headers import gif_frame_count
 from featherpose.media.images import MAX_PIXELS, PICTURE_SUFFIXES
 from featherpose.media.pictures import PicturesSource
-from featherpose.media.streams import URL_SCHEMES, CameraSource, UrlSource
+from featherpose.media.reconnecting import ReconnectOptions
+from featherpose.media.streams import URL_SCHEMES, CameraSource, open_address
 from featherpose.media.video import VIDEO_SUFFIXES, VideoSource
 
-__all__ = ["Frame", "Source", "SourceKind", "SourceRef", "Span", "find_sources", "open_source"]
+__all__ = ["Frame", "ReconnectOptions", "Source", "SourceKind", "SourceRef", "Span", "find_sources", "open_source"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,13 @@ class SourceRef:
         return bool(self.paths) and (len(self.paths) > 1 or not _is_video(self.paths[0]))
 
     def open(
-        self, span: Span | None = None, *, strict: bool = False, timeout_s: float = 10.0, max_pixels: int = MAX_PIXELS
+        self,
+        span: Span | None = None,
+        *,
+        strict: bool = False,
+        timeout_s: float = 10.0,
+        max_pixels: int = MAX_PIXELS,
+        reconnect: ReconnectOptions | None = None,
     ) -> Source:
         """Open it.
 
@@ -63,15 +70,18 @@ class SourceRef:
             strict: Raise at the first thing that cannot be read instead of noting it in ``Source.problems``.
             timeout_s: Patience with an address.
             max_pixels: Limit for one picture.
+            reconnect: How long a camera or an address that was lost is waited for.
 
         Raises:
             SourceError: If it cannot be opened.
         """
         span = span or Span()
         if self.camera is not None:
-            return CameraSource(self.camera, span=span)
+            return CameraSource(self.camera, span=span, reconnect=reconnect, strict=strict)
         if self.url is not None:
-            return UrlSource(self.url, span=span, timeout_s=timeout_s, max_pixels=max_pixels)
+            return open_address(
+                self.url, span=span, timeout_s=timeout_s, max_pixels=max_pixels, reconnect=reconnect, strict=strict
+            )
         if self.is_pictures:
             return PicturesSource(self.paths, self.name, span=span, strict=strict, max_pixels=max_pixels)
         return VideoSource(self.paths[0], span=span, strict=strict)
@@ -172,6 +182,7 @@ def open_source(
     strict: bool = False,
     timeout_s: float = 10.0,
     max_pixels: int = MAX_PIXELS,
+    reconnect: ReconnectOptions | None = None,
 ) -> Source:
     """Open a picture, a folder of pictures, a pattern, a video, an animated GIF, a camera or an address.
 
@@ -184,6 +195,8 @@ def open_source(
             they are logged and noted in ``Source.problems``.
         timeout_s: Patience with an address that does not answer.
         max_pixels: Limit for one picture.
+        reconnect: How long a camera or an address that was lost is waited for, and how often it is tried; a minute
+            unless given.
 
     Returns:
         A `Source`: iterate over it for `Frame` values, use it as a context manager or close it.
@@ -200,4 +213,4 @@ def open_source(
             expected="one video, or pictures only",
             hint="open them one by one: find_sources(...) lists them",
         )
-    return refs[0].open(span, strict=strict, timeout_s=timeout_s, max_pixels=max_pixels)
+    return refs[0].open(span, strict=strict, timeout_s=timeout_s, max_pixels=max_pixels, reconnect=reconnect)

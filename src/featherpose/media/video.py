@@ -19,7 +19,7 @@ from featherpose.media.containers import missing_bytes
 from featherpose.media.frames import Frame, Source, Span
 from featherpose.media.silence import silent_opencv
 
-__all__ = ["VIDEO_SUFFIXES", "VideoSource", "open_capture", "timed_frames"]
+__all__ = ["VIDEO_SUFFIXES", "VideoSource", "as_bgr", "open_capture", "timed_frames"]
 
 VIDEO_SUFFIXES = frozenset(
     [
@@ -176,7 +176,7 @@ def timed_frames(capture: cv2.VideoCapture, span: Span, *, first: int = 0, rate_
                 if wanted % span.every == 0:
                     whole, picture = capture.retrieve()
                     if whole:
-                        image = _as_bgr(picture)
+                        image = as_bgr(picture)
                 wanted += 1
                 yield index, timestamp_s, image
             index += 1
@@ -184,7 +184,8 @@ def timed_frames(capture: cv2.VideoCapture, span: Span, *, first: int = 0, rate_
         capture.release()
 
 
-def _as_bgr(picture: np.ndarray) -> UInt8[np.ndarray, "H W 3"]:
+def as_bgr(picture: np.ndarray) -> UInt8[np.ndarray, "H W 3"]:
+    """Whatever OpenCV delivers, as uint8[H, W, 3] BGR."""
     if picture.dtype != np.uint8:
         picture = (picture >> 8).astype(np.uint8)
     if picture.ndim == 2:

@@ -1,0 +1,137 @@
+"""Pictures and films behind an address: what has an end. A film that breaks off is continued where it was."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from jaxtyping import UInt8
+
+from featherpose.errors import SourceError
+from featherpose.media.connections import CaptureConnection
+from featherpose.media.frames import Frame, Source, Span
+from featherpose.media.reconnecting import ReconnectOptions, Reconnector
+
+__all__ = ["FilmSource", "RemotePicture"]
+
+# Below this a film is read from its beginning again, which is exact; above it a seek saves the time.
+_SEEK_FROM_S = 4.0
+# Containers round the length of a film, and its sound may last longer than its pictures.
+_END_SLACK_S = 1.0
+_END_SLACK_SHARE = 0.02
+
+
+class RemotePicture(Source):
+    """One picture that was fetched."""
+
+    def __init__(self, image: UInt8[np.ndarray, "H W 3"], name: str) -> None:
+        super().__init__(name, "image")
+        self._frame = Frame(image, 0, 0.0, name)
+        self.size, self.frame_count = self._frame.size, 1
+
+    def __iter__(self) -> Iterator[Frame]:
+        yield self._frame
+
+
+class FilmSource(Source):
+    """A film behind an address, read from its first to its last frame.
+
+    Args:
+        connect: Opens it.
+        name: Name for people, without a password.
+        span: The part that is wanted.
+        options: How long a server that broke off is waited for.
+        strict: Raise when it does not come back, instead of noting that in ``problems``.
+
+    Raises:
+        SourceError: If it cannot be opened.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], CaptureConnection],
+        name: str,
+        *,
+        span: Span,
+        options: ReconnectOptions | None = None,
+        strict: bool = False,
+    ) -> None:
+        super().__init__(name, "video", strict=strict)
+        self._connect = connect
+        self._span = span
+        self._options = options or ReconnectOptions()
+        self._closed = threading.Event()
+        self._connection: CaptureConnection | None = connect()
+        self._rate_hz = self._connection.rate_hz or 25.0
+        count = self._connection.frame_count
+        self.size = self._connection.size
+        self.fps = self._rate_hz / span.every
+        self.frame_count = span.frames_of(count, self._rate_hz) if count else None
+        self._duration_s = count / self._rate_hz
+
+    def __iter__(self) -> Iterator[Frame]:
+        if self._closed.is_set():
+            return
+        span, reconnector = self._span, Reconnector(self.name, self._options, self._closed)
+        connection: CaptureConnection | None = self._connection or self._connect()
+        index, wanted, last_s = -1, 0, -1.0
+        while connection is not None:
+            self._connection = connection
+            behind, came = last_s, False
+            try:
+                if behind >= _SEEK_FROM_S:
+                    connection = self._connection = self._resumed(connection, behind)
+                while True:
+                    time_s = connection.grab()
+                    assert time_s is not None
+                    if time_s <= behind:
+                        continue  # seen before the film broke off
+                    if time_s <= last_s:  # no times in the container, or broken ones
+                        time_s = last_s + 1 / self._rate_hz
+                    last_s, came = time_s, True
+                    reconnector.arrived()
+                    index += 1
+                    if span.end_s is not None and time_s >= span.end_s:
+                        return
+                    if time_s < (span.start_s or 0.0):
+                        continue
+                    wanted += 1
+                    image = connection.picture() if (wanted - 1) % span.every == 0 else None
+                    if image is not None:
+                        yield Frame(image, index, time_s, self.name)
+            except SourceError as error:
+                lost = error
+            finally:
+                connection.close()
+                self._connection = None
+            if self._closed.is_set() or self._complete(last_s):
+                break
+            if behind >= 0 and not came and not lost.given.startswith("no picture for"):
+                break  # it was all there again, and ends where it ended before
+            connection = reconnector.again(lost, index + 1, self._connect)
+            if connection is None and not self._closed.is_set():
+                self._report(reconnector.given_up(lost, index + 1))
+        if index < 0 and not self._closed.is_set():
+            raise SourceError(f"{self.name} delivers no frame", expected="a picture, a video or a live stream")
+
+    def _complete(self, last_s: float) -> bool:
+        """Whether that was the last frame, as far as the container says how long the film is."""
+        slack_s = max(_END_SLACK_S, _END_SLACK_SHARE * self._duration_s)
+        return self._duration_s == 0 or last_s + 1 / self._rate_hz >= self._duration_s - slack_s
+
+    def _resumed(self, connection: CaptureConnection, behind_s: float) -> CaptureConnection:
+        """A connection that stands at or before the last frame seen."""
+        connection.seek(behind_s - 1)
+        stamp_s = connection.grab()
+        if stamp_s is not None and stamp_s <= behind_s:
+            return connection
+        connection.close()  # a server that cannot seek, or a container that seeks badly: from the beginning
+        return self._connect()
+
+    def close(self) -> None:
+        """Close the connection; a reader in another thread ends after the read it is in."""
+        self._closed.set()
+        connection = self._connection
+        if connection is not None:
+            connection.close()

@@ -1,0 +1,445 @@
+"""Real servers on loopback that are cut in the middle and brought back: RTSP, Motion JPEG and files over HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import itertools
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from featherpose.errors import OptionError, SourceError
+from featherpose.media import streams
+from featherpose.media.frames import Frame
+from featherpose.media.reconnecting import LiveClock, ReconnectOptions
+from featherpose.media.sources import open_source
+
+QUICK = ReconnectOptions(give_up_s=20, first_wait_s=0.05, longest_wait_s=0.4)
+BRIEF = ReconnectOptions(give_up_s=0.3, first_wait_s=0.05, longest_wait_s=0.1)
+SERVER = Path(__file__).parents[1] / "support" / "rtsp_server.py"
+DEBIAN_PYTHON = Path("/usr/bin/python3")
+PACKAGES = "gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-base gstreamer1.0-plugins-good"
+
+
+@pytest.fixture(autouse=True)
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The lines of the log, whatever other tests did to the process's logging."""
+    lines: list[str] = []
+    monkeypatch.setattr(
+        "featherpose.media.reconnecting._log.warning", lambda text, *values: lines.append(text % values)
+    )
+    return lines
+
+
+def free_port() -> int:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return int(unused.getsockname()[1])
+
+
+def assert_in_order(frames: list[Frame]) -> None:
+    assert all(a.index < b.index for a, b in itertools.pairwise(frames))
+    assert all(a.timestamp_s < b.timestamp_s for a, b in itertools.pairwise(frames))
+
+
+def one_line_each(said: list[str], name: str) -> None:
+    assert len(said) == 2, said
+    assert said[0].startswith(f"{name} was lost after ")
+    assert said[1].startswith(f"{name} is back after ")
+
+
+# --- RTSP -----------------------------------------------------------------------------------------------------------
+
+
+def access_units(picture: np.ndarray, count: int) -> bytes:
+    """H.264 of a photograph that rolls to the left, as the RTSP server takes it."""
+    encoder = av.CodecContext.create("libx264", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = picture.shape[1], picture.shape[0], "yuv420p"
+    encoder.time_base = Fraction(1, 25)
+    encoder.options = {"preset": "ultrafast", "tune": "zerolatency", "g": "10"}
+    units = []
+    for i in range(count):
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.roll(picture, -4 * i, 1)), format="bgr24")
+        frame.pts, frame.time_base = i, Fraction(1, 25)
+        units += [bytes(packet) for packet in encoder.encode(frame)]
+    return b"".join(len(unit).to_bytes(4, "little") + unit for unit in units)
+
+
+class Camera:
+    """The RTSP server as a process of its own, so that it can be killed and stopped like one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.url = f"rtsp://127.0.0.1:{self.port}/live"
+        self._file = folder / "camera.bin"
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self, units: bytes) -> None:
+        self._file.write_bytes(units)
+        words = [str(DEBIAN_PYTHON), str(SERVER), str(self.port), "25", str(self._file)]
+        self._process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
+
+    def send(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+
+@pytest.fixture
+def camera(tmp_path: Path) -> Iterator[Camera]:
+    probe = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
+    found = (
+        DEBIAN_PYTHON.exists()
+        and not subprocess.run([str(DEBIAN_PYTHON), "-c", probe], capture_output=True, check=False).returncode
+    )
+    if not found:
+        pytest.skip(f"there is no RTSP server here; on Debian: apt-get install {PACKAGES}")
+    camera = Camera(tmp_path)
+    yield camera
+    camera.kill()
+
+
+def test_rtsp_that_is_killed_comes_back_with_another_size(
+    camera: Camera, astronaut: np.ndarray, said: list[str]
+) -> None:
+    camera.start(access_units(astronaut[:240, :320], 50))
+    frames: list[Frame] = []
+    with open_source(camera.url, timeout_s=3, reconnect=QUICK) as source:
+        assert (source.kind, source.live, source.size) == ("stream", True, (320, 240))
+        for frame in source:
+            frames.append(frame)
+            if len(frames) == 20:
+                camera.kill()
+                threading.Timer(0.6, camera.start, [access_units(astronaut[:480, :512], 50)]).start()
+            if frame.size == (512, 480) and len(frames) > 40:
+                break
+    assert_in_order(frames)
+    assert {f.size for f in frames} == {(320, 240), (512, 480)}
+    one_line_each(said, "live")
+    # The time without a connection counts as time.
+    gap_s = max(b.timestamp_s - a.timestamp_s for a, b in itertools.pairwise(frames))
+    assert 0.5 < gap_s < 15
+
+
+def test_rtsp_that_stalls_is_noticed_and_goes_on(camera: Camera, astronaut: np.ndarray, said: list[str]) -> None:
+    camera.start(access_units(astronaut[:240, :320], 50))
+    frames: list[Frame] = []
+    with open_source(camera.url, timeout_s=1, reconnect=QUICK) as source:
+        for frame in source:
+            frames.append(frame)
+            if len(frames) == 20:
+                camera.send(signal.SIGSTOP)
+                threading.Timer(2.5, camera.send, [signal.SIGCONT]).start()
+            if len(frames) > 60:
+                break
+    assert_in_order(frames)
+    one_line_each(said, "live")
+    assert "no picture for 1 s" in said[0]
+
+
+def test_rtsp_that_changes_its_size_in_passing(camera: Camera, astronaut: np.ndarray) -> None:
+    small, large = access_units(astronaut[:240, :320], 15), access_units(astronaut[:480, :512], 15)
+    for first, second in ((small, large), (large, small)):
+        camera.start(first + second)
+        with open_source(camera.url, timeout_s=3, reconnect=QUICK) as source:
+            frames = list(itertools.islice(source, 45))
+        camera.kill()
+        assert_in_order(frames)
+        assert len(frames) == 45
+
+
+def test_rtsp_that_stays_away_is_given_up(camera: Camera, astronaut: np.ndarray, said: list[str]) -> None:
+    camera.start(access_units(astronaut[:240, :320], 50))
+    count = 0
+    with open_source(camera.url, timeout_s=2, reconnect=BRIEF) as source:
+        for _ in source:
+            count += 1
+            if count == 10:
+                camera.kill()
+    assert len(said) == 1
+    (problem,) = source.problems
+    assert "did not come back within 0.3 s" in str(problem)
+
+
+# --- Motion JPEG over HTTP ------------------------------------------------------------------------------------------
+
+
+class Server:
+    """An HTTP server that can be cut like a cable: every connection with it, and the port closed."""
+
+    def __init__(self, answer: Callable[[http.server.BaseHTTPRequestHandler], None]) -> None:
+        self.port = free_port()
+        self._answer = answer
+        self._httpd: http.server.ThreadingHTTPServer | None = None
+        self._clients: list[socket.socket] = []
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def start(self) -> None:
+        server = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                server._clients.append(self.connection)
+                try:
+                    server._answer(self)
+                except OSError:  # it was cut, or the reader has left
+                    self.close_connection = True
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its parent calls it so
+                pass
+
+        class Quiet(http.server.ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, request: object, client_address: object) -> None:
+                pass
+
+        self._httpd = Quiet(("127.0.0.1", self.port), Handler)
+        threading.Thread(target=self._httpd.serve_forever, args=(0.05,), daemon=True).start()
+
+    def cut(self) -> None:
+        if self._httpd is not None:
+            self._httpd.shutdown()
+            self._httpd.server_close()
+            self._httpd = None
+        for client in self._clients:
+            with contextlib.suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
+        self._clients.clear()
+
+
+def send_pictures(
+    handler: http.server.BaseHTTPRequestHandler, pictures: list[bytes], *, lengths: bool, count: int = 10**9
+) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Type", "multipart/x-mixed-replace; boundary=--frame" if lengths else
+                        'multipart/x-mixed-replace; boundary="frame"')  # fmt: skip
+    handler.end_headers()
+    for i in range(count):
+        data = pictures[i % len(pictures)]
+        length = b"Content-Length: %d\r\n" % len(data) if lengths else b""
+        handler.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\n" + length + b"\r\n" + data + b"\r\n")
+        handler.wfile.flush()
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def pictures(astronaut: np.ndarray) -> list[bytes]:
+    """JPEGs of two sizes in turn."""
+    parts = (astronaut[:240, :320], astronaut[:480, :512])
+    return [cv2.imencode(".jpg", np.ascontiguousarray(part))[1].tobytes() for part in parts]
+
+
+@pytest.mark.parametrize("lengths", [True, False])
+def test_motion_jpeg_that_is_cut_comes_back(pictures: list[bytes], said: list[str], lengths: bool) -> None:
+    server = Server(lambda handler: send_pictures(handler, pictures, lengths=lengths))
+    server.start()
+    frames: list[Frame] = []
+    with open_source(server.url("/camera"), timeout_s=2, reconnect=QUICK) as source:
+        assert (source.kind, source.live) == ("stream", True)
+        for frame in source:
+            frames.append(frame)
+            if len(frames) == 15:
+                server.cut()
+                threading.Timer(0.5, server.start).start()
+            if len(frames) == 40:
+                break
+    server.cut()
+    assert_in_order(frames)
+    assert [f.index for f in frames] == list(range(40))
+    # Every picture has its own size, whatever the one before had.
+    assert {f.size for f in frames} == {(320, 240), (512, 480)}
+    one_line_each(said, "camera")
+
+
+def test_motion_jpeg_that_falls_silent_is_noticed(pictures: list[bytes], said: list[str]) -> None:
+    def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
+        send_pictures(handler, pictures, lengths=True, count=10)
+        time.sleep(1.5)
+
+    server = Server(answer)
+    server.start()
+    with open_source(server.url("/camera"), timeout_s=0.5, reconnect=QUICK) as source:
+        frames = list(itertools.islice(source, 15))
+    server.cut()
+    assert_in_order(frames)
+    assert "no picture for 0.5 s" in said[0]
+
+
+def test_a_damaged_picture_is_left_out(pictures: list[bytes]) -> None:
+    spoilt = [pictures[0], pictures[0][:300], pictures[1]]
+    server = Server(lambda h: send_pictures(h, spoilt, lengths=True))
+    server.start()
+    with open_source(server.url("/camera"), timeout_s=2) as source:
+        assert [f.index for f in itertools.islice(source, 4)] == [0, 2, 3, 5]
+    server.cut()
+
+
+def test_a_connection_that_never_holds_is_one_loss_and_ends(pictures: list[bytes], said: list[str]) -> None:
+    answers = 0
+
+    def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
+        nonlocal answers
+        answers += 1
+        send_pictures(handler, pictures, lengths=True, count=5 if answers < 3 else 0)
+
+    server = Server(answer)
+    server.start()
+    with open_source(server.url("/camera"), timeout_s=1, reconnect=BRIEF) as source:
+        frames = list(source)
+    server.cut()
+    assert len(frames) == 5
+    assert [line.split()[2] for line in said] == ["lost"]
+    assert len(source.problems) == 1
+
+
+def test_closing_ends_a_wait_at_once(pictures: list[bytes]) -> None:
+    server = Server(lambda h: send_pictures(h, pictures, lengths=True, count=3))
+    server.start()
+    source = open_source(
+        server.url("/camera"), reconnect=ReconnectOptions(give_up_s=60, first_wait_s=30, longest_wait_s=30)
+    )
+    threading.Timer(0.5, source.close).start()
+    started = time.monotonic()
+    assert len(list(source)) == 3
+    assert time.monotonic() - started < 10
+    assert source.problems == []
+    server.cut()
+
+
+# --- files over HTTP ------------------------------------------------------------------------------------------------
+
+
+def test_a_film_that_breaks_off_is_continued(
+    astronaut: np.ndarray, tmp_path: Path, write_film: Callable[..., None], said: list[str]
+) -> None:
+    times = [i / 25 for i in range(200)]
+    write_film(tmp_path / "film.mp4", astronaut[:240, :320], times, options={"movflags": "faststart"})
+    data = (tmp_path / "film.mp4").read_bytes()
+    with open_source(tmp_path / "film.mp4") as whole:
+        expected = [(f.index, f.timestamp_s, f.image) for f in whole]
+    budget = [int(0.85 * len(data))]  # bytes until the cable is cut, once
+
+    def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
+        wanted = handler.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
+        first, last = int(wanted[0]), int(wanted[2] or len(data) - 1)
+        handler.send_response(206 if "Range" in handler.headers else 200)
+        handler.send_header("Content-Type", "video/mp4")
+        handler.send_header("Accept-Ranges", "bytes")
+        handler.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
+        handler.send_header("Content-Length", str(last + 1 - first))
+        handler.end_headers()
+        for at in range(first, last + 1, 4096):
+            piece = data[at : min(at + 4096, last + 1)]
+            handler.wfile.write(piece)
+            if "Range" in handler.headers and not handler.headers["User-Agent"].startswith("python-requests"):
+                budget[0] -= len(piece)
+                if -8192 < budget[0] < 0:
+                    budget[0] = -(10**9)
+                    threading.Timer(0.1, server.cut).start()
+                    threading.Timer(0.8, server.start).start()
+                    time.sleep(0.5)
+                    return
+
+    server = Server(answer)
+    server.start()
+    with open_source(server.url("/film.mp4"), timeout_s=3, reconnect=QUICK) as source:
+        assert (source.kind, source.live) == ("video", False)
+        frames = list(source)
+    time.sleep(0.5)
+    server.cut()
+    assert [f.index for f in frames] == [index for index, _, _ in expected]
+    np.testing.assert_allclose([f.timestamp_s for f in frames], [time_s for _, time_s, _ in expected], atol=1e-3)
+    for frame, (_, _, image) in zip(frames, expected, strict=True):
+        assert np.abs(frame.image.astype(int) - image).mean() < 6
+    one_line_each(said, "film.mp4")
+    assert source.problems == []
+
+
+# --- cameras of this machine ----------------------------------------------------------------------------------------
+
+
+def test_a_camera_that_is_pulled_out_and_plugged_in_again(
+    astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    plugged = [True]
+
+    class Capture:
+        """Stands for a camera: this machine has none."""
+
+        def __init__(self, count: int, picture: np.ndarray) -> None:
+            self.left, self.picture, self.released = count, picture, False
+
+        def get(self, what: int) -> float:
+            height, width = self.picture.shape[:2]
+            sizes: dict[int, float] = {cv2.CAP_PROP_FRAME_WIDTH: width, cv2.CAP_PROP_FRAME_HEIGHT: height}
+            return sizes.get(what, 0.0)
+
+        def grab(self) -> bool:
+            time.sleep(0.005)
+            self.left -= 1
+            plugged[0] = self.left > 0
+            return self.left >= 0
+
+        def retrieve(self) -> tuple[bool, np.ndarray]:
+            return True, self.picture.copy()
+
+        def release(self) -> None:
+            self.released = True
+
+    captures = [Capture(6, astronaut), None, None, Capture(10**9, astronaut[:240, :320])]
+    monkeypatch.setattr(streams, "open_capture", lambda *_: captures.pop(0))
+    with open_source(0, reconnect=QUICK) as source:
+        frames = list(itertools.islice(source, 12))
+    assert_in_order(frames)
+    assert [f.size for f in frames] == [(512, 512)] * 6 + [(320, 240)] * 6
+    one_line_each(said, "camera-0")
+
+
+# --- the parts ------------------------------------------------------------------------------------------------------
+
+
+def test_the_clock_follows_the_source_and_survives_its_jumps() -> None:
+    clock = LiveClock()
+    times = [clock.time_s(stamp, arrived) for stamp, arrived in [(5.0, 50.0), (5.04, 50.2), (5.08, 50.21)]]
+    np.testing.assert_allclose(times, [0, 0.04, 0.08], atol=1e-9)
+    assert clock.time_s(1000.0, 50.5) == pytest.approx(0.5)  # set anew
+    assert clock.time_s(1000.04, 50.5) == pytest.approx(0.54)
+    assert clock.time_s(1000.04, 50.5) > 0.54  # stands still
+    assert clock.time_s(3.0, 50.5) > 0.54  # wrapped around
+    assert clock.time_s(None, 60.0) == pytest.approx(10)
+
+
+@pytest.mark.parametrize("bad", [{"give_up_s": float("nan")}, {"first_wait_s": 0}, {"first_wait_s": 20}])
+def test_impossible_options_are_refused(bad: dict[str, float]) -> None:
+    with pytest.raises(OptionError):
+        ReconnectOptions(**bad)
+
+
+def test_nothing_at_all_is_an_error_at_once() -> None:
+    server = Server(lambda h: send_pictures(h, [b"x"], lengths=True, count=0))
+    server.start()
+    source = open_source(server.url("/camera"), timeout_s=1)
+    with pytest.raises(SourceError, match="delivers no picture"):
+        list(source)
+    server.cut()
