@@ -12,6 +12,7 @@ const CONTROLS = {
   ids: ["ids", "checked"],
   mirror: ["mirror", "checked"],
   smoothing: ["smoothing", "checked"],
+  "in-step": ["inStep", "checked"],
   "long-side": ["longSide", "value"],
 };
 

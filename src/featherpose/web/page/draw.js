@@ -9,16 +9,14 @@ const WIDTH_OF_SIZE = 0.0135;
 /**
  * @param {CanvasRenderingContext2D} context
  * @param {ReturnType<typeof import("./people.js").visiblePeople>} people
- * @param {{limbs: number[][], redundant_limbs?: number[]}} skeleton
+ * @param {{limbs: number[][]}} skeleton
  * @param {(point: number[]) => number[]} place From the picture to canvas pixels.
  * @param {{ratio: number, ids: boolean, dimUnnumbered: boolean, bounds: number[]}} how `ratio` is canvas pixels per
  *   CSS pixel, `bounds` width and height of the canvas; with `dimUnnumbered` people whom the tracker has not confirmed
  *   yet are faint.
  */
 export function drawPeople(context, people, skeleton, place, how) {
-  const redundant = new Set(skeleton.redundant_limbs ?? []);
-  const limbs = skeleton.limbs.filter((_, index) => !redundant.has(index));
-  const figures = people.map((person) => figure(person, limbs, place)).filter((one) => one.lines.length > 0);
+  const figures = people.map((person) => figure(person, skeleton.limbs, place)).filter((one) => one.lines.length > 0);
   // Small, that is far, people first: near ones stand before them.
   figures.sort((a, b) => a.extent - b.extent);
   context.lineCap = "round";

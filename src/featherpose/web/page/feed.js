@@ -16,6 +16,7 @@ export class Feed extends EventTarget {
   #name;
   #connection;
   #messages = new Map(); // frame number -> message
+  #newest = -1;
   #waiting = null; // the newest picture whose message has not come yet
   #fetching = null;
   #withPictures = true;
@@ -63,6 +64,8 @@ export class Feed extends EventTarget {
   }
 
   #receive(message) {
+    if (message.frame <= this.#newest) this.#forget(); // a video began again
+    this.#newest = message.frame;
     this.#tell("message", message);
     if (!this.#withPictures) {
       this.#tell("people", { message, bitmap: null });
@@ -114,6 +117,7 @@ export class Feed extends EventTarget {
   }
 
   #forget() {
+    this.#newest = -1;
     this.#messages.clear();
     this.#waiting?.bitmap.close();
     this.#waiting = null;

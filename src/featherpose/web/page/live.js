@@ -1,18 +1,18 @@
 /** A playing <video>, camera or file, frame by frame to the stream: the newest whenever there is room. */
 
-import { Shrinker } from "./capture.js";
+import { Shrinker, shrunk } from "./capture.js";
 
 const OLDEST_CAPTURE_MS = 2000;
+const STILL_LONG_SIDE = 1280;
 
 export class LiveVideo {
   #video;
   #stream;
+  #how;
   #shrinker = new Shrinker();
-  #clock;
-  #longSide;
   #running = false;
-  #owed = false; // a still frame waits for room
-  #cap = Infinity;
+  #owed = false; // a frame that has no newer one behind it waits for room
+  #fits = Infinity; // longest side that stays below the server's limit of bytes
 
   /**
    * @param {HTMLVideoElement} video
@@ -20,12 +20,12 @@ export class LiveVideo {
    * @param {object} how
    * @param {"media"|"wall"} how.clock A file has a time of its own, a camera that of the wall.
    * @param {() => number} how.longSide Longest side to send, pixels.
+   * @param {() => boolean} how.inStep Whether each frame is kept, to be shown together with its people.
    */
-  constructor(video, stream, { clock, longSide }) {
+  constructor(video, stream, how) {
     this.#video = video;
     this.#stream = stream;
-    this.#clock = clock;
-    this.#longSide = longSide;
+    this.#how = how;
   }
 
   start() {
@@ -44,12 +44,12 @@ export class LiveVideo {
   /** Send what is on screen once more; for a paused video after something changed. */
   again() {
     this.#owed = true;
+    if (this.#stream.asleep) this.#stream.start();
     this.#onRoom();
   }
 
   #onRoom = () => {
-    if (!this.#running || !this.#owed || !this.#stream.hasRoom) return;
-    this.#offer(performance.now(), this.#video.currentTime);
+    if (this.#owed && this.#stream.hasRoom) this.#offer(performance.now(), this.#video.currentTime);
   };
 
   #next() {
@@ -75,26 +75,34 @@ export class LiveVideo {
     requestAnimationFrame(look);
   }
 
-  #offer(capturedAt, mediaTime) {
-    const { videoWidth: width, videoHeight: height, readyState } = this.#video;
-    if (readyState < HTMLMediaElement.HAVE_CURRENT_DATA || width === 0) return;
+  #offer(at, mediaTime) {
+    const { videoWidth: width, videoHeight: height, readyState, paused } = this.#video;
+    if (!this.#running || readyState < HTMLMediaElement.HAVE_CURRENT_DATA || width === 0) return;
+    if (this.#stream.asleep) this.#stream.start();
     // A frame that finds no room is forgotten: the next is newer. The last one before a pause has no next.
-    this.#owed = this.#video.paused && !this.#stream.hasRoom;
-    if (!this.#stream.hasRoom) return;
-    const timestampS = this.#clock === "media" ? mediaTime : capturedAt / 1e3;
-    this.#stream.send(() => this.#encode(width, height), timestampS, capturedAt).catch((problem) => {
+    const room = this.#stream.hasRoom;
+    this.#owed = paused && !room;
+    if (!room) return;
+    const capture = { at, timestampS: this.#how.clock === "media" ? mediaTime : at / 1e3 };
+    // Both are taken within this very task, so of the same frame.
+    const picture = this.#encode([width, height]);
+    if (this.#how.inStep()) capture.still = this.#keep([width, height]);
+    this.#stream.send(picture, capture).catch((problem) => {
       this.#stream.dispatchEvent(new CustomEvent("refused", { detail: problem }));
     });
   }
 
-  async #encode(width, height) {
-    const longSide = Math.min(this.#longSide(), this.#cap);
-    const picture = await this.#shrinker.jpeg(this.#video, [width, height], longSide);
+  #keep(size) {
+    const [resizeWidth, resizeHeight] = shrunk(...size, STILL_LONG_SIDE);
+    return createImageBitmap(this.#video, { resizeWidth, resizeHeight });
+  }
+
+  async #encode(size) {
+    const longSide = Math.min(this.#how.longSide(), this.#fits);
+    const picture = await this.#shrinker.jpeg(this.#video, size, longSide);
     // The server hangs up on a message over its limit; a smaller one is better than none.
-    if (picture.size + 8 > this.#stream.limits.bytes) {
-      this.#cap = Math.round(longSide * 0.7);
-      return this.#encode(width, height);
-    }
-    return picture;
+    if (picture.size + 8 <= this.#stream.limits.bytes) return picture;
+    this.#fits = Math.round(longSide * 0.7);
+    return this.#encode(size);
   }
 }

@@ -9,6 +9,7 @@ import { visiblePeople } from "./people.js";
 import { Problem } from "./problems.js";
 import { Server } from "./server.js";
 import { Session, download } from "./session.js";
+import { Transport } from "./transport.js";
 import { View } from "./view.js";
 
 const FIGURES_EVERY_MS = 250;
@@ -22,6 +23,7 @@ class Page {
   view = new View({
     stage: $("stage"), video: $("video"), picture: $("picture"), frame: $("frame"), overlay: $("overlay"),
   });
+  transport = new Transport($("video"), { bar: $("transport"), play: $("play"), seek: $("seek"), time: $("time") });
   session = new Session();
   #meter = new Meter();
   #camera = new Camera();
@@ -31,6 +33,7 @@ class Page {
   #people = [];
   #announced = { count: null, at: 0 };
   #retry = null;
+  #problemPasses = false;
 
   // --- what is looked at -----------------------------------------------------------------------------------------
 
@@ -100,9 +103,9 @@ class Page {
     this.#clearProblem();
   }
 
-  async people({ message, capturedAt = null, latencyMs = null, bitmap = null, unrecorded = false }) {
-    const mode = this.#mode;
-    if (!mode || !this.#skeleton) return;
+  async people(mode, { message, capturedAt = null, latencyMs = null, bitmap = null, unrecorded = false }) {
+    if (mode !== this.#mode || !this.#skeleton) return; // it was stopped meanwhile
+    if (this.#problemPasses) this.#clearProblem();
     if (bitmap) this.view.paint(bitmap);
     this.#last = message;
     const drawnAt = await this.#drawLast();
@@ -122,6 +125,7 @@ class Page {
 
   /** Show a problem until it is over, closed or tried again. */
   problem(problem, retry = null) {
+    this.#problemPasses = false;
     this.#retry = problem.wantsToken ? (retry ?? (() => this.begin())) : retry;
     $("problem-what").textContent = problem.message;
     $("problem-hint").textContent = problem.hint ?? "";
@@ -132,6 +136,12 @@ class Page {
       this.#serverState("bad", "Token needed");
       $("token").focus();
     }
+  }
+
+  /** Show a problem that is over with the next good frame. */
+  passing(problem) {
+    this.problem(problem);
+    this.#problemPasses = true;
   }
 
   /** A connection broke. */
@@ -239,6 +249,7 @@ class Page {
   #clearProblem() {
     $("problem").hidden = true;
     this.#retry = null;
+    this.#problemPasses = false;
   }
 
   // --- what the user does ----------------------------------------------------------------------------------------

@@ -2,9 +2,9 @@
  * What can be looked at: a camera, a video, a picture, a source of the server. Each mode has `name`, `tracked` (whether
  * people get ids), `start()`, `stop()`, `settingsChanged(name)`, `renumber()` and `retryNow()`, and reports to the page:
  *
- *   page.people({message, capturedAt | latencyMs, bitmap})   to be drawn
- *   page.record(message, latencyMs)                          to be kept
- *   page.hello(message), page.status(text), page.problem(problem, retry)
+ *   page.people(mode, {message, capturedAt | latencyMs, bitmap, unrecorded})   to be drawn
+ *   page.record(message, latencyMs)                                            to be kept
+ *   page.hello(message), page.status(text), page.problem(problem), page.passing(problem), page.lost({problem, inS})
  */
 
 import { cameras } from "./camera.js";
@@ -26,18 +26,29 @@ class StreamMode {
     this.page = page;
     this.video = page.view.media.video;
     this.stream = new PoseStream(page.server);
-    this.live = new LiveVideo(this.video, this.stream, { clock, longSide: () => page.controls.longSide });
+    this.live = new LiveVideo(this.video, this.stream, {
+      clock,
+      longSide: () => page.controls.longSide,
+      inStep: () => page.controls.inStep && !page.controls.skeletonOnly,
+    });
     this.stream.setOptions(page.controls.forServer);
     this.stream.addEventListener("hello", ({ detail }) => {
       page.hello(detail);
       page.status(this.runningText);
     });
-    this.stream.addEventListener("people", ({ detail }) => page.people(detail));
-    this.stream.addEventListener("refused", ({ detail }) => page.problem(detail));
+    this.stream.addEventListener("people", ({ detail }) => this.#show(detail));
+    this.stream.addEventListener("refused", ({ detail }) => page.passing(detail));
     this.stream.addEventListener("lost", ({ detail }) => page.lost(detail));
   }
 
+  async #show({ message, capture }) {
+    const bitmap = await capture.still?.catch(() => null); // the frame may have gone with its camera
+    await this.page.people(this, { message, capturedAt: capture.at, bitmap });
+    bitmap?.close();
+  }
+
   settingsChanged(name) {
+    if (name === "inStep") this.page.view.liveAgain();
     if (!["keypointScore", "personScore", "smoothing"].includes(name)) return;
     this.stream.setOptions(this.page.controls.forServer);
     if (this.video.paused) this.live.again();
@@ -88,7 +99,7 @@ export class CameraMode extends StreamMode {
       page.stop();
       page.problem(new Problem("The camera was disconnected."), () => page.startCamera());
     };
-    video.controls = video.loop = false;
+    video.loop = false;
     video.muted = true;
     video.srcObject = stream;
     page.view.show("video");
@@ -115,7 +126,7 @@ export class VideoMode extends StreamMode {
 
   async start() {
     const { video, page } = this;
-    video.controls = video.loop = video.muted = true;
+    video.loop = video.muted = true;
     this.address = URL.createObjectURL(this.file);
     video.src = this.address;
     await new Promise((resolve, reject) => {
@@ -129,6 +140,7 @@ export class VideoMode extends StreamMode {
     // After a jump nobody is where they were.
     video.onseeked = () => this.stream.reset();
     page.view.show("video");
+    page.transport.visible = true;
     page.status("Connecting to the server…");
     this.live.start();
     await video.play();
@@ -138,7 +150,7 @@ export class VideoMode extends StreamMode {
     super.stop();
     const { video } = this;
     video.onseeked = video.onloadeddata = video.onerror = null;
-    video.controls = false;
+    this.page.transport.visible = false;
     video.removeAttribute("src");
     video.load();
     URL.revokeObjectURL(this.address);
@@ -177,7 +189,7 @@ export class PictureMode {
     // Everyone gets a colour of their own; in the record they stay without id, as nobody follows them.
     const coloured = { ...message, people: message.people.map((person, index) => ({ ...person, id: index })) };
     const latencyMs = performance.now() - startedAt;
-    await page.people({ message: coloured, latencyMs, unrecorded: true });
+    await page.people(this, { message: coloured, latencyMs, unrecorded: true });
     page.record({ timestamp_s: 0, ...message }, latencyMs);
     page.status("The picture is done.");
   }
@@ -225,7 +237,7 @@ export class SourceMode {
     });
     this.feed.addEventListener("message", ({ detail }) => page.record(detail, detail.times_ms?.total ?? null));
     this.feed.addEventListener("people", ({ detail: { message, bitmap } }) => {
-      page.people({ message, bitmap, latencyMs: message.times_ms?.total ?? null, unrecorded: true });
+      page.people(this, { message, bitmap, latencyMs: message.times_ms?.total ?? null, unrecorded: true });
     });
     this.feed.addEventListener("status", ({ detail: { state, what } }) => {
       const text = { live: `${name} is running.`, waiting: `Waiting for ${name}.`, ended: `${name} has ended.` }[state];

@@ -4,19 +4,24 @@ import { Connection } from "./connection.js";
 import { frameProblem } from "./problems.js";
 
 const SILENT_AFTER_MS = 15_000;
+const IDLE_AFTER_MS = 20_000;
 
 /**
- * Events: `hello` (detail: the message), `people` (detail: {message, capturedAt}), `refused` (detail: a Problem about
- * one frame), `room` (a frame may be sent), `lost` (as of Connection).
+ * Events: `hello` (detail: the message), `people` (detail: {message, capture}), `refused` (detail: a Problem about one
+ * frame), `room` (a frame may be sent), `lost` (as of Connection).
+ *
+ * A capture is {at, timestampS, still}: when the frame was taken, in milliseconds of performance.now(); its time on the
+ * source's own clock; and, where wanted, a promise of the picture itself to be shown with its answer.
  */
 export class PoseStream extends EventTarget {
   #connection;
   #sent = 0; // binary messages of this connection: the number of the next frame
-  #unanswered = new Map(); // frame number -> when it was captured, ms
+  #unanswered = new Map(); // frame number -> capture
   #encoding = 0;
   #limit = 0;
   #epoch = 0; // of the connection: a frame encoded for a lost one is not sent on the next
   #watch = 0;
+  #lastSentAt = 0;
   #options = {};
   limits = { bytes: Infinity, pixels: Infinity };
 
@@ -25,18 +30,25 @@ export class PoseStream extends EventTarget {
     this.#connection = new Connection(server, "v1/stream");
     this.#connection.addEventListener("hello", ({ detail }) => this.#greet(detail));
     this.#connection.addEventListener("poses", ({ detail }) => this.#answer(detail));
-    this.#connection.addEventListener("dropped", ({ detail }) => this.#free(detail.frame));
+    this.#connection.addEventListener("dropped", ({ detail }) => forgetStill(this.#free(detail.frame)));
     this.#connection.addEventListener("error", ({ detail }) => {
-      if (detail.frame !== undefined && detail.frame !== null) this.#free(detail.frame);
+      if (detail.frame !== null) forgetStill(this.#free(detail.frame));
       this.#tell("refused", frameProblem(detail.error));
     });
     this.#connection.addEventListener("lost", ({ detail }) => {
       this.#forget();
-      this.#tell("lost", detail);
+      // A server ends sessions that send nothing, as a paused video's: that is no problem until it plays again.
+      const idle = detail.inS === null && !detail.problem.wantsToken && performance.now() - this.#lastSentAt > IDLE_AFTER_MS;
+      this.asleep = idle && this.#lastSentAt > 0;
+      if (!this.asleep) this.#tell("lost", detail);
     });
   }
 
+  /** Whether the connection ended for want of frames; `start` wakes it. */
+  asleep = false;
+
   start() {
+    this.asleep = false;
     this.#connection.start();
   }
 
@@ -56,22 +68,27 @@ export class PoseStream extends EventTarget {
 
   /**
    * Send one frame, if there is room.
-   * @param {() => Promise<Blob>} encode Called at once; a frame being encoded already takes up room.
-   * @param {number} timestampS Time of the frame on the source's own clock, seconds.
-   * @param {number} capturedAt When it was captured, milliseconds of performance.now().
+   * @param {Promise<Blob>} picture Being encoded; it takes up room already.
+   * @param {{at: number, timestampS: number, still?: Promise<ImageBitmap>}} capture
    */
-  async send(encode, timestampS, capturedAt) {
-    if (!this.hasRoom) return;
+  async send(picture, capture) {
     const epoch = this.#epoch;
     this.#encoding += 1;
     let packet;
     try {
-      packet = await withTimestamp(await encode(), timestampS);
+      packet = await withTimestamp(await picture, capture.timestampS);
+    } catch (error) {
+      forgetStill(capture);
+      throw error;
     } finally {
       if (epoch === this.#epoch) this.#encoding -= 1;
     }
-    if (epoch !== this.#epoch || !this.#connection.open) return;
-    this.#unanswered.set(this.#sent++, capturedAt);
+    if (epoch !== this.#epoch || !this.#connection.open) {
+      forgetStill(capture);
+      return;
+    }
+    this.#unanswered.set(this.#sent++, capture);
+    this.#lastSentAt = performance.now();
     this.#connection.send(packet);
     this.#expectAnswer();
   }
@@ -97,16 +114,16 @@ export class PoseStream extends EventTarget {
   }
 
   #answer(message) {
-    const capturedAt = this.#free(message.frame);
-    if (capturedAt !== undefined) this.#tell("people", { message, capturedAt });
+    const capture = this.#free(message.frame);
+    if (capture) this.#tell("people", { message, capture });
   }
 
   #free(frame) {
-    const capturedAt = this.#unanswered.get(frame);
+    const capture = this.#unanswered.get(frame);
     this.#unanswered.delete(frame);
     this.#expectAnswer();
     this.#tell("room");
-    return capturedAt;
+    return capture;
   }
 
   #forget() {
@@ -114,6 +131,7 @@ export class PoseStream extends EventTarget {
     this.#sent = 0;
     this.#encoding = 0;
     this.#limit = 0;
+    this.#unanswered.forEach(forgetStill);
     this.#unanswered.clear();
     clearTimeout(this.#watch);
   }
@@ -127,6 +145,14 @@ export class PoseStream extends EventTarget {
   #tell(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
+}
+
+/** A bitmap that nobody will show must be closed: the browser holds its pixels until then. */
+function forgetStill(capture) {
+  capture?.still?.then(
+    (bitmap) => bitmap.close(),
+    () => {},
+  );
 }
 
 /** 8 bytes little-endian float64, then the picture. */

@@ -39,9 +39,10 @@ export class View {
     this.#stage.toggleAttribute("data-skeleton-only", value);
   }
 
-  /** A picture of a source, onto the middle layer. */
+  /** The very picture that the people to be drawn next were found in, onto the middle layer. */
   paint(bitmap) {
     const { frame } = this.media;
+    if (this.#kind === "video") this.#stage.toggleAttribute("data-in-step", true);
     if (frame.width !== bitmap.width || frame.height !== bitmap.height) {
       frame.width = bitmap.width;
       frame.height = bitmap.height;
@@ -68,7 +69,13 @@ export class View {
     });
   }
 
+  /** Show the video itself again instead of the frames painted over it. */
+  liveAgain() {
+    this.#stage.toggleAttribute("data-in-step", false);
+  }
+
   clear() {
+    this.liveAgain();
     this.#shown = null;
     this.#schedule();
   }
