@@ -7,11 +7,9 @@ and never older ones. Every frame is answered exactly once and in order: with po
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import math
 import struct
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -19,37 +17,27 @@ from typing import Any
 
 from fastapi import APIRouter
 from pydantic import ValidationError
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from featherpose.errors import FeatherposeError, SourceError
 from featherpose.poses import Poses
 from featherpose.tracking import PoseSmoother, PoseTracker
 from featherpose.web.messages import SessionMessage
 from featherpose.web.pictures import decode_upload
-from featherpose.web.records import Thresholds, people_records, select_people, skeleton_record, times_record
+from featherpose.web.records import Thresholds, people_records, select_people, times_record
 from featherpose.web.refusals import error_record
-from featherpose.web.security import SUBPROTOCOL, same_token, session_token_ok
 from featherpose.web.service import PoseService
+from featherpose.web.sockets import Closing, close_socket, hello_record, open_socket, send_json
 
-__all__ = ["Closing", "SessionFollower", "hello_record", "open_socket", "session_routes"]
+__all__ = ["SessionFollower", "session_routes"]
 
 _log = logging.getLogger(__name__)
-MAX_IN_FLIGHT = 2
 # Frames that may be unanswered before the session stops reading: the client's own socket then holds it back.
 _MAX_UNANSWERED = 64
 _MAX_TEXT = 4096
 _HEADER = struct.Struct("<d")
 # Longest step that a tracker's clock makes: nobody is remembered for as long.
 _MAX_STEP_S = 10.0
-
-
-class Closing(Exception):  # noqa: N818 - a decision, not an error
-    """The session ends with this close code."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,61 +234,6 @@ class _Session:
 
     async def _send(self, message: dict[str, Any]) -> None:
         await send_json(self._socket, message, self._service.limits.idle_timeout_s)
-
-
-async def send_json(socket: WebSocket, message: dict[str, Any] | str, patience_s: float) -> None:
-    """Send a message to a client that takes it in time.
-
-    Raises:
-        Closing: If it does not.
-    """
-    text = message if isinstance(message, str) else json.dumps(message)
-    try:
-        async with asyncio.timeout(patience_s):
-            await socket.send_text(text)
-    except TimeoutError:
-        raise Closing(1008, f"nothing was read for {patience_s:g} s") from None
-
-
-def hello_record(service: PoseService) -> dict[str, Any]:
-    """The first message of every session."""
-    return {
-        "type": "hello",
-        "version": 1,
-        "model": service.model_name,
-        "skeleton": skeleton_record(service.estimator.skeleton),
-        "max_in_flight": MAX_IN_FLIGHT,
-        "limits": {"bytes": service.limits.body_bytes, "pixels": service.limits.pixels},
-    }
-
-
-async def open_socket(socket: WebSocket, service: PoseService) -> None:
-    """Accept a handshake; the client is told in words a browser can read what is wrong with it.
-
-    Raises:
-        Closing: If the token is wrong or the server is about to end.
-    """
-    offered: list[str] = socket.scope.get("subprotocols", [])
-    await socket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
-    if not _token_ok(socket, offered, service.options.token):
-        raise Closing(1008, "the token is missing or wrong")
-    if service.draining:
-        raise Closing(1013, "the server is about to end")
-
-
-def _token_ok(socket: WebSocket, offered: list[str], token: str | None) -> bool:
-    """By subprotocol, as browsers must; programs may send the header instead."""
-    if session_token_ok(offered, token):
-        return True
-    scheme, _, given = socket.headers.get("authorization", "").partition(" ")
-    return scheme.lower() == "bearer" and token is not None and same_token(given.strip(), token)
-
-
-async def close_socket(socket: WebSocket, closing: Closing) -> None:
-    """Close unless the client has done so."""
-    if socket.application_state is WebSocketState.CONNECTED:
-        with suppress(RuntimeError, WebSocketDisconnect, OSError):
-            await socket.close(closing.code, closing.reason[:120])
 
 
 def session_routes(service: PoseService) -> APIRouter:
