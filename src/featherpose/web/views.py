@@ -6,9 +6,9 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -20,7 +20,7 @@ from featherpose.web.poses import ERRORS
 from featherpose.web.refusals import Refusal, error_record
 from featherpose.web.service import PoseService
 from featherpose.web.sockets import Closing, close_socket, hello_record, open_socket, send_json
-from featherpose.web.watching import WatchedSource
+from featherpose.web.watching import Picture, WatchedSource
 
 __all__ = ["SourceHub", "source_routes"]
 
@@ -111,19 +111,23 @@ def source_routes(service: PoseService, hub: SourceHub) -> APIRouter:
     @router.get(
         "/v1/sources/{name}/view",
         operation_id="view",
-        summary="Annotated live video",
+        summary="Live video, with skeletons or without",
         response_class=StreamingResponse,
         responses={
             200: {
-                "description": "JPEG pictures without end; an <img> element shows them.",
+                "description": "JPEG pictures without end; an <img> element shows them. The header X-Frame of each "
+                "part is the `frame` of the message with its people on the WebSocket /v1/sources/{name}/poses.",
                 "content": {"multipart/x-mixed-replace": {"schema": {"type": "string", "format": "binary"}}},
             },
             404: {**ERRORS[400], "description": "There is no such source."},
         },
     )
-    async def view(name: str) -> StreamingResponse:
+    async def view(
+        name: str,
+        annotated: Annotated[bool, Query(description="Draw the skeletons; without them 1280 pixels at most.")] = True,
+    ) -> StreamingResponse:
         source = hub.find(name)
-        pictures = _pictures(service, hub, source)
+        pictures = _pictures(service, hub, source, annotated)
         first = await anext(pictures)  # until then a status can still be chosen
         return StreamingResponse(
             _multipart(first, pictures), media_type=f"multipart/x-mixed-replace; boundary={_BOUNDARY}"
@@ -144,9 +148,11 @@ def source_routes(service: PoseService, hub: SourceHub) -> APIRouter:
     return router
 
 
-async def _pictures(service: PoseService, hub: SourceHub, source: WatchedSource) -> AsyncIterator[bytes]:
-    """JPEG pictures of a source, the first one within a time."""
-    async with hub.viewer(), source.watch("pictures") as slot:
+async def _pictures(
+    service: PoseService, hub: SourceHub, source: WatchedSource, annotated: bool
+) -> AsyncIterator[Picture]:
+    """Pictures of a source, the first one within a time."""
+    async with hub.viewer(), source.watch("annotated" if annotated else "plain") as slot:
         patience_s = _FIRST_FRAME_S
         while not service.ended.is_set():
             try:
@@ -166,7 +172,7 @@ def _no_picture(source: WatchedSource, what: str) -> Refusal:
     return Refusal(503, f"source {source.name} {what}", hint="come back later", retry_after_s=10)
 
 
-async def _multipart(first: bytes, pictures: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _multipart(first: Picture, pictures: AsyncIterator[Picture]) -> AsyncIterator[bytes]:
     yield _part(first)
     try:
         async for picture in pictures:
@@ -175,9 +181,12 @@ async def _multipart(first: bytes, pictures: AsyncIterator[bytes]) -> AsyncItera
         _log.debug("a view ends: %s", refusal)
 
 
-def _part(jpeg: bytes) -> bytes:
-    head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-    return head.encode() + jpeg + b"\r\n"
+def _part(picture: Picture) -> bytes:
+    head = (
+        f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture.jpeg)}\r\n"
+        f"X-Frame: {picture.frame}\r\n\r\n"
+    )
+    return head.encode() + picture.jpeg + b"\r\n"
 
 
 async def _send_poses(socket: WebSocket, service: PoseService, hub: SourceHub, name: str) -> None:

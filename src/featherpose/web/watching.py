@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 
 from featherpose.errors import FeatherposeError, SourceError
@@ -32,12 +33,21 @@ from featherpose.web.records import people_records, times_record
 from featherpose.web.service import PoseService, encode_jpeg
 from featherpose.web.slots import Slot
 
-__all__ = ["WatchedSource"]
+__all__ = ["Picture", "WatchedSource"]
 
 _log = logging.getLogger(__name__)
 # After the last viewer a source runs on for a moment: a page that is loaded again finds it running, ids and all.
 _LINGER_S = 5.0
 _STOP_PATIENCE_S = 10.0
+_PLAIN_LONG_SIDE_PX = 1280
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture of a source as JPEG, and the number that the message with its people carries as well."""
+
+    frame: int
+    jpeg: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +111,8 @@ class WatchedSource:
         self._service = service
         self._recorder = recorder
         self._lock = threading.Lock()
-        self._pictures: list[Slot[bytes]] = []
+        self._annotated: list[Slot[Picture]] = []
+        self._plain: list[Slot[Picture]] = []
         self._messages: list[Slot[str]] = []
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -113,10 +124,11 @@ class WatchedSource:
         return self._thread is not None and self._thread.is_alive()
 
     @asynccontextmanager
-    async def watch(self, what: Literal["pictures", "messages"]) -> AsyncIterator[Slot[Any]]:
+    async def watch(self, what: Literal["annotated", "plain", "messages"]) -> AsyncIterator[Slot[Any]]:
         """Be a viewer; starts the source if it does not run."""
         slot: Slot[Any] = Slot(asyncio.get_running_loop())
-        slots: list[Any] = self._pictures if what == "pictures" else self._messages
+        kinds: dict[str, list[Any]] = {"annotated": self._annotated, "plain": self._plain, "messages": self._messages}
+        slots = kinds[what]
         with self._lock:
             slots.append(slot)
             self._quiet_since = None
@@ -126,7 +138,7 @@ class WatchedSource:
         finally:
             with self._lock:
                 slots.remove(slot)
-                if not self._pictures and not self._messages:
+                if not self._annotated and not self._plain and not self._messages:
                     self._quiet_since = time.monotonic()
 
     def start(self) -> None:
@@ -175,7 +187,7 @@ class WatchedSource:
         with self._lock:
             if self._stop is stop:  # else a newer run has the viewers
                 self._stop.set()
-                for picture in self._pictures:
+                for picture in [*self._annotated, *self._plain]:
                     picture.end(error)
                 for message in self._messages:
                     message.end(error)
@@ -196,22 +208,36 @@ class WatchedSource:
 
     def _publish(self, result: FrameResult) -> None:
         with self._lock:
-            pictures, messages = list(self._pictures), list(self._messages)
+            annotated, plain, messages = list(self._annotated), list(self._plain), list(self._messages)
         if messages:
             text = json.dumps(_message(result))
             for slot in messages:
                 slot.put(text)
-        if pictures:
-            draw_poses(result.frame.image, result.poses, DrawOptions(ids=True))
-            jpeg = encode_jpeg(result.frame.image)
-            for picture in pictures:
-                picture.put(jpeg)
+        number, image = result.frame.index, result.frame.image
+        if plain:
+            picture = Picture(number, encode_jpeg(_shrunk(image)))
+            for viewer in plain:
+                viewer.put(picture)
+        if annotated:
+            draw_poses(image, result.poses, DrawOptions(ids=True))
+            picture = Picture(number, encode_jpeg(image))
+            for viewer in annotated:
+                viewer.put(picture)
 
     def _stop_if_unwatched(self, stop: threading.Event) -> None:
         with self._lock:
             quiet = self._quiet_since
             if self._recorder is None and quiet is not None and time.monotonic() - quiet > _LINGER_S:
                 stop.set()
+
+
+def _shrunk(image: np.ndarray) -> np.ndarray:
+    """A picture that a page lays skeletons over: no larger than a screen shows it."""
+    scale = _PLAIN_LONG_SIDE_PX / max(image.shape[:2])
+    if scale >= 1:
+        return image
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def _message(result: FrameResult) -> dict[str, Any]:
