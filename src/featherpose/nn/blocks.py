@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from featherpose.nn.depthwise import DepthwiseConv2d
+
 __all__ = ["conv_block", "conv_norm_block", "elu_separable_block", "plain_conv", "separable_block"]
 
 
@@ -33,7 +35,7 @@ def conv_norm_block(
 
 def separable_block(channels: int, out: int, *, stride: int = 1, dilation: int = 1, norm: bool = True) -> nn.Sequential:
     """Depthwise 3x3 and 1x1, each with batch norm (unless folded away) and ReLU (Howard et al. 2017, section 3.1)."""
-    depthwise = nn.Conv2d(channels, channels, 3, stride, dilation, dilation, groups=channels, bias=not norm)
+    depthwise = DepthwiseConv2d(channels, stride=stride, dilation=dilation, bias=not norm)
     pointwise = nn.Conv2d(channels, out, 1, bias=not norm)
     if norm:
         return nn.Sequential(
@@ -46,6 +48,6 @@ def separable_block(channels: int, out: int, *, stride: int = 1, dilation: int =
 def elu_separable_block(channels: int, *, bias: bool = False) -> nn.Sequential:
     """Depthwise 3x3 and 1x1, each with ELU and no batch norm (Osokin 2018, section 4.2)."""
     return nn.Sequential(
-        nn.Conv2d(channels, channels, 3, 1, 1, groups=channels, bias=bias), nn.ELU(inplace=True),
+        DepthwiseConv2d(channels, bias=bias), nn.ELU(inplace=True),
         nn.Conv2d(channels, channels, 1, bias=bias), nn.ELU(inplace=True),
     )  # fmt: skip

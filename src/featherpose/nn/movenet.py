@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from featherpose.errors import MissingExtraError, ModelError
+from featherpose.nn.depthwise import strided_depthwise
 
 __all__ = ["FrontFeatures", "InvertedResidual", "KeypointHead", "MoveNetFront", "MoveNetTrunk", "Pyramid", "TrunkTail",
            "read_movenet", "same_conv",
@@ -43,7 +44,10 @@ def same_conv(conv: nn.Conv2d, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 
     Output cell c sees input cells 2c, 2c+1, 2c+2 for even and odd sizes alike; with an even size the second padded
     row and column are never read.
     """
-    return F.conv2d(F.pad(x, (0, 2, 0, 2)), conv.weight, conv.bias, stride=2, groups=conv.groups)
+    padded = F.pad(x, (0, 2, 0, 2))
+    if conv.groups > 1:
+        return strided_depthwise(conv, padded)
+    return F.conv2d(padded, conv.weight, conv.bias, stride=2)
 
 
 class InvertedResidual(nn.Module):

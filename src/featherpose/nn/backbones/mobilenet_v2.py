@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from featherpose.nn.depthwise import DepthwiseConv2d
+
 __all__ = ["CHANNELS", "mobilenet_v2"]
 
 CHANNELS = 320
@@ -31,7 +33,7 @@ class _Bottleneck(nn.Module):
         if expansion > 1:
             layers += [nn.Conv2d(channels, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.ReLU6(inplace=True)]
         layers += [
-            nn.Conv2d(wide, wide, 3, stride, dilation, dilation, groups=wide, bias=False), nn.BatchNorm2d(wide),
+            DepthwiseConv2d(wide, stride=stride, dilation=dilation), nn.BatchNorm2d(wide),
             nn.ReLU6(inplace=True), nn.Conv2d(wide, out, 1, bias=False), nn.BatchNorm2d(out),
         ]  # fmt: skip
         self.layers = nn.Sequential(*layers)
