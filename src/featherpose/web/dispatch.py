@@ -56,6 +56,11 @@ class Dispatcher:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def workers(self) -> int:
+        """Threads."""
+        return len(self._threads)
+
     def admitted(self, lane: Lane) -> int:
         """Jobs of a lane that wait or run."""
         return self._admitted[lane]

@@ -42,7 +42,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         403: "A page of another site asks.",
         405: "There is no such method here.",
         408: "The body arrived too slowly.",
-        413: "The body, the picture or the number of files is too large.",
+        413: "The body, or the number of files in it, is too large.",
         415: "The body is of a type that holds no pictures.",
         421: "The Host header names another server.",
         422: "A parameter has a value that it cannot have.",

@@ -1,0 +1,79 @@
+"""A real server on loopback, in a thread of the tests."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+
+import httpx
+from fastapi import FastAPI
+
+from featherpose.runtime.backend import EngineOptions
+from featherpose.web.app import create_app
+from featherpose.web.options import ServeOptions
+from featherpose.web.service import PoseService
+from featherpose.web.serving import listen, serve
+
+__all__ = ["Running", "Start", "run_server"]
+
+_ONE_THREAD = EngineOptions(threads=1)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that listens."""
+
+    app: FastAPI
+    port: int
+    secure: bool = False
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.secure else 'http'}://127.0.0.1:{self.port}"
+
+    @property
+    def socket_url(self) -> str:
+        return f"{'wss' if self.secure else 'ws'}://127.0.0.1:{self.port}"
+
+    @property
+    def service(self) -> PoseService:
+        service: PoseService = self.app.state.service
+        return service
+
+    def client(self, token: str | None = None) -> httpx.Client:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        return httpx.Client(base_url=self.url, timeout=60, headers=headers, trust_env=False)
+
+
+Start = Callable[[ServeOptions], AbstractContextManager[Running]]
+
+
+@contextmanager
+def run_server(options: ServeOptions) -> Iterator[Running]:
+    options = replace(options, port=0, engine=_ONE_THREAD)
+    app = create_app(options)
+    listener = listen(options)
+    ready, stop = threading.Event(), threading.Event()
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            with listener:
+                serve(app, listener, on_ready=ready.set, stop=stop)
+        except BaseException as error:
+            failures.append(error)
+            ready.set()
+
+    port = listener.getsockname()[1]
+    thread = threading.Thread(target=run, name="server")
+    thread.start()
+    try:
+        assert ready.wait(60)
+        yield Running(app, port, options.secure)
+    finally:
+        stop.set()
+        thread.join(60)
+    assert not thread.is_alive()
+    assert not failures, failures
