@@ -98,6 +98,9 @@ class WatchedSource:
         ref: Where it comes from.
         service: The estimator.
         recorder: Called with each result, in the source's thread.
+
+    Attributes:
+        error: Why it ended, if it failed.
     """
 
     def __init__(
@@ -107,6 +110,7 @@ class WatchedSource:
         self.kind: Literal["camera", "stream", "video"] = (
             "camera" if ref.camera is not None else "stream" if ref.url is not None else "video"
         )
+        self.error: FeatherposeError | None = None
         self._ref = ref
         self._service = service
         self._recorder = recorder
@@ -183,6 +187,7 @@ class WatchedSource:
             self._service.metrics.internal_error()
             _log.error("source %s: internal error, please report it", self.name, exc_info=caught)
             error = SourceError("internal error of the server", hint="its log has the details")
+        self.error = error
         self._recorder = None  # whoever starts the source again only watches
         with self._lock:
             if self._stop is stop:  # else a newer run has the viewers
