@@ -74,6 +74,19 @@ class Batch:
     paf_mask: Tensor
     names: tuple[str, ...]
 
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device; itself if it is there already."""
+        if self.pictures.device == device:
+            return self
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
+        return Batch(
+            moved(self.pictures), moved(self.heatmaps), moved(self.pafs), moved(self.heatmap_mask),
+            moved(self.paf_mask), self.names,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Sample:

@@ -167,7 +167,8 @@ class RunConfig:
         steps: Batches in all.
         batch: Pictures of a global batch.
         seed: Of every chance.
-        precision: ``auto`` takes bf16 where the processor has it natively, else FP32.
+        device: ``auto`` takes a GPU where PyTorch finds one, else the processor.
+        precision: ``auto`` takes bf16 where it is native, FP16 on GPUs that lack it, else FP32.
         threads: Of PyTorch; 0 leaves its choice.
         log_every: Batches between lines of the log.
         save_every: Batches between checkpoints.
@@ -180,6 +181,7 @@ class RunConfig:
     steps: int = 1000
     batch: int = 16
     seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "f32", "bf16"] = "auto"
     threads: int = 0
     log_every: int = 20

@@ -10,8 +10,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,14 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from featherpose.data.coco import LabelledPicture, hold_out, read_coco, read_folder
-from featherpose.data.dataset import Batch, EpochSampler, PoseDataset, TargetOptions, collate
+from featherpose.data.dataset import Batch, EpochSampler, PoseDataset, TargetOptions
+from featherpose.data.loading import load_batches
 from featherpose.errors import CheckpointError, ConfigError, OutputError, TrainingError
 from featherpose.nn.checkpoints import save_network
 from featherpose.nn.feather import Feather
 from featherpose.nn.networks import as_module
 from featherpose.nn.outputs import PoseNetwork, StageMaps
-from featherpose.runtime.processor import processor
 from featherpose.skeleton import load_skeleton
+from featherpose.training.arithmetic import Arithmetic, keep_freed_memory
 from featherpose.training.checkpoint import load_state, save_state
 from featherpose.training.config import DataConfig, TrainConfig
 from featherpose.training.logs import RunLog, draw_predictions, plot_curves
@@ -103,12 +103,14 @@ def _train(
     if run.threads:
         torch.set_num_threads(run.threads)
     torch.manual_seed(run.seed)
+    arithmetic = Arithmetic.choose(run.device, run.precision, rank=processes.rank)
+    keep_freed_memory()
 
     skeleton = config.skeleton
     training_pictures, validation_pictures = load_pictures(config.data, limit=run.validation_limit)
     teacher_folder = prepare_teacher(config.teacher, training_pictures, skeleton, folder) if config.teacher else None
     network = build_network(config.network, skeleton)
-    module = as_module(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module = arithmetic.place(as_module(network))
     dataset = PoseDataset(
         training_pictures, skeleton, augment=config.data.augment, seed=run.seed, compose=config.data.compose,
         targets=_targets_for(network, config.data), teacher_folder=teacher_folder,
@@ -119,7 +121,6 @@ def _train(
     if resume:
         step, updates, best = _restore(folder / "last.pt", config, module, as_module(average), optimiser)
     log = open_files.enter_context(RunLog(folder, resume_step=step)) if processes.rank == 0 else None
-    half = _half_precision(run.precision)
     sampler = EpochSampler(
         len(dataset), batch=run.batch, seed=run.seed, start=step, stop=run.steps, rank=processes.rank,
         world=processes.world,
@@ -129,24 +130,27 @@ def _train(
     losses: deque[float] = deque(maxlen=run.log_every)
     training_s, started = 0.0, time.perf_counter()
     first_step = step
-    for batch in _batches(dataset, sampler, run.batch // processes.world, threads=max(1, config.data.workers)):
-        pictures = batch.pictures.contiguous(memory_format=torch.channels_last).float()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
-            stages, logits = _stages(network, pictures)
+    share, threads = run.batch // processes.world, max(1, config.data.workers)
+    for made in load_batches(dataset, sampler, share, threads=threads):
+        batch = made.to(arithmetic.device)
+        with arithmetic.autocast():
+            stages, logits = _stages(network, arithmetic.pictures(batch.pictures))
         loss, parts = loss_of(stages, batch, config.loss, skeleton, logits=logits)
         if not torch.isfinite(loss):
             raise _not_a_number(folder, batch, step, float(loss.detach()))
-        (loss / config.optimiser.accumulate).backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(arithmetic.scaler.scale(loss / config.optimiser.accumulate))
         step += 1
 
         if step % config.optimiser.accumulate == 0 or step == run.steps:
             processes.average_gradients(module)
+            arithmetic.scaler.unscale_(optimiser)
             if config.optimiser.clip:
                 nn.utils.clip_grad_norm_(module.parameters(), config.optimiser.clip)
             rate = rate_at(config.optimiser, updates, math.ceil(run.steps / config.optimiser.accumulate))
             for group in optimiser.param_groups:
                 group["lr"] = rate * group["factor"]
-            optimiser.step()
+            arithmetic.scaler.step(optimiser)
+            arithmetic.scaler.update()
             optimiser.zero_grad(set_to_none=True)
             updates += 1
             if average is not network:
@@ -157,8 +161,9 @@ def _train(
             on_step(step, losses[-1])
         last = step == run.steps
         if log is not None and (step % run.log_every == 0 or last):
+            shares = {name: float(value) for name, value in parts.items()}
             log.record(
-                step, "train", {"loss": sum(losses) / len(losses), "rate": optimiser.param_groups[0]["lr"], **parts}
+                step, "train", {"loss": sum(losses) / len(losses), "rate": optimiser.param_groups[0]["lr"], **shares}
             )
         if processes.rank == 0 and ((run.validate_every and step % run.validate_every == 0) or last):
             training_s += time.perf_counter() - started
@@ -216,37 +221,6 @@ def _stages(network: PoseNetwork, pictures: Tensor) -> tuple[tuple[StageMaps, ..
     return network(pictures), False
 
 
-def _batches(dataset: PoseDataset, sampler: EpochSampler, size: int, *, threads: int) -> Iterator[Batch]:
-    """Batches in the sampler's order, made ahead in threads: OpenCV and the encoder release the interpreter."""
-
-    def make(keys: list[tuple[int, int]]) -> Batch:
-        return collate([dataset[key] for key in keys])
-
-    pending: deque[Future[Batch]] = deque()
-    keys = iter(sampler)
-    with ThreadPoolExecutor(threads, thread_name_prefix="load") as pool:
-        try:
-            while True:
-                while len(pending) < threads + 2:
-                    share = [key for _, key in zip(range(size), keys, strict=False)]
-                    if not share:
-                        break
-                    pending.append(pool.submit(make, share))
-                if not pending:
-                    return
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
-
-
-def _half_precision(precision: str) -> bool:
-    native = processor().bf16
-    if precision == "bf16" and not native:
-        _log.warning("this processor has no native bf16: training in bf16 will be slower than in f32")
-    return precision == "bf16" or (precision == "auto" and native)
-
-
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -267,7 +241,7 @@ def _not_a_number(folder: Path, batch: Batch, step: int, loss: float) -> Trainin
 def _fingerprint(config: TrainConfig) -> str:
     """What must not change between a run and its continuation."""
     facts = dataclasses.asdict(config)
-    for volatile in ("log_every", "save_every", "validate_every", "validation_limit", "threads"):
+    for volatile in ("log_every", "save_every", "validate_every", "validation_limit", "threads", "device"):
         facts["run"].pop(volatile)
     return json.dumps(facts, sort_keys=True, default=str)
 

@@ -18,8 +18,8 @@ __all__ = ["loss_of"]
 
 def loss_of(
     stages: Sequence[StageMaps], batch: Batch, config: LossConfig, skeleton: Skeleton, *, logits: bool
-) -> tuple[Tensor, dict[str, float]]:
-    """The loss of a batch and its parts by name.
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of a batch and its parts by name, without gradient.
 
     Args:
         stages: Outputs of every stage, the last one last.
@@ -33,7 +33,7 @@ def loss_of(
     return _soft(stages, batch, config, skeleton, logits)
 
 
-def _l2(stages: Sequence[StageMaps], batch: Batch, logits: bool) -> tuple[Tensor, dict[str, float]]:
+def _l2(stages: Sequence[StageMaps], batch: Batch, logits: bool) -> tuple[Tensor, dict[str, Tensor]]:
     """Half the squared error over known cells, summed over channels, cells and stages (Osokin 2018, section 3).
 
     The published code divides by the batch and nothing else; so does this, and rates carry over.
@@ -44,14 +44,14 @@ def _l2(stages: Sequence[StageMaps], batch: Batch, logits: bool) -> tuple[Tensor
         heatmaps = torch.sigmoid(maps.heatmaps) if logits else maps.heatmaps
         heat = ((heatmaps.float() - batch.heatmaps) * batch.heatmap_mask).square().sum() / (2 * count)
         paf = ((maps.pafs.float() - batch.pafs) * batch.paf_mask).square().sum() / (2 * count)
-        parts[f"heatmaps_{number}"], parts[f"pafs_{number}"] = float(heat.detach()), float(paf.detach())
+        parts[f"heatmaps_{number}"], parts[f"pafs_{number}"] = heat.detach(), paf.detach()
         total = total + heat + paf
     return total, parts
 
 
 def _soft(
     stages: Sequence[StageMaps], batch: Batch, config: LossConfig, skeleton: Skeleton, logits: bool
-) -> tuple[Tensor, dict[str, float]]:
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Cross-entropy of heatmaps against soft targets, squared error of fields, limbs and keypoints weighted up.
 
     The gradient of the cross-entropy with respect to a logit is the error itself, so confident mistakes still
@@ -73,6 +73,6 @@ def _soft(
         else:
             error = (maps.heatmaps.float() - batch.heatmaps).square()
         heat = (error * heat_weight).sum(dim=1).mean()
-        parts[f"heatmaps_{number}"], parts[f"pafs_{number}"] = float(heat.detach()), float(paf.detach())
+        parts[f"heatmaps_{number}"], parts[f"pafs_{number}"] = heat.detach(), paf.detach()
         total = total + config.heatmap_weight * heat + paf
     return total, parts

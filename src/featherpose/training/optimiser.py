@@ -98,9 +98,10 @@ def build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.
     ]
     if config.kind == "relative_adam":
         return RelativeAdam(groups, lr=config.rate)
+    # Fused: one pass over each parameter and its moments instead of ten.
     if config.kind == "adamw":
-        return torch.optim.AdamW(groups, lr=config.rate)
-    return torch.optim.Adam(groups, lr=config.rate)
+        return torch.optim.AdamW(groups, lr=config.rate, fused=True)
+    return torch.optim.Adam(groups, lr=config.rate, fused=True)
 
 
 def rate_at(config: OptimiserConfig, step: int, steps: int) -> float:

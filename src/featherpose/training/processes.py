@@ -41,7 +41,7 @@ class Processes:
         except ValueError as error:
             raise ConfigError(f"RANK or WORLD_SIZE is no number ({error})", hint="start with torchrun") from error
         if world > 1 and not dist.is_initialized():
-            dist.init_process_group("gloo")
+            dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
         return cls(rank, world)
 
     @torch.no_grad()

@@ -45,10 +45,11 @@ def predict_picture(
     padded = np.full((height_px, width, 3), 128, np.uint8)
     method = cv2.INTER_AREA if content[1] < size[1] else cv2.INTER_LINEAR
     padded[: content[1], : content[0]] = cv2.resize(image, content, interpolation=method)
-    maps = network(torch.from_numpy(padded).permute(2, 0, 1)[None].float())[-1]
+    device = next(as_module(network).parameters()).device
+    maps = network(torch.from_numpy(padded).permute(2, 0, 1)[None].to(device).float())[-1]
     found = Maps(
-        np.ascontiguousarray(maps.heatmaps[0].float().numpy()),
-        np.ascontiguousarray(maps.pafs[0].float().numpy()),
+        np.ascontiguousarray(maps.heatmaps[0].float().cpu().numpy()),
+        np.ascontiguousarray(maps.pafs[0].float().cpu().numpy()),
         network.heatmap_stride,
         network.paf_stride,
     )
