@@ -30,6 +30,7 @@ _COMMANDS = {
     "predict": ("predict", "predict", "Find everyone's keypoints in pictures, videos, cameras and streams."),
     "evaluate": ("evaluate", "evaluate", "Measure a model's COCO keypoint AP on annotated pictures."),
     "evaluate-tracking": ("evaluate_tracking", "evaluate_tracking", "Measure how well people keep their ids."),
+    "live": ("live", "live", "Show a camera, stream or video on a page, with everybody's skeletons."),
     "serve": ("serve", "serve", "Serve poses over HTTP and WebSocket, and a page to see them on."),
     "bench": ("bench", "bench", "Measure time by stage, throughput and memory on this machine."),
     "doctor": ("doctor", "doctor", "Show versions, devices, what is missing and how to get it."),

@@ -1,13 +1,13 @@
 /** One WebSocket that comes back: JSON in, anything out, growing pauses between attempts. */
 
-import { Problem, unreachable } from "./problems.js";
+import { Problem, frameProblem, unreachable } from "./problems.js";
 
 const FIRST_PAUSE_S = 0.5;
 const LONGEST_PAUSE_S = 15;
 
 /**
  * Events: `hello` and one for each other `type` of message (detail: the message); `lost` (detail: {problem, inS},
- * inS null when there will be no further attempt).
+ * inS null when there will be no further attempt); `end` when the server closed because all is said.
  */
 export class Connection extends EventTarget {
   #server;
@@ -17,6 +17,7 @@ export class Connection extends EventTarget {
   #attempts = 0;
   #wanted = false;
   #greeted = false;
+  #lastError = null; // a server explains itself before it hangs up
 
   constructor(server, path) {
     super();
@@ -79,7 +80,8 @@ export class Connection extends EventTarget {
         this.#greeted = true;
         this.#attempts = 0;
       }
-      this.#tell(message.type, message, data);
+      if (message.type === "error") this.#lastError = message.error;
+      this.#tell(message.type, message);
     });
     socket.addEventListener("close", (event) => {
       if (socket !== this.#socket) return; // closed by ourselves
@@ -91,13 +93,18 @@ export class Connection extends EventTarget {
   }
 
   async #lost({ code, reason }, greeted) {
+    if (code === 1000 && greeted) {
+      this.stop();
+      this.#tell("end");
+      return;
+    }
     const words = reason ? `${reason.charAt(0).toUpperCase()}${reason.slice(1)}` : "";
     if (code === 1013) {
       this.#again(new Problem(words || "The server has no room for another session.", { retry: true }), 2);
-    } else if (code === 1008 || code === 1009) {
-      // A matter of policy does not mend itself; the token may be what is wrong with it.
-      const cause = greeted ? null : await this.#server.diagnose();
-      this.#end(cause ?? new Problem(words || "The server refuses this session.", { retry: true }));
+    } else if (code === 1008 || code === 1009 || code === 1011) {
+      // These do not mend themselves. Before the hello it may be the token; a failure was explained just before.
+      const cause = greeted ? code === 1011 && this.#lastError && frameProblem(this.#lastError) : await this.#server.diagnose();
+      this.#end(cause || new Problem(words || "The server refuses this session.", { retry: true }));
     } else if (greeted) {
       this.#again(new Problem(code === 1001 ? "The server is going away." : "The connection was lost."));
     } else {
@@ -122,7 +129,7 @@ export class Connection extends EventTarget {
     this.#tell("lost", { problem, inS });
   }
 
-  #tell(type, detail, text = "") {
-    this.dispatchEvent(Object.assign(new CustomEvent(type, { detail }), { text }));
+  #tell(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 }

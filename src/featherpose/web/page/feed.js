@@ -6,10 +6,11 @@ import { Problem } from "./problems.js";
 
 const KEPT = 90; // messages that wait for their picture: some seconds
 const PAUSE_MS = 2000;
+const QUIET_MS = 4000;
 
 /**
  * Events: `hello`; `message` (detail: each "poses" message, for the record); `people` (detail: {message, bitmap}, bitmap
- * null without pictures); `status` (detail: the message); `lost` (as of Connection).
+ * null without pictures); `quiet` when nothing has come for some seconds; `end`; `lost` (as of Connection).
  */
 export class Feed extends EventTarget {
   #server;
@@ -21,6 +22,7 @@ export class Feed extends EventTarget {
   #fetching = null;
   #withPictures = true;
   #running = false;
+  #watch = 0;
 
   constructor(server, name) {
     super();
@@ -29,22 +31,31 @@ export class Feed extends EventTarget {
     this.#connection = new Connection(server, `v1/sources/${this.#name}/poses`);
     this.#connection.addEventListener("hello", ({ detail }) => {
       this.#forget(); // a server that was started again counts anew
+      this.#expect();
       this.#tell("hello", detail);
     });
     this.#connection.addEventListener("poses", ({ detail }) => this.#receive(detail));
-    for (const type of ["status", "lost"]) {
-      this.#connection.addEventListener(type, ({ detail }) => this.#tell(type, detail));
-    }
+    this.#connection.addEventListener("lost", ({ detail }) => {
+      clearTimeout(this.#watch);
+      if (detail.inS === null) this.stop();
+      this.#tell("lost", detail);
+    });
+    this.#connection.addEventListener("end", () => {
+      this.stop();
+      this.#tell("end");
+    });
   }
 
   start() {
+    if (this.#running) return;
     this.#running = true;
     this.#connection.start();
-    this.#fetchPictures();
+    if (this.#withPictures) this.#fetchPictures();
   }
 
   stop() {
     this.#running = false;
+    clearTimeout(this.#watch);
     this.#connection.stop();
     this.#fetching?.abort();
     this.#forget();
@@ -66,6 +77,7 @@ export class Feed extends EventTarget {
   #receive(message) {
     if (message.frame <= this.#newest) this.#forget(); // a video began again
     this.#newest = message.frame;
+    this.#expect();
     this.#tell("message", message);
     if (!this.#withPictures) {
       this.#tell("people", { message, bitmap: null });
@@ -101,6 +113,11 @@ export class Feed extends EventTarget {
       }
       await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
     }
+  }
+
+  #expect() {
+    clearTimeout(this.#watch);
+    this.#watch = setTimeout(() => this.#tell("quiet"), QUIET_MS);
   }
 
   #pair() {

@@ -231,18 +231,16 @@ export class SourceMode {
     this.page = page;
     this.name = name;
     this.feed = new Feed(page.server, name);
-    this.feed.addEventListener("hello", ({ detail }) => {
-      page.hello(detail);
+    this.feed.addEventListener("hello", ({ detail }) => page.hello(detail));
+    this.feed.addEventListener("message", ({ detail }) => {
       page.status(`${name} is running.`);
+      page.record(detail, detail.times_ms?.total ?? null);
     });
-    this.feed.addEventListener("message", ({ detail }) => page.record(detail, detail.times_ms?.total ?? null));
     this.feed.addEventListener("people", ({ detail: { message, bitmap } }) => {
       page.people(this, { message, bitmap, latencyMs: message.times_ms?.total ?? null, unrecorded: true });
     });
-    this.feed.addEventListener("status", ({ detail: { state, what } }) => {
-      const text = { live: `${name} is running.`, waiting: `Waiting for ${name}.`, ended: `${name} has ended.` }[state];
-      page.status(what ? `${text} ${what}` : text);
-    });
+    this.feed.addEventListener("quiet", () => page.status(`Waiting for ${name}…`));
+    this.feed.addEventListener("end", () => page.status(`${name} has ended.`));
     this.feed.addEventListener("lost", ({ detail }) => page.lost(detail));
   }
 

@@ -71,16 +71,17 @@ export function httpProblem(status, error, afterS) {
       return new Problem(sentence(error, "The server is busy."), { afterS: afterS ?? 2, retry: true });
     default:
       return new Problem(sentence(error, `The server answered with error ${status}.`), {
-        hint: error?.hint ? capital(error.hint) : "",
+        hint: error?.hint ? `${capital(error.hint)}.` : "",
         retry: status >= 500,
       });
   }
 }
 
-/** The server's {what, expected, hint} for one frame. */
+/** The server's {what, expected, hint} for one frame or source. */
 export function frameProblem(error) {
   return new Problem(sentence(error, "The server could not read a frame."), {
-    hint: error?.hint ? capital(error.hint) : "",
+    hint: error?.hint ? `${capital(error.hint)}.` : "",
+    retry: true,
   });
 }
 
