@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -9,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from live_servers import RTSP_MISSING, Camera, access_units, rtsp_is_here
 
 from featherpose.errors import ModelError, OptionError, SourceError
 from featherpose.estimator import PoseEstimator, StageTimes
 from featherpose.media.frames import Frame
-from featherpose.media.sources import open_source
+from featherpose.media.sources import ReconnectOptions, open_source
 from featherpose.poses import Poses
 from featherpose.skeleton import COCO_17
 from featherpose.stream import FrameResult, StreamOptions, process_stream, process_streams
@@ -102,6 +104,105 @@ def test_newest_drops_what_is_late_and_counts_it() -> None:
     assert results[-1].dropped == 60 - len(results)
     # Never older than one frame's work before it and its own, with room for a loaded machine.
     assert float(np.median([r.age_ms for r in results])) < 120
+
+
+class Network:
+    """Stands for an estimator whose network runs in the background for a known time, like a real one."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.log: list[str] = []
+        self.running = self.most = self.count = 0
+
+    def submit(self, image: np.ndarray) -> Network._Answer:
+        self.running += 1
+        self.count += 1
+        self.most = max(self.most, self.running)
+        self.log.append(f"begin {self.count}")
+        return Network._Answer(self, self.count)
+
+    class _Answer:
+        def __init__(self, owner: Network, number: int) -> None:
+            self._owner, self._number, self._done = owner, number, threading.Event()
+            self._timer = threading.Timer(owner.seconds, self._end)
+            self._timer.start()
+
+        def _end(self) -> None:
+            self._owner.running -= 1
+            self._done.set()
+
+        def wait(self) -> None:
+            self._done.wait()
+
+        def timed_result(self) -> tuple[Poses, StageTimes]:
+            self._done.wait()
+            self._owner.log.append(f"decode {self._number}")
+            return Poses.empty(COCO_17, (64, 48)), StageTimes(0.0, 0.0, 0.0)
+
+
+def test_newest_begins_a_frame_only_when_the_network_is_free_and_before_the_last_one_is_decoded() -> None:
+    network = Network(0.03)
+    options = StreamOptions(policy="newest")
+    results = list(process_stream(frames(100, pause_s=0.004), network, options=options))
+    assert network.most == 1
+    for i in range(1, len(results) - 3):
+        assert network.log.index(f"begin {i + 1}") < network.log.index(f"decode {i}")
+    # A frame waits for the next one to come at most, not for a place in a queue.
+    assert float(np.median([r.wait_ms for r in results])) < 15
+    assert results[-1].dropped == 100 - len(results) > 40
+
+
+def test_a_live_source_is_taken_newest_first_and_a_file_is_not() -> None:
+    class Camera:
+        live = True
+
+        def __iter__(self) -> Iterator[Frame]:
+            return frames(40, pause_s=0.005)
+
+    class File:
+        live = False
+
+        def __iter__(self) -> Iterator[Frame]:
+            return frames(40)
+
+    (camera, file) = (list(process_stream(source, Slow(0.02))) for source in (Camera(), File()))
+    assert camera[-1].dropped == 40 - len(camera) > 10
+    assert len(file) == 40
+
+
+def test_live_sources_are_smoothed_and_files_are_not() -> None:
+    rng = np.random.default_rng(0)
+    still = rng.uniform(0, 60, (1, 17, 2))
+
+    class Trembling(Slow):
+        def submit(self, image: np.ndarray) -> Slow._Answer:
+            answer = super().submit(image)
+            points = (still + rng.normal(0, 1, still.shape)).astype(np.float32)
+            ones = np.ones((1, 17), np.float32)
+            poses = Poses(points, ones, ones[0, :1], COCO_17, (64, 48))
+            answer.timed_result = lambda: (poses, StageTimes(0, 0, 0))  # type: ignore[method-assign]
+            return answer
+
+    class Source:
+        def __init__(self, live: bool) -> None:
+            self.live = live
+
+        def __iter__(self) -> Iterator[Frame]:
+            return frames(60)
+
+    def trembling(live: bool, smoother: PoseSmoother | bool | None) -> float:
+        stream = process_stream(
+            Source(live), Trembling(), PoseTracker(), smoother=smoother, options=StreamOptions(policy="every")
+        )
+        return float(np.std([r.poses.keypoints for r in stream][20:], axis=0).mean())
+
+    for live, smoother, smooth in (
+        (True, None, True), (False, None, False), (True, False, False), (False, True, True),
+        (False, PoseSmoother(), True),
+    ):  # fmt: skip
+        assert (trembling(live, smoother) < 0.7) == smooth
+    with pytest.raises(OptionError, match="tracker"):
+        process_stream(Source(True), Slow(), smoother=True)
 
 
 def test_an_error_of_the_source_arrives_after_the_frames_before_it() -> None:
@@ -211,6 +312,34 @@ def test_bad_options_are_refused() -> None:
         process_stream(frames(1), Slow(), smoother=PoseSmoother())
     with pytest.raises(OptionError, match="one tracker"):
         process_streams([frames(1)], Slow(), [])
+
+
+def test_a_killed_camera_comes_back_into_the_same_stream(tmp_path: Path, astronaut: np.ndarray) -> None:
+    if not rtsp_is_here():
+        pytest.skip(RTSP_MISSING)
+    camera = Camera(tmp_path)
+    camera.start(access_units(astronaut[:240, :320], 50))
+    reconnect = ReconnectOptions(give_up_s=20, first_wait_s=0.05, longest_wait_s=0.4)
+    tracker, results = PoseTracker(), list[FrameResult]()
+    try:
+        with (
+            PoseEstimator(height=64, threads=1) as estimator,
+            open_source(camera.url, timeout_s=3, reconnect=reconnect) as source,
+        ):
+            for result in process_stream(source, estimator, tracker):
+                results.append(result)
+                if len(results) == 15:
+                    camera.kill()
+                    threading.Timer(0.5, camera.start, [access_units(astronaut[:480, :512], 50)]).start()
+                if result.frame.size == (512, 480) and len(results) > 40:
+                    break
+    finally:
+        camera.kill()
+    assert {r.poses.image_size for r in results} == {(320, 240), (512, 480)}
+    for a, b in itertools.pairwise(results):
+        assert a.frame.index < b.frame.index
+        assert a.frame.timestamp_s < b.frame.timestamp_s
+        assert a.dropped <= b.dropped
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -58,12 +59,17 @@ class StageTimes:
 class PendingPoses:
     """A picture whose network is running; `result` waits and decodes, in the thread that calls it."""
 
-    __slots__ = ("_finish", "_poses", "_times")
+    __slots__ = ("_finish", "_poses", "_times", "_wait")
 
-    def __init__(self, finish: Callable[[], tuple[Poses, StageTimes]]) -> None:
+    def __init__(self, wait: Callable[[], None], finish: Callable[[], tuple[Poses, StageTimes]]) -> None:
+        self._wait = wait
         self._finish: Callable[[], tuple[Poses, StageTimes]] | None = finish
         self._poses: Poses | None = None
         self._times: StageTimes | None = None
+
+    def wait(self) -> None:
+        """Return when the network is done, well or not; the engine is then free for the next picture."""
+        self._wait()
 
     def result(self) -> Poses:
         """Everyone in the picture; calling it again returns the same.
@@ -77,7 +83,7 @@ class PendingPoses:
         """Everyone in the picture, and where the time went."""
         if self._finish is not None:
             self._poses, self._times = self._finish()
-            self._finish = None  # lets go of the picture
+            self._finish, self._wait = None, _done  # lets go of picture and maps
         assert self._poses is not None
         assert self._times is not None
         return self._poses, self._times
@@ -237,14 +243,24 @@ class PoseEstimator:
         views = self._views(as_bgr(image))
         prepared = perf_counter()
         pending = [self._backend.submit(view.network_input) for view in views]
+        inferred = 0.0
+
+        def wait() -> None:
+            nonlocal inferred
+            for inference in pending:
+                with suppress(Exception):  # raised again where the result is asked for
+                    inference.result()
+            inferred = inferred or perf_counter()
 
         def finish() -> tuple[Poses, StageTimes]:
+            wait()
             maps = [inference.result() for inference in pending]
-            inferred = perf_counter()
+            began = perf_counter()
             poses = self._decode(views, maps)
-            return poses, _stage_times(started, prepared, inferred, perf_counter())
+            decode_ms = 1e3 * (perf_counter() - began)
+            return poses, StageTimes(1e3 * (prepared - started), 1e3 * (inferred - prepared), decode_ms)
 
-        return PendingPoses(finish)
+        return PendingPoses(wait, finish)
 
     def close(self) -> None:
         """Release the engine; the estimator cannot be used afterwards."""
@@ -333,6 +349,10 @@ class PoseEstimator:
             if len(running) > 2:
                 poses.append(running.popleft().result())
         return poses + [pending.result() for pending in running]
+
+
+def _done() -> None:
+    """Nothing to wait for."""
 
 
 @dataclass(frozen=True, slots=True)

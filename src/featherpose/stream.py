@@ -5,6 +5,9 @@
 One thread a source reads ahead; several inferences run in the engine; decoding, tracking and whatever the caller does
 with a result happen in the caller's thread meanwhile. Nothing grows: a source that is faster than the machine waits
 (`every`) or loses its oldest frames (`newest`).
+
+Under `newest` a frame is chosen as late as possible: when the network can begin with it at once. While it runs, the
+frame before is decoded, tracked and used, and the frames that come meanwhile replace each other.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 
@@ -24,17 +27,19 @@ from featherpose.errors import OptionError
 from featherpose.estimator import StageTimes
 from featherpose.media.frames import Frame
 from featherpose.poses import Poses
-from featherpose.tracking import PoseSmoother, PoseTracker
+from featherpose.tracking import PoseSmoother, PoseTracker, warm_up
 
 __all__ = ["FrameResult", "StreamOptions", "StreamPolicy", "process_stream", "process_streams"]
 
 _log = logging.getLogger(__name__)
 
-StreamPolicy = Literal["every", "newest"]
+StreamPolicy = Literal["auto", "every", "newest"]
 _STOP_PATIENCE_S = 2.0
 _STOP_POLL_S = 0.1
 # Larger frames are read one at a time: three pictures of 200 megapixels would fill a small machine.
 _LARGE_BYTES = 64_000_000
+# Two in the engine, of which one waits with its input in place, and one being decoded.
+_IN_FLIGHT = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,22 +47,25 @@ class StreamOptions:
     """How frames are taken from a source.
 
     Attributes:
-        policy: ``every`` frame, for files; ``newest`` for live: what is late is dropped and counted.
-        in_flight: Inferences under way at once. More keep the engine busier and results older.
+        policy: ``every`` frame, for files; ``newest`` for live: what is late is dropped and counted; ``auto`` is
+            ``newest`` for cameras and live streams (``source.live``), ``every`` for all others.
+        in_flight: Under ``every``, frames begun and not yet decoded; more keep an engine busy that runs several at
+            once (one more than its requests), and results come later. Under ``newest``, networks running at once.
+            None is 3 and 1.
         ahead: Frames read ahead of each source under ``every``; a frame of 1080p takes 6 MB.
 
     Raises:
         OptionError: If a value is outside its range.
     """
 
-    policy: StreamPolicy = "every"
-    in_flight: int = 3
+    policy: StreamPolicy = "auto"
+    in_flight: int | None = None
     ahead: int = 3
 
     def __post_init__(self) -> None:
         if self.policy not in get_args(StreamPolicy):
-            raise OptionError(f"policy {self.policy!r}", expected="every or newest")
-        if not 1 <= self.in_flight <= 64 or not 1 <= self.ahead <= 1024:
+            raise OptionError(f"policy {self.policy!r}", expected="auto, every or newest")
+        if (self.in_flight is not None and not 1 <= self.in_flight <= 64) or not 1 <= self.ahead <= 1024:
             raise OptionError(
                 f"{self.in_flight} in flight, {self.ahead} ahead", expected="1 to 64 in flight and 1 to 1024 ahead"
             )
@@ -94,6 +102,13 @@ class _Pending(Protocol):
     def timed_result(self) -> tuple[Poses, StageTimes]: ...
 
 
+@runtime_checkable
+class _Waitable(Protocol):
+    """A pending result that says when its network is done, so that the next frame can be chosen late."""
+
+    def wait(self) -> None: ...
+
+
 class Estimator(Protocol):
     """What a stream needs of a `featherpose.estimator.PoseEstimator`."""
 
@@ -109,14 +124,33 @@ class _Captured:
     read_ms: float
 
 
+@dataclass(slots=True)
+class _Begun:
+    """A frame that was given to the estimator."""
+
+    source: int
+    captured: _Captured
+    wait_ms: float
+    pending: _Pending
+    network_done: bool = False
+
+    def wait_for_network(self) -> bool:
+        """Wait until the engine is free for another frame; False if that cannot be told, or was before."""
+        if self.network_done or not isinstance(self.pending, _Waitable):
+            return False
+        self.pending.wait()
+        self.network_done = True
+        return True
+
+
 class _Reader:
     """One source, read ahead in a thread of its own into a bounded queue."""
 
     def __init__(self, source: Iterable[Frame], options: StreamOptions, changed: threading.Condition) -> None:
         self.dropped = 0
         self._source = source
-        self._newest = options.policy == "newest"
-        self._limit = 1 if self._newest else options.ahead
+        self._policy = options.policy
+        self._ahead = options.ahead
         self._changed = changed
         self._frames: deque[_Captured] = deque()
         self._error: BaseException | None = None
@@ -148,15 +182,26 @@ class _Reader:
             if frame is None:
                 return
             now = perf_counter()
-            limit = 1 if frame.image.nbytes > _LARGE_BYTES else self._limit
+            newest = self.newest
+            limit = 1 if newest or frame.image.nbytes > _LARGE_BYTES else self._ahead
             with self._changed:
-                while not self._newest and len(self._frames) >= limit and not self._stop:
+                while not newest and len(self._frames) >= limit and not self._stop:
                     self._changed.wait()
                 if len(self._frames) >= limit:
                     self._frames.popleft()
                     self.dropped += 1
                 self._frames.append(_Captured(frame, now, 1e3 * (now - started)))
                 self._changed.notify_all()
+
+    @property
+    def live(self) -> bool:
+        """What the source says of itself; a source that opens late knows only then."""
+        return bool(getattr(self._source, "live", False))
+
+    @property
+    def newest(self) -> bool:
+        """Whether late frames are dropped."""
+        return self._policy == "newest" or (self._policy == "auto" and self.live)
 
     @property
     def ready(self) -> bool:
@@ -200,7 +245,7 @@ def process_stream(
     estimator: Estimator,
     tracker: PoseTracker | None = None,
     *,
-    smoother: PoseSmoother | None = None,
+    smoother: PoseSmoother | bool | None = None,
     options: StreamOptions | None = None,
     stop: threading.Event | None = None,
 ) -> Iterator[FrameResult]:
@@ -210,8 +255,9 @@ def process_stream(
         source: An open source (`featherpose.media.sources.open_source`), or any frames.
         estimator: A `featherpose.estimator.PoseEstimator`; it may serve other streams at the same time.
         tracker: Gives ids; None for none. Belongs to this stream alone.
-        smoother: Smooths joints by these ids.
-        options: Policy and bounds.
+        smoother: Smooths joints by these ids; True with the usual setting, False not at all. None smooths if there is
+            a tracker and the source is live.
+        options: Policy and bounds; those that suit the source unless given.
         stop: Set it, from anywhere, to end after the frames that are under way, even while the source is silent.
 
     Yields:
@@ -240,7 +286,7 @@ def process_streams(
     estimator: Estimator,
     trackers: Sequence[PoseTracker | None] | None = None,
     *,
-    smoothers: Sequence[PoseSmoother | None] | None = None,
+    smoothers: Sequence[PoseSmoother | bool | None] | None = None,
     options: StreamOptions | None = None,
     stop: threading.Event | None = None,
 ) -> Iterator[FrameResult]:
@@ -267,32 +313,42 @@ def process_streams(
             f"{len(sources)} sources, {len(trackers)} trackers and {len(smoothers)} smoothers",
             expected="one tracker and one smoother, or None, for each source",
         )
-    if any(s is not None and t is None for s, t in zip(smoothers, trackers, strict=True)):
+    if any(s not in (None, False) and t is None for s, t in zip(smoothers, trackers, strict=True)):
         raise OptionError("a smoother without a tracker", hint="give the stream a PoseTracker as well")
-    followers = [_Follower(t, s) for t, s in zip(trackers, smoothers, strict=True)]
+    followers = [
+        _Follower(source, tracker, smoother)
+        for source, tracker, smoother in zip(sources, trackers, smoothers, strict=True)
+    ]
     return _run(sources, estimator, followers, options or StreamOptions(), stop or threading.Event())
 
 
 class _Follower:
     """Tracker and smoother of one source."""
 
-    def __init__(self, tracker: PoseTracker | None, smoother: PoseSmoother | None) -> None:
-        self._tracker, self._smoother = tracker, smoother
+    def __init__(
+        self, source: Iterable[Frame], tracker: PoseTracker | None, smoother: PoseSmoother | bool | None
+    ) -> None:
+        self._source = source
+        self.tracker = tracker
+        self._smoother: PoseSmoother | bool | None = PoseSmoother() if smoother is True else smoother
         self._last_s = -float("inf")
 
     def __call__(self, poses: Poses, timestamp_s: float) -> Poses:
-        if self._tracker is None:
+        if self.tracker is None:
             return poses
+        if self._smoother is None:  # a source that opens late knows what it is by now
+            self._smoother = PoseSmoother() if getattr(self._source, "live", False) else False
+        smoother = self._smoother if isinstance(self._smoother, PoseSmoother) else None
         if timestamp_s < self._last_s:
             _log.warning(
                 "the time of the source went back from %.3f s to %.3f s: ids start anew", self._last_s, timestamp_s
             )
-            self._tracker.reset()
-            if self._smoother is not None:
-                self._smoother.reset()
+            self.tracker.reset()
+            if smoother is not None:
+                smoother.reset()
         self._last_s = timestamp_s
-        poses = self._tracker.update(poses, timestamp_s)
-        return poses if self._smoother is None else self._smoother.update(poses, timestamp_s)
+        poses = self.tracker.update(poses, timestamp_s)
+        return poses if smoother is None else smoother.update(poses, timestamp_s)
 
 
 def _run(
@@ -303,23 +359,27 @@ def _run(
     stop: threading.Event,
 ) -> Iterator[FrameResult]:
     changed = threading.Condition()
-    in_flight: deque[tuple[int, _Captured, float, _Pending]] = deque()
+    begun: deque[_Begun] = deque()
     readers: list[_Reader] = []
     failure: BaseException | None = None
     turn = 0
+    if any(follower.tracker is not None for follower in followers):
+        warm_up()  # or the first people would wait for a compiler, and a live source's frames with them
     try:
         readers.extend(_Reader(source, options, changed) for source in sources)
         while True:
             taken: _Captured | BaseException | None = None
             with changed:
                 # Wait only when there is nothing to finish meanwhile.
-                while failure is None and not in_flight and not any(r.ready for r in readers):
+                while failure is None and not begun and not any(r.ready for r in readers):
                     if stop.is_set() or all(r.done for r in readers):
                         return
                     changed.wait(_STOP_POLL_S)
-                if failure is None and not stop.is_set() and len(in_flight) < options.in_flight:
+                if failure is None and not stop.is_set():
                     order = [(turn + i) % len(readers) for i in range(len(readers))]
-                    chosen = next((i for i in order if readers[i].ready), None)
+                    chosen = next(
+                        (i for i in order if readers[i].ready and _has_room(begun, readers[i], options)), None
+                    )
                     if chosen is not None:
                         taken = readers[chosen].take()
                         turn = chosen + 1
@@ -328,16 +388,19 @@ def _run(
             elif taken is not None:
                 assert chosen is not None
                 wait_ms = 1e3 * (perf_counter() - taken.at)
-                in_flight.append((chosen, taken, wait_ms, estimator.submit(taken.frame.image)))
-            elif in_flight:
-                number, captured, wait_ms, pending = in_flight.popleft()
-                poses, times = pending.timed_result()
+                begun.append(_Begun(chosen, taken, wait_ms, estimator.submit(taken.frame.image)))
+            elif begun and readers[begun[0].source].newest and begun[0].wait_for_network():
+                continue  # look once more for a frame before this one is decoded
+            elif begun:
+                oldest = begun.popleft()
+                captured = oldest.captured
+                poses, times = oldest.pending.timed_result()
                 decoded = perf_counter()
-                poses = followers[number](poses, captured.frame.timestamp_s)
+                poses = followers[oldest.source](poses, captured.frame.timestamp_s)
                 now = perf_counter()
                 yield FrameResult(
-                    captured.frame, poses, number, readers[number].dropped, captured.read_ms, wait_ms, times,
-                    1e3 * (now - decoded), 1e3 * (now - captured.at),
+                    captured.frame, poses, oldest.source, readers[oldest.source].dropped, captured.read_ms,
+                    oldest.wait_ms, times, 1e3 * (now - decoded), 1e3 * (now - captured.at),
                 )  # fmt: skip
             elif failure is not None:
                 raise failure
@@ -346,8 +409,15 @@ def _run(
     finally:
         for reader in readers:
             reader.ask_to_stop()
-        for *_, pending in in_flight:
+        for frame in begun:
             with contextlib.suppress(Exception):  # the engine's requests are free again when it has answered
-                pending.timed_result()
+                frame.pending.timed_result()
         for reader in readers:
             reader.wait_until_stopped()
+
+
+def _has_room(begun: deque[_Begun], reader: _Reader, options: StreamOptions) -> bool:
+    """Whether another frame of this source may be begun now."""
+    if reader.newest:
+        return sum(not frame.network_done for frame in begun) < (options.in_flight or 1)
+    return len(begun) < (options.in_flight or _IN_FLIGHT)

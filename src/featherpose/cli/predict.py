@@ -32,15 +32,19 @@ from featherpose.estimator import PoseEstimator
 from featherpose.formats.record import FrameRecord
 from featherpose.media.atomic import write_bytes
 from featherpose.media.draw import DrawOptions, draw_poses
-from featherpose.media.sources import SourceRef, find_sources
-from featherpose.stream import FrameResult, process_stream
-from featherpose.tracking import PoseSmoother, PoseTracker
+from featherpose.media.sources import ReconnectOptions, SourceRef, find_sources
+from featherpose.runtime.backend import EngineOptions
+from featherpose.stream import FrameResult, StreamOptions, process_stream
+from featherpose.tracking import PoseTracker
+from featherpose.tracking import warm_up as warm_up_tracking
 from featherpose.zoo.resolving import resolve_model
 
 __all__ = ["predict"]
 
 _log = logging.getLogger(__name__)
 
+# Opening several networks side by side takes longer than so few pictures gain by it.
+_FEW_PICTURES = 8
 _STAGES = ("read", "prepare", "infer", "decode", "track", "draw", "write")
 
 
@@ -50,6 +54,7 @@ class _Run:
 
     started: float = field(default_factory=perf_counter)
     frames: int = 0
+    dropped: int = 0
     people: int = 0
     stage_ms: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_STAGES, 0.0))
     failures: list[dict[str, str]] = field(default_factory=list)
@@ -83,8 +88,9 @@ def predict(
     annotated = AnnotatedOutput(files.output, refs) if files.annotates else None
     talk = not quiet
     resolved = resolve_model(model.model)
+    engine = _engine(model, refs)
     estimator = PoseEstimator(
-        resolved, height=model.height, engine=model.engine, decode=people.decode(resolved.spec.decode),
+        resolved, height=model.height, engine=engine, decode=people.decode(resolved.spec.decode),
         tiles=people.tile_options,
     )  # fmt: skip
     with ExitStack() as stack:
@@ -95,15 +101,20 @@ def predict(
         if talk and not kernels_are_cached():
             print("featherpose: compiling the decoder for this processor, once; takes some seconds", file=sys.stderr)
         estimator.warm_up()
+        if people.followed and not all(ref.is_pictures for ref in refs):
+            warm_up_tracking()
         stop = stack.enter_context(_stop_on_signal(run))
         line = stack.enter_context(progress_line(talk and sys.stderr.isatty()))
         options = ReadingOptions(
-            span=part.span, strict=part.strict, timeout_s=part.timeout, max_pixels=int(part.max_megapixels * 1e6)
-        )
+            span=part.span, strict=part.strict, timeout_s=part.timeout, max_pixels=int(part.max_megapixels * 1e6),
+            reconnect=ReconnectOptions(give_up_s=part.reconnect),
+        )  # fmt: skip
         numbers = image_numbers(refs)
         worker = _Worker(
-            run, estimator, people, drawing.options(tracked=people.track or people.smooth), data, annotated, numbers
-        )
+            run, estimator, people, drawing.options(tracked=people.followed), data, annotated, numbers,
+            # One more than run side by side, so that none of them ever waits for this thread.
+            StreamOptions(in_flight=engine.requests + 1 if engine.requests else None),
+        )  # fmt: skip
         started = perf_counter()
         for ref in refs:
             if stop.is_set():
@@ -120,6 +131,13 @@ def predict(
     if run.failures and run.sources == 1 and not run.frames:
         return 1
     return 1 if run.failures else 0
+
+
+def _engine(model: ModelOptions, refs: list[SourceRef]) -> EngineOptions:
+    """Several pictures side by side for films and many pictures; the shortest time for one, and for what is live."""
+    live = any(ref.camera is not None or ref.url is not None for ref in refs)
+    few = all(ref.is_pictures for ref in refs) and sum(len(ref.paths) for ref in refs) <= _FEW_PICTURES
+    return model.engine if live or few else model.throughput_engine
 
 
 def _find(sources: list[str], strict: bool, run: _Run) -> list[SourceRef]:
@@ -177,6 +195,7 @@ class _Worker:
         data: DataFiles,
         annotated: AnnotatedOutput | None,
         numbers: dict[Any, int],
+        options: StreamOptions,
     ) -> None:
         self._run = run
         self._estimator = estimator
@@ -185,16 +204,22 @@ class _Worker:
         self._data = data
         self._annotated = annotated
         self._numbers = numbers
+        self._options = options
         self._problems = 0
 
     def process(self, late: LateSource, stop: threading.Event, line: ProgressLine) -> None:
         """Everything of one source."""
-        follow = (self._people.track or self._people.smooth) and not late.ref.is_pictures
+        follow = self._people.followed and not late.ref.is_pictures
         tracker = PoseTracker() if follow else None
-        smoother = PoseSmoother() if follow and self._people.smooth else None
+        smooth = self._people.smooth if follow else False
         self._problems = 0
+        dropped = 0
         try:
-            for result in process_stream(late, self._estimator, tracker, smoother=smoother, stop=stop):
+            for result in process_stream(
+                late, self._estimator, tracker, smoother=smooth, options=self._options, stop=stop
+            ):
+                self._run.dropped += result.dropped - dropped
+                dropped = result.dropped
                 self._finish(result, late)
                 self._note_problems(late)
                 line.show(late, self._run.frames, self._run.people)
@@ -246,6 +271,7 @@ def _summary(run: _Run, seconds: float, estimator: PoseEstimator, written: list[
     info = estimator.info
     return {
         "frames": run.frames,
+        "dropped": run.dropped,
         "people": run.people,
         "sources": run.sources,
         "failed": run.failures,
@@ -272,6 +298,8 @@ def _print_summary(run: _Run, seconds: float, written: list[str]) -> None:
     if run.frames:
         stages = [f"{stage} {run.stage_ms[stage] / run.frames:.1f}" for stage in _STAGES if run.stage_ms[stage] > 0]
         lines.append(f"mean ms a frame, partly in parallel: {', '.join(stages)}")
+    if run.dropped:
+        lines.append(f"{plural(run.dropped, 'frame', 'frames')} of a live source dropped, because later ones had come")
     lines += [f"wrote {name}" for name in written]
     if run.failures:
         lines.append(

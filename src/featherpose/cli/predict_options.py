@@ -62,12 +62,18 @@ class PartOptions:
         Parameter(negative="", help="Stop at the first file that cannot be read instead of going on with the rest."),
     ] = False
     timeout: Annotated[float, Parameter(help="Patience with an address that does not answer, seconds.")] = 10.0
+    reconnect: Annotated[
+        float,
+        Parameter(help="Wait so long for a camera, stream or film that was lost to come back, seconds; inf for ever."),
+    ] = 60.0
     max_megapixels: Annotated[float, Parameter(help="Refuse larger pictures before they fill the memory.")] = 200.0
 
     def __post_init__(self) -> None:
         _ = self.span
         if not 0 < self.timeout <= 3600:
             raise OptionError(f"--timeout {self.timeout:g} is impossible", expected="up to 3600 seconds")
+        if not self.reconnect >= 0:
+            raise OptionError(f"--reconnect {self.reconnect:g} is impossible", expected="seconds, 0 or more")
         if not 0 < self.max_megapixels <= 100_000:
             raise OptionError(f"--max-megapixels {self.max_megapixels:g} is impossible", expected="a positive number")
 
@@ -114,13 +120,21 @@ class PeopleOptions:
         bool, Parameter(help="Give the people of videos, cameras and streams ids that they keep from frame to frame.")
     ] = True
     smooth: Annotated[
-        bool,
-        Parameter(negative="", help="Calm trembling joints by a One-Euro filter on real frame times; implies --track."),
-    ] = False
+        bool | None,
+        Parameter(
+            help="Calm trembling joints by a One-Euro filter on real frame times; implies --track. By default cameras "
+            "and live streams are smoothed, files are not."
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         _ = self.decode(DecodeOptions())
         _ = self.tile_options
+
+    @property
+    def followed(self) -> bool:
+        """Whether people are to have ids."""
+        return self.track or bool(self.smooth)
 
     @property
     def tile_options(self) -> TileOptions | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from featherpose.media.frames import Frame, Source, Span
-from featherpose.media.sources import SourceRef
+from featherpose.media.sources import ReconnectOptions, SourceRef
 
 __all__ = ["LateSource", "ReadingOptions"]
 
@@ -20,12 +20,14 @@ class ReadingOptions:
         strict: Stop at the first thing that cannot be read.
         timeout_s: Patience with an address.
         max_pixels: Limit for one picture.
+        reconnect: How long a camera or an address that was lost is waited for.
     """
 
     span: Span
     strict: bool
     timeout_s: float
     max_pixels: int
+    reconnect: ReconnectOptions
 
 
 class LateSource:
@@ -44,12 +46,21 @@ class LateSource:
     def __iter__(self) -> Iterator[Frame]:
         options = self._options
         self.source = self.ref.open(
-            options.span, strict=options.strict, timeout_s=options.timeout_s, max_pixels=options.max_pixels
+            options.span,
+            strict=options.strict,
+            timeout_s=options.timeout_s,
+            max_pixels=options.max_pixels,
+            reconnect=options.reconnect,
         )
         try:
             yield from self.source
         finally:
             self.source.close()
+
+    @property
+    def live(self) -> bool:
+        """Whether it is a camera or a live stream; known once it is open."""
+        return self.source is not None and self.source.live
 
     @property
     def strict(self) -> bool:
