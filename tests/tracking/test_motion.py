@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from featherpose.evaluation.tracking_baselines import plain_correct
+from featherpose.evaluation.tracking_baselines import plain_correct, plain_predict
 from featherpose.poses import Poses
 from featherpose.skeleton import COCO_17
 from featherpose.tracking import TrackOptions
@@ -98,3 +98,18 @@ def test_the_compiled_correction_is_the_plain_one(seed: int) -> None:
             correct(state, rows, seen[rows].astype(np.float32))
     for name in ("keypoints", "spread", "velocity", "position_var", "cross_var", "velocity_var", "sizes"):
         np.testing.assert_allclose(getattr(fast, name), getattr(plain, name), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_compiled_prediction_is_the_plain_one(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    first = rng.uniform(0, 300, (5, 17, 2))
+    first[rng.random((5, 17)) < 0.3] = np.nan
+    fast, plain = (MotionState.start(_poses(first), TrackOptions()) for _ in range(2))
+    for elapsed_s in (0.04, 0.2, 1.5, 0.01, 30.0):
+        seen = np.nan_to_num(first, nan=100.0) + rng.normal(0, 9, first.shape)
+        for state, predict in ((fast, MotionState.predict), (plain, plain_predict)):
+            predict(state, elapsed_s)
+            state.correct(np.arange(3), seen[:3].astype(np.float32))
+    for name in ("keypoints", "spread", "velocity", "position_var", "cross_var", "velocity_var"):
+        np.testing.assert_allclose(getattr(fast, name), getattr(plain, name), rtol=1e-4, atol=1e-4)

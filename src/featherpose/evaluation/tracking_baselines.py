@@ -10,11 +10,19 @@ import numpy as np
 
 from featherpose.errors import FeatherposeError
 from featherpose.poses import Poses
-from featherpose.tracking.motion import MotionState, pose_sizes
+from featherpose.tracking.motion import MAX_SPREAD, MotionState, pose_sizes
 from featherpose.tracking.options import SmoothOptions
 from featherpose.tracking.tracker import certainties
 
-__all__ = ["BoxTracker", "PlainOneEuro", "PreviousFrameTracker", "Tracker", "plain_correct", "plain_shifted_oks"]
+__all__ = [
+    "BoxTracker",
+    "PlainOneEuro",
+    "PreviousFrameTracker",
+    "Tracker",
+    "plain_correct",
+    "plain_predict",
+    "plain_shifted_oks",
+]
 
 
 class Tracker(Protocol):
@@ -164,6 +172,26 @@ def plain_shifted_oks(
     )
     far = float((shift**2).sum()) / (2 * position_var)
     return math.exp(-far) * alike / total * len(shared) / (len(shared) + 1)
+
+
+def plain_predict(state: MotionState, elapsed_s: float) -> None:
+    """`MotionState.predict` as array formulas."""
+    coast, area = state.options.coast_s, state.sizes.astype(np.float64) ** 2
+    noise = state.options.agility * area
+    decay = float(np.exp(-elapsed_s / coast))
+    travel = coast * (1 - decay)
+    state.keypoints += (state.velocity * travel).astype(np.float32)[:, None]
+    state.velocity *= decay
+    state.position_var += (
+        2 * travel * state.cross_var
+        + travel**2 * state.velocity_var
+        + noise * coast**2 * (elapsed_s - 2 * travel + coast / 2 * (1 - decay**2))
+    )
+    state.cross_var = decay * (state.cross_var + travel * state.velocity_var) + noise * travel**2 / 2
+    state.velocity_var = decay**2 * state.velocity_var + noise * coast / 2 * (1 - decay**2)
+    area32 = state.sizes[:, None] ** 2
+    grown = np.float32(state.options.limb_agility * elapsed_s) * area32
+    state.spread = np.minimum(state.spread + grown, np.float32(MAX_SPREAD**2) * area32)
 
 
 def plain_correct(state: MotionState, rows: np.ndarray, detected: np.ndarray) -> None:

@@ -16,7 +16,7 @@ from featherpose.codecs.paf.compiling import kernel
 from featherpose.poses import Poses
 from featherpose.tracking.options import TrackOptions
 
-__all__ = ["MotionState", "pose_sizes"]
+__all__ = ["MAX_SPREAD", "MotionState", "pose_sizes"]
 
 # 0.4 of the diagonal of the box around the keypoints: see `featherpose.tracking.options`.
 _SIZE_OF_DIAGONAL = 0.4
@@ -25,7 +25,7 @@ _MIN_SIZE_PX = 2.0
 # A newcomer's velocity is unknown: zero, give or take walking pace (sizes / s).
 _FIRST_SPEED = 2.0
 # A joint cannot be farther from where the body suggests than this (sizes): arms and legs have an end.
-_MAX_SPREAD = 0.6
+MAX_SPREAD = 0.6
 
 
 def pose_sizes(keypoints: Float32[np.ndarray, "P K 2"]) -> Float32[np.ndarray, " P"]:
@@ -36,7 +36,7 @@ def pose_sizes(keypoints: Float32[np.ndarray, "P K 2"]) -> Float32[np.ndarray, "
         array([20.], dtype=float32)
     """
     sizes = np.empty(len(keypoints), np.float32)
-    _sizes_of(keypoints, sizes)
+    _sizes_of(np.ascontiguousarray(keypoints, np.float32), sizes)  # one type for the compiler
     return sizes
 
 
@@ -51,6 +51,41 @@ def _sizes_of(keypoints: np.ndarray, out: np.ndarray) -> None:
                 top, bottom = min(top, y), max(bottom, y)
         diagonal = np.hypot(right - left, bottom - top) if right >= left else 0.0
         out[i] = max(_SIZE_OF_DIAGONAL * diagonal, _MIN_SIZE_PX)
+
+
+@kernel
+def _predict(
+    elapsed_s: float,
+    coast_s: float,
+    agility: float,
+    limb_agility: float,
+    keypoints: np.ndarray,
+    spread: np.ndarray,
+    velocity: np.ndarray,
+    position_var: np.ndarray,
+    cross_var: np.ndarray,
+    velocity_var: np.ndarray,
+    sizes: np.ndarray,
+) -> None:
+    decay = np.exp(-elapsed_s / coast_s)
+    travel = coast_s * (1 - decay)
+    wander = elapsed_s - 2 * travel + coast_s / 2 * (1 - decay * decay)
+    for i in range(len(sizes)):
+        area = float(sizes[i]) * float(sizes[i])
+        noise = agility * area
+        step_x, step_y = velocity[i, 0] * travel, velocity[i, 1] * travel
+        grown = limb_agility * elapsed_s * area
+        most = MAX_SPREAD * MAX_SPREAD * area
+        for k in range(keypoints.shape[1]):
+            keypoints[i, k, 0] += step_x
+            keypoints[i, k, 1] += step_y
+            spread[i, k] = min(spread[i, k] + grown, most)
+        velocity[i, 0] *= decay
+        velocity[i, 1] *= decay
+        cross, speed = cross_var[i], velocity_var[i]
+        position_var[i] += 2 * travel * cross + travel * travel * speed + noise * coast_s * coast_s * wander
+        cross_var[i] = decay * (cross + travel * speed) + noise * travel * travel / 2
+        velocity_var[i] = decay * decay * speed + noise * coast_s / 2 * (1 - decay * decay)
 
 
 @kernel
@@ -150,7 +185,7 @@ class MotionState:
         sizes = pose_sizes(poses.keypoints)
         area = sizes.astype(np.float64) ** 2
         return cls(
-            keypoints=poses.keypoints.astype(np.float32, copy=True),
+            keypoints=np.array(poses.keypoints, np.float32, order="C"),
             spread=np.asarray(joint_var * sizes[:, None] ** 2, np.float32),
             velocity=np.zeros((len(poses), 2)),
             # The mean of many joints is surer than one of them.
@@ -173,25 +208,12 @@ class MotionState:
         """
         if elapsed_s <= 0 or len(self) == 0:
             return
-        coast, area = self.options.coast_s, self.sizes.astype(np.float64) ** 2
-        noise = self.options.agility * area
-        decay = float(np.exp(-elapsed_s / coast))
-        travel = coast * (1 - decay)
-        self.keypoints += (self.velocity * travel).astype(np.float32)[:, None]
-        self.velocity *= decay
-        self.position_var += (
-            2 * travel * self.cross_var
-            + travel**2 * self.velocity_var
-            + noise * coast**2 * (elapsed_s - 2 * travel + coast / 2 * (1 - decay**2))
-        )
-        self.cross_var = decay * (self.cross_var + travel * self.velocity_var) + noise * travel**2 / 2
-        self.velocity_var = decay**2 * self.velocity_var + noise * coast / 2 * (1 - decay**2)
-        area32 = self.sizes[:, None] ** 2
-        np.minimum(
-            self.spread + np.float32(self.options.limb_agility * elapsed_s) * area32,
-            np.float32(_MAX_SPREAD**2) * area32,
-            out=self.spread,
-        )
+        options = self.options
+        _predict(
+            float(elapsed_s), float(options.coast_s), float(options.agility), float(options.limb_agility),
+            self.keypoints, self.spread, self.velocity, self.position_var, self.cross_var, self.velocity_var,
+            self.sizes,
+        )  # fmt: skip
 
     def correct(
         self,

@@ -21,6 +21,8 @@ from featherpose.tracking.options import SmoothOptions
 
 __all__ = ["PoseSmoother"]
 
+_NOBODY, _NEW = -1, -2
+
 
 class PoseSmoother:
     """Smooths the keypoints of tracked people.
@@ -95,36 +97,77 @@ class PoseSmoother:
             raise SkeletonError(
                 f"poses with {k} keypoints", expected=f"{self._points.shape[1]} as in the frames before"
             )
-        columns = np.flatnonzero(poses.track_ids >= 0)
-        rows = self._rows_of(poses.track_ids[columns], k)
+        ids = np.ascontiguousarray(poses.track_ids, np.int64)
+        rows = np.empty(len(ids), np.int64)
+        if self._find(ids, rows):
+            self._extend(ids[rows == _NEW])
+            self._find(ids, rows)
         options = self._options
-        keypoints = poses.keypoints.copy()
+        keypoints = np.array(poses.keypoints, np.float32, order="C")
         _filter(
-            keypoints, columns, rows, pose_sizes(poses.keypoints), timestamp_s,
+            keypoints, rows, pose_sizes(poses.keypoints), float(timestamp_s),
             self._points, self._speeds, self._sizes, self._seen_s,
-            options.min_cutoff_hz, options.beta, options.derivative_cutoff_hz, options.max_gap_s,
+            float(options.min_cutoff_hz), float(options.beta), float(options.derivative_cutoff_hz),
+            float(options.max_gap_s),
         )  # fmt: skip
         self._drop_unseen(timestamp_s)
         return replace(poses, keypoints=keypoints)
 
-    def _rows_of(self, ids: np.ndarray, k: int) -> np.ndarray:
-        if len(np.unique(ids)) != len(ids):
+    def _find(self, ids: np.ndarray, rows: np.ndarray) -> int:
+        """Fill in which row each id has; how many have none."""
+        new = int(_rows_of(ids, self._ids, rows))
+        if new < 0:
             raise OptionError(f"track ids {ids.tolist()}", expected="each id once a frame")
-        new = ids[~np.isin(ids, self._ids)]
-        if n := len(new):
-            self._ids = np.concatenate((self._ids, new))
-            self._points = np.concatenate((self._points, np.full((n, k, 2), np.nan)))
-            self._speeds = np.concatenate((self._speeds, np.zeros((n, k, 2))))
-            self._sizes = np.concatenate((self._sizes, np.zeros(n)))
-            self._seen_s = np.concatenate((self._seen_s, np.full((n, k), -np.inf)))
-        order = np.argsort(self._ids)
-        return np.asarray(order[np.searchsorted(self._ids, ids, sorter=order)])
+        return new
+
+    def _extend(self, ids: np.ndarray) -> None:
+        n, k = len(ids), self._points.shape[1]
+        self._ids = np.concatenate((self._ids, ids))
+        self._points = np.concatenate((self._points, np.full((n, k, 2), np.nan)))
+        self._speeds = np.concatenate((self._speeds, np.zeros((n, k, 2))))
+        self._sizes = np.concatenate((self._sizes, np.zeros(n)))
+        self._seen_s = np.concatenate((self._seen_s, np.full((n, k), -np.inf)))
 
     def _drop_unseen(self, now_s: float) -> None:
-        keep = now_s - self._seen_s.max(1, initial=-np.inf) <= self._options.max_gap_s
-        if not keep.all():
+        keep = np.empty(len(self._ids), np.bool_)
+        if _recent(self._seen_s, float(now_s - self._options.max_gap_s), keep) < len(keep):
             self._ids, self._points, self._speeds = self._ids[keep], self._points[keep], self._speeds[keep]
             self._sizes, self._seen_s = self._sizes[keep], self._seen_s[keep]
+
+
+@kernel
+def _rows_of(ids: np.ndarray, known: np.ndarray, rows: np.ndarray) -> int:
+    """rows[j] = where ``known`` has ids[j], _NEW if nowhere, _NOBODY for an id below 0; the number of new ones.
+
+    A handful of people: comparing all pairs takes less than sorting does. -1 if an id occurs twice.
+    """
+    new = 0
+    for j in range(len(ids)):
+        if ids[j] < 0:
+            rows[j] = _NOBODY
+            continue
+        for i in range(j):
+            if ids[i] == ids[j]:
+                return -1
+        rows[j] = _NEW
+        for i in range(len(known)):
+            if known[i] == ids[j]:
+                rows[j] = i
+        new += rows[j] == _NEW
+    return new
+
+
+@kernel
+def _recent(seen_s: np.ndarray, since_s: float, keep: np.ndarray) -> int:
+    """Mark who has a joint that was seen since then; how many."""
+    count = 0
+    for i in range(len(keep)):
+        keep[i] = False
+        for k in range(seen_s.shape[1]):
+            if seen_s[i, k] >= since_s:
+                keep[i] = True
+        count += keep[i]
+    return count
 
 
 @kernel
@@ -136,7 +179,6 @@ def _gain(cutoff_hz: float, step_s: float) -> float:
 @kernel
 def _filter(
     keypoints: np.ndarray,
-    columns: np.ndarray,
     rows: np.ndarray,
     found_sizes: np.ndarray,
     now_s: float,
@@ -149,8 +191,10 @@ def _filter(
     derivative_cutoff_hz: float,
     max_gap_s: float,
 ) -> None:
-    for n in range(len(rows)):
-        i, j = rows[n], columns[n]
+    for j in range(len(rows)):
+        i = rows[j]
+        if i < 0:  # without an id nothing is known of them
+            continue
         size = max(sizes[i], found_sizes[j])
         # A size that shrinks slowly: a person who loses a leg to a table does not become smaller at once.
         sizes[i] = 0.98 * size

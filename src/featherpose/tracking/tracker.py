@@ -25,7 +25,7 @@ def certainties(poses: Poses) -> Float32[np.ndarray, " P"]:
 
     Person scores rank people within one model; this is comparable between models, because keypoint scores are.
     """
-    found = np.count_nonzero(poses.visible, axis=1)
+    found = poses.visible.sum(1)
     k = poses.skeleton.num_keypoints
     return np.asarray(poses.keypoint_scores.sum(1) / np.sqrt(np.maximum(found, 1) * k), np.float32)
 
@@ -113,7 +113,7 @@ class PoseTracker:
             )
         self._forget(timestamp_s)
         state.predict(timestamp_s - self._time_s)
-        self._time_s = timestamp_s
+        self._time_s = float(timestamp_s)
         if len(poses):
             self._associate(state, poses, ids)
         return poses.with_track_ids(ids)
@@ -128,7 +128,7 @@ class PoseTracker:
             state.spread,
             state.position_var,
             state.sizes,
-            poses.keypoints,
+            np.ascontiguousarray(poses.keypoints, np.float32),  # one type for the compiler
             pose_sizes(poses.keypoints),
             np.asarray(poses.skeleton.sigmas, np.float32),
         )
@@ -149,7 +149,7 @@ class PoseTracker:
             columns = np.flatnonzero(detections & free_column)
             if len(rows) == 0 or len(columns) == 0:
                 continue
-            some_rows, some_columns = assign(fits[np.ix_(rows, columns)], least)
+            some_rows, some_columns = assign(fits[rows][:, columns], least)
             rows, columns = rows[some_rows], columns[some_columns]
             free_row[rows] = False
             free_column[columns] = False
@@ -158,7 +158,7 @@ class PoseTracker:
         if matches:
             rows = np.concatenate([m[0] for m in matches])
             columns = np.concatenate([m[1] for m in matches])
-            state.correct(rows, poses.keypoints[columns])
+            state.correct(rows, np.ascontiguousarray(poses.keypoints[columns], np.float32))
             self._seen_s[rows] = self._time_s
             self._evidence[rows] += certainty[columns]
             self._confirm(rows)

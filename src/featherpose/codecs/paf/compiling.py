@@ -50,6 +50,8 @@ def _find_cache() -> Path | None:
 
 
 _CACHE = _find_cache()
+# Of each kernel the folder and the name of its compiled code, as numba chooses them.
+_KERNELS: list[tuple[Path, str]] = []
 
 
 def kernel_cache() -> Path | None:
@@ -58,8 +60,16 @@ def kernel_cache() -> Path | None:
 
 
 def kernels_are_cached() -> bool:
-    """Whether an earlier run has left compiled kernels of this version; without them the first call takes seconds."""
-    return _CACHE is not None and any(_CACHE.rglob("*.nbc"))
+    """Whether compiled code of every kernel that this process has loaded lies on disk, from this run or an earlier one.
+
+    Without it the first call takes seconds: `PafDecoder.warm_up` and `featherpose.tracking.warm_up` pay for it when
+    it suits. A process that has loaded no kernel yet learns whether there are any.
+    """
+    if _CACHE is None:
+        return False
+    if not _KERNELS:
+        return any(_CACHE.rglob("*.nbc"))
+    return all(any(folder.glob(pattern)) for folder, pattern in _KERNELS)
 
 
 def kernel(function: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -74,6 +84,9 @@ def kernel(function: Callable[_P, _R]) -> Callable[_P, _R]:
     before = settings["CACHE_DIR"]
     settings["CACHE_DIR"] = str(_CACHE)
     try:
-        return cast(Callable[_P, _R], numba.njit(nogil=True, error_model="numpy", cache=True)(function))
+        compiled = numba.njit(nogil=True, error_model="numpy", cache=True)(function)
     finally:
         settings["CACHE_DIR"] = before
+    module = Path(function.__code__.co_filename).stem
+    _KERNELS.append((Path(str(compiled.stats.cache_path)), f"{module}.{function.__qualname__}-*.nbi"))
+    return cast(Callable[_P, _R], compiled)
