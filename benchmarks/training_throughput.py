@@ -1,8 +1,10 @@
 """Training throughput of Lightweight OpenPose at 368x368: our loop against the authors' way of training, in one run.
 
-The authors' loop, after their published description, is written here: plain FP32 PyTorch in its default memory
-layout, targets made pixel by pixel in Python, loading in the training process. Steps of both alternate, so that a
-busy machine slows both alike; the figure is the median of paired ratios.
+The authors' way, as their published code describes it, is written anew here: FP32 PyTorch in its default memory layout,
+worker processes that resize, rotate, crop and mirror picture and mask one after the other, targets drawn cell by cell
+in Python around each keypoint and limb, masks repeated for every channel. Ours is what `featherpose train` runs, in the
+format that it chooses here and in FP32. Rounds of all three alternate, so that a busy machine slows them alike; each
+round times its steps behind one that is not counted, with loading under way. Processor seconds count the workers'.
 
     python benchmarks/training_throughput.py --data ../shared/data/coco-train
 """
@@ -10,24 +12,34 @@ busy machine slows both alike; the figure is the median of paired ratios.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import copy
 import json
 import math
+import os
+import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any, cast
 
+import cv2
 import numpy as np
+import psutil
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
-from featherpose.data.augment import AugmentOptions, sample_view
+from featherpose.data.augment import AugmentOptions
 from featherpose.data.coco import LabelledPicture, read_coco
-from featherpose.data.dataset import Batch, PoseDataset, TargetOptions, collate, read_picture
+from featherpose.data.dataset import EpochSampler, PoseDataset, TargetOptions
+from featherpose.data.loading import load_batches
 from featherpose.evaluation.machine import machine_facts
+from featherpose.nn.depthwise import DepthwiseConv2d
 from featherpose.nn.networks import as_module, create_network
-from featherpose.runtime.processor import processor
 from featherpose.skeleton import OPENPOSE_18
+from featherpose.training.arithmetic import Arithmetic, keep_freed_memory
 from featherpose.training.config import LossConfig, OptimiserConfig
 from featherpose.training.losses import loss_of
 from featherpose.training.optimiser import build_optimiser
@@ -35,139 +47,248 @@ from featherpose.training.optimiser import build_optimiser
 _SIDE, _STRIDE, _SIGMA = 368, 8, 7.0
 
 
-def plain_targets(people: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Heatmaps and fields pixel by pixel, as the published training code makes them."""
+class PlainSamples(Dataset[tuple[np.ndarray, ...]]):
+    """The authors' data set: one operation after the other, targets cell by cell in Python."""
+
+    def __init__(self, pictures: list[LabelledPicture]) -> None:
+        self.pictures = pictures
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
+        picture = copy.deepcopy(self.pictures[index])
+        image = cv2.imread(str(picture.path), cv2.IMREAD_COLOR)
+        assert image is not None
+        people: list[list[list[float]]] = picture.keypoints.tolist()
+        mask = np.ones(image.shape[:2], np.float32)
+        for left, top, right, bottom in picture.ignore_boxes.astype(int).tolist():
+            mask[max(0, top) : bottom + 1, max(0, left) : right + 1] = 0
+        image, mask = self._view(np.asarray(image), mask, people)
+        small = cv2.resize(mask, None, fx=1 / _STRIDE, fy=1 / _STRIDE, interpolation=cv2.INTER_AREA)
+        heatmaps, pafs = plain_targets(people)
+        heatmap_mask, paf_mask = np.zeros_like(heatmaps), np.zeros_like(pafs)
+        for channel in heatmap_mask:
+            channel[:] = small
+        for channel in paf_mask:
+            channel[:] = small
+        return image.astype(np.float32).transpose(2, 0, 1), heatmaps, pafs, heatmap_mask, paf_mask
+
+    @staticmethod
+    def _view(image: np.ndarray, mask: np.ndarray, people: list[list[list[float]]]) -> tuple[np.ndarray, np.ndarray]:
+        """Resize to a tall person of 0.6 views, times 0.5 to 1.1; rotate by up to 40 degrees; crop; mirror."""
+        main = random.choice(people)
+        ys = [y for _, y in main if math.isfinite(y)]
+        scale = 0.6 * _SIDE / max(40.0, 1.15 * (max(ys) - min(ys))) * random.uniform(0.5, 1.1)
+        image = np.asarray(cv2.resize(image, None, fx=scale, fy=scale))
+        mask = np.asarray(cv2.resize(mask, None, fx=scale, fy=scale))
+        height, width = mask.shape
+        turn = cv2.getRotationMatrix2D((width / 2, height / 2), random.uniform(-40, 40), 1)
+        cos, sin = abs(turn[0, 0]), abs(turn[0, 1])
+        size = (int(height * sin + width * cos), int(height * cos + width * sin))
+        turn[0, 2] += size[0] / 2 - width / 2
+        turn[1, 2] += size[1] / 2 - height / 2
+        image = np.asarray(cv2.warpAffine(image, turn, size, borderValue=(128, 128, 128)))
+        mask = np.asarray(cv2.warpAffine(mask, turn, size, borderValue=(1,)))
+        for person in people:
+            for point in person:
+                x, y = point[0] * scale, point[1] * scale
+                point[0] = turn[0, 0] * x + turn[0, 1] * y + turn[0, 2]
+                point[1] = turn[1, 0] * x + turn[1, 1] * y + turn[1, 2]
+        xs, ys = ([p[axis] for p in main if math.isfinite(p[0])] for axis in (0, 1))
+        left = int((min(xs) + max(xs)) / 2 + random.randint(-40, 40) - _SIDE / 2)
+        top = int((min(ys) + max(ys)) / 2 + random.randint(-40, 40) - _SIDE / 2)
+        seen, known = np.full((_SIDE, _SIDE, 3), 128, np.uint8), np.ones((_SIDE, _SIDE), np.float32)
+        rows, columns = (max(0, top), min(size[1], top + _SIDE)), (max(0, left), min(size[0], left + _SIDE))
+        if rows[0] < rows[1] and columns[0] < columns[1]:
+            there = np.s_[rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left]
+            seen[there], known[there] = image[slice(*rows), slice(*columns)], mask[slice(*rows), slice(*columns)]
+        mirrored = random.random() < 0.5
+        if mirrored:
+            seen, known = np.asarray(cv2.flip(seen, 1)), np.asarray(cv2.flip(known, 1))
+        for number, person in enumerate(people):
+            for point in person:
+                point[0], point[1] = point[0] - left, point[1] - top
+                if mirrored:
+                    point[0] = _SIDE - 1 - point[0]
+            if mirrored:
+                people[number] = [person[k] for k in OPENPOSE_18.flip_order]
+        return seen, known
+
+
+def plain_targets(people: list[list[list[float]]]) -> tuple[np.ndarray, np.ndarray]:
+    """Heatmaps and fields as the published training code draws them: Python loops over the cells around each."""
     cells = _SIDE // _STRIDE
     heatmaps = np.zeros((19, cells, cells), np.float32)
     pafs = np.zeros((38, cells, cells), np.float32)
     for person in people:
         for k, (x, y) in enumerate(person):
-            if not math.isfinite(x):
-                continue
-            for row in range(cells):
-                for column in range(cells):
-                    distance = (column * _STRIDE + 3.5 - x) ** 2 + (row * _STRIDE + 3.5 - y) ** 2
-                    exponent = distance / 2.0 / _SIGMA / _SIGMA
-                    if exponent > 4.6052:
-                        continue
-                    heatmaps[k, row, column] = min(1.0, heatmaps[k, row, column] + math.exp(-exponent))
+            if math.isfinite(x):
+                _add_gaussian(heatmaps[k], x, y, cells)
         for i, (a, b) in enumerate(OPENPOSE_18.limbs):
-            if not (np.isfinite(person[a]).all() and np.isfinite(person[b]).all()):
-                continue
-            start, end = person[a] / _STRIDE, person[b] / _STRIDE
-            length = float(np.hypot(*(end - start)))
-            if length < 1e-6:
-                continue
-            ux, uy = (end - start) / length
-            cx, cy = OPENPOSE_18.paf_channels[i]
-            low, high = np.minimum(start, end) - 1, np.maximum(start, end) + 1
-            for row in range(max(0, int(low[1])), min(cells, int(high[1]) + 1)):
-                for column in range(max(0, int(low[0])), min(cells, int(high[0]) + 1)):
-                    if abs((column - start[0]) * uy - (row - start[1]) * ux) <= 1:
-                        pafs[cx, row, column], pafs[cy, row, column] = ux, uy
+            if math.isfinite(person[a][0]) and math.isfinite(person[b][0]):
+                cx, cy = OPENPOSE_18.paf_channels[i]
+                _set_field(pafs[cx], pafs[cy], person[a], person[b], cells)
     heatmaps[18] = 1 - heatmaps[:18].max(axis=0)
     return heatmaps, pafs
 
 
-def authors_step(pictures: list[LabelledPicture], batch: int) -> Callable[[int], None]:
-    """One step of the authors' loop."""
-    network = as_module(create_network("lightweight-openpose", OPENPOSE_18)).train()
-    optimiser = torch.optim.Adam(network.parameters(), 4e-5)
-    augment = AugmentOptions(size_px=_SIDE)
-
-    def step(number: int) -> None:
-        rng = np.random.default_rng(number)
-        images, heatmaps, pafs = [], [], []
-        for index in range(batch):
-            picture = pictures[(number * batch + index) % len(pictures)]
-            image = read_picture(picture.path)
-            view = sample_view((image.shape[1], image.shape[0]), picture.keypoints, augment, rng)
-            images.append(view.picture(image).transpose(2, 0, 1).astype(np.float32))
-            heat, paf = plain_targets(view.people(picture.keypoints, OPENPOSE_18))
-            heatmaps.append(heat)
-            pafs.append(paf)
-        stages = network(torch.from_numpy(np.stack(images)))
-        heat_truth, paf_truth = torch.from_numpy(np.stack(heatmaps)), torch.from_numpy(np.stack(pafs))
-        loss: Tensor = torch.zeros(())
-        for maps in stages:
-            loss = loss + (maps.heatmaps - heat_truth).square().sum() / (2 * batch)
-            loss = loss + (maps.pafs - paf_truth).square().sum() / (2 * batch)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-
-    return step
+def _add_gaussian(heatmap: np.ndarray, x: float, y: float, cells: int) -> None:
+    reach = 4 * _SIGMA
+    for row in range(max(0, int(y - reach)) // _STRIDE, min(cells * _STRIDE, int(y + reach)) // _STRIDE):
+        for column in range(max(0, int(x - reach)) // _STRIDE, min(cells * _STRIDE, int(x + reach)) // _STRIDE):
+            distance = (column * _STRIDE + 3.5 - x) ** 2 + (row * _STRIDE + 3.5 - y) ** 2
+            exponent = distance / 2 / _SIGMA / _SIGMA
+            if exponent > 4.6052:
+                continue
+            heatmap[row, column] += math.exp(-exponent)
+            if heatmap[row, column] > 1:
+                heatmap[row, column] = 1
 
 
-def our_step(pictures: list[LabelledPicture], batch: int) -> Callable[[int], None]:
-    """One step of `featherpose train`, its loading included and not overlapped, as on two cores nothing is free."""
-    network = as_module(create_network("lightweight-openpose", OPENPOSE_18)).train()
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = build_optimiser(network, OptimiserConfig())
-    dataset = PoseDataset(pictures, OPENPOSE_18, augment=AugmentOptions(size_px=_SIDE), targets=TargetOptions())
-    half = processor().bf16
+def _set_field(field_x: np.ndarray, field_y: np.ndarray, a: list[float], b: list[float], cells: int) -> None:
+    xa, ya, xb, yb = a[0] / _STRIDE, a[1] / _STRIDE, b[0] / _STRIDE, b[1] / _STRIDE
+    length = math.hypot(xb - xa, yb - ya)
+    if length < 1e-7:
+        return
+    ux, uy = (xb - xa) / length, (yb - ya) / length
+    for row in range(int(max(min(ya, yb) - 1, 0)), int(min(max(ya, yb) + 1, cells))):
+        for column in range(int(max(min(xa, xb) - 1, 0)), int(min(max(xa, xb) + 1, cells))):
+            if abs((column - xa) * uy - (row - ya) * ux) <= 1:
+                field_x[row, column], field_y[row, column] = ux, uy
 
-    def step(number: int) -> None:
-        first = number * batch
-        made: Batch = collate([dataset[(0, (first + i) % len(pictures))] for i in range(batch)])
-        images = made.pictures.contiguous(memory_format=torch.channels_last).float()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
-            stages = network(images)
-        loss, _ = loss_of(stages, made, LossConfig(), OPENPOSE_18, logits=False)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
 
-    return step
+def ordinary(module: nn.Module) -> nn.Module:
+    """The same network with PyTorch's own convolutions everywhere."""
+    for name, child in module.named_children():
+        if isinstance(child, DepthwiseConv2d):
+            plain = nn.Conv2d(
+                child.in_channels, child.out_channels, 3, cast(Any, child.stride), cast(Any, child.padding),
+                cast(Any, child.dilation), child.groups, child.bias is not None,
+            )  # fmt: skip
+            setattr(module, name, plain)
+        else:
+            ordinary(child)
+    return module
+
+
+class Authors:
+    """The authors' loop."""
+
+    def __init__(self, pictures: list[LabelledPicture], batch: int, workers: int) -> None:
+        self.network = ordinary(as_module(create_network("lightweight-openpose", OPENPOSE_18)).train())
+        self.optimiser = torch.optim.Adam(self.network.parameters(), 4e-5)
+        self.samples, self.batch, self.workers = PlainSamples(pictures), batch, workers
+
+    def run(self) -> Generator[None]:
+        """Steps without end; each ``next`` is one."""
+        while True:
+            loader = DataLoader(self.samples, self.batch, shuffle=True, num_workers=self.workers, drop_last=True)
+            for images, heatmaps, pafs, heatmap_mask, paf_mask in loader:
+                stages = self.network(images)
+                self.optimiser.zero_grad()
+                loss: Tensor = torch.zeros(())
+                for maps in stages:
+                    for found, truth, mask in (
+                        (maps.heatmaps, heatmaps, heatmap_mask), (maps.pafs, pafs, paf_mask),
+                    ):  # fmt: skip
+                        part = ((found - truth) * mask).square().sum() / 2 / self.batch
+                        part.item()  # it is logged
+                        loss = loss + part
+                torch.autograd.backward(loss)
+                self.optimiser.step()
+                yield
+
+
+class Ours:
+    """What `featherpose train` does at each step."""
+
+    def __init__(self, pictures: list[LabelledPicture], batch: int, workers: int, precision: str) -> None:
+        self.arithmetic = Arithmetic.choose("cpu", precision)
+        self.network = create_network("lightweight-openpose", OPENPOSE_18)
+        module = self.arithmetic.place(as_module(self.network)).train()
+        self.optimiser = build_optimiser(module, OptimiserConfig())
+        augment = AugmentOptions(size_px=_SIDE, min_scale=0.5, max_scale=1.1)
+        self.dataset = PoseDataset(pictures, OPENPOSE_18, augment=augment, targets=TargetOptions())
+        self.batch, self.workers = batch, workers
+
+    def run(self) -> Generator[None]:
+        """Steps without end; each ``next`` is one."""
+        sampler = EpochSampler(len(self.dataset), batch=self.batch, seed=0)
+        for batch in load_batches(self.dataset, sampler, self.batch, threads=self.workers):
+            with self.arithmetic.autocast():
+                stages = self.network(self.arithmetic.pictures(batch.pictures))
+            loss, _ = loss_of(stages, batch, LossConfig(), OPENPOSE_18, logits=False)
+            torch.autograd.backward(loss)
+            self.optimiser.step()
+            self.optimiser.zero_grad(set_to_none=True)
+            float(loss.detach())
+            yield
+
+
+def _processor_s() -> float:
+    """Processor seconds of this process and its workers."""
+    me = psutil.Process()
+    total = 0.0
+    for process in (me, *me.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
 
 
 def main() -> None:
     """Measure and write the result."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=6, help="timed steps of a round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of PyTorch")
+    parser.add_argument("--workers", type=int, default=2, help="that load: processes of the authors', threads of ours")
     parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results/training_throughput.json")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    cv2.setNumThreads(1)
     pictures = [p for p in read_coco(options.data / "annotations.json", options.data / "images", OPENPOSE_18) if
-                len(p.keypoints)][:200]  # fmt: skip
-    steps = {"authors": authors_step(pictures, options.batch), "featherpose": our_step(pictures, options.batch)}
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for number in range(options.rounds + 1):
-        for name, step in steps.items():
-            started = time.perf_counter()
-            step(number)
-            if number:  # the first round compiles and warms up
-                times[name].append(time.perf_counter() - started)
-    targets_ms = _targets_ms(pictures)
-    ratios = [a / b for a, b in zip(times["authors"], times["featherpose"], strict=True)]
+                len(p.keypoints)][:400]  # fmt: skip
+    keep_freed_memory()  # for all alike
+    arguments = pictures, options.batch, options.workers
+    loops: dict[str, Authors | Ours] = {"authors": Authors(*arguments), "featherpose": Ours(*arguments, "auto"),
+             "featherpose f32": Ours(*arguments, "f32")}  # fmt: skip
+    wall: dict[str, list[float]] = {name: [] for name in loops}
+    processor: dict[str, list[float]] = {name: [] for name in loops}
+    for number in range(options.rounds):
+        for name, loop in loops.items():
+            steps = loop.run()
+            next(steps)
+            started, used = time.perf_counter(), _processor_s()
+            for _ in range(options.steps):
+                next(steps)
+            wall[name].append((time.perf_counter() - started) / options.steps / options.batch)
+            processor[name].append((_processor_s() - used) / options.steps / options.batch)
+            steps.close()
+            print(f"round {number + 1}: {name} {1 / wall[name][-1]:.2f} pictures/s", flush=True)
     result = {
         "what": "training throughput, Lightweight OpenPose, 368x368",
-        "batch": options.batch,
-        "threads": options.threads,
-        "bf16": processor().bf16,
-        "pictures_per_s": {name: options.batch / statistics.median(values) for name, values in times.items()},
-        "ratio_median": statistics.median(ratios),
-        "ratios": [round(r, 3) for r in ratios],
-        "loading_ms_per_picture": targets_ms,
+        "batch": options.batch, "threads": options.threads, "workers": options.workers,
+        "format": str(cast(Ours, loops["featherpose"]).arithmetic.half or torch.float32).removeprefix("torch."),
+        "pictures_per_s": {name: 1 / statistics.median(values) for name, values in wall.items()},
+        "processor_s_per_picture": {name: statistics.median(values) for name, values in processor.items()},
+        "ratio": {name: _paired(wall["authors"], wall[name]) for name in loops if name != "authors"},
+        "ratio_of_processor_time": {
+            name: _paired(processor["authors"], processor[name]) for name in loops if name != "authors"
+        },
         "machine": machine_facts(),
-    }
+    }  # fmt: skip
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps({key: value for key, value in result.items() if key != "machine"}, indent=2))
 
 
-def _targets_ms(pictures: list[LabelledPicture]) -> float:
-    """Milliseconds to read, view and encode one picture, one core: what loading costs."""
-    dataset = PoseDataset(pictures, OPENPOSE_18, augment=AugmentOptions(size_px=_SIDE), targets=TargetOptions())
-    times = []
-    for index in range(min(40, len(pictures))):
-        started = time.perf_counter()
-        dataset[index]
-        times.append(1e3 * (time.perf_counter() - started))
-    return statistics.median(times)
+def _paired(ours: list[float], theirs: list[float]) -> float:
+    """Median of the ratios within each round."""
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
 if __name__ == "__main__":

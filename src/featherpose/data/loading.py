@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 
@@ -12,7 +12,7 @@ from featherpose.data.dataset import Batch, EpochSampler, PoseDataset, collate
 __all__ = ["load_batches"]
 
 
-def load_batches(dataset: PoseDataset, sampler: EpochSampler, size: int, *, threads: int) -> Iterator[Batch]:
+def load_batches(dataset: PoseDataset, sampler: EpochSampler, size: int, *, threads: int) -> Generator[Batch]:
     """Batches in the sampler's order, made in threads: OpenCV and the encoder release the interpreter.
 
     Args:
