@@ -2,7 +2,8 @@
 
 ``python`` blocks of one page share their names; ``bash`` blocks run command by command; ``toml`` and ``json`` blocks
 must parse, and a ``toml`` block whose first line is ``# file: NAME`` is written to that file for the commands behind
-it. Each page starts in a folder of its own that holds ``photo.jpg``, ``photos/`` and ``video.mp4``. An HTML comment
+it. Each page starts in a folder of its own that holds ``photo.jpg``, ``photos/`` and ``video.mp4``, and ``my-data/``
+with annotated pictures where the page speaks of it. An HTML comment
 ``<!-- not run: REASON -->`` directly above a block leaves it out; the reason is the point of writing it.
 """
 
@@ -22,6 +23,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
+from featherpose import PoseEstimator
+from featherpose.media.images import read_image
+from featherpose.skeleton import COCO_17
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
@@ -63,6 +68,34 @@ def furnish(folder: Path, photo: Path) -> None:
     video.release()
 
 
+def annotate(folder: Path, photographs: list[np.ndarray]) -> None:
+    """A small data set: photographs at several sizes, mirrored too, labelled by the bundled network."""
+    (folder / "images").mkdir(parents=True)
+    data: dict[str, list[dict[str, object]]] = {"images": [], "annotations": []}
+    with PoseEstimator(height=256) as estimator:
+        for number in range(1, 41):
+            picture = photographs[number % len(photographs)]
+            scale = 0.5 + 0.01 * number
+            picture = np.asarray(cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
+            picture = np.ascontiguousarray(picture[:, ::-1] if number % 4 > 1 else picture)
+            cv2.imwrite(str(folder / "images" / f"{number}.jpg"), picture)
+            height, width = picture.shape[:2]
+            data["images"].append({"id": number, "file_name": f"{number}.jpg", "width": width, "height": height})
+            for person in estimator(picture).to(COCO_17).keypoints:
+                seen = np.isfinite(person[:, 0])
+                left, top = person[seen].min(axis=0).tolist()
+                right, bottom = person[seen].max(axis=0).tolist()
+                keypoints = np.nan_to_num(np.column_stack([person, 2 * seen])).astype(float)
+                data["annotations"].append({
+                    "id": len(data["annotations"]) + 1, "image_id": number, "category_id": 1, "iscrowd": 0,
+                    "keypoints": keypoints.ravel().tolist(), "num_keypoints": int(seen.sum()),
+                    "bbox": [left, top, right - left, bottom - top], "area": (right - left) * (bottom - top),
+                })  # fmt: skip
+    assert len(data["annotations"]) >= 20
+    category = {"id": 1, "name": "person", "keypoints": list(COCO_17.keypoints)}
+    (folder / "annotations.json").write_text(json.dumps({**data, "categories": [category]}))
+
+
 def run_bash(code: str, folder: Path) -> None:
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     for command in code.replace("\\\n", " ").splitlines():
@@ -78,8 +111,12 @@ def run_bash(code: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_every_block_runs(page: Path, tmp_path: Path, grace_hopper: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_block_runs(
+    page: Path, tmp_path: Path, grace_hopper: Path, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     furnish(tmp_path, grace_hopper)
+    if any("my-data" in block.code for block in blocks(page)):
+        annotate(tmp_path / "my-data", [read_image(grace_hopper), astronaut])
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "__page__"}
     for block in blocks(page):

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from featherpose.cli.main import run
+from featherpose.training import config as configuration
+from featherpose.training.config import load_config
 from featherpose.training.smoke import draw_scenes
 
 
@@ -77,3 +79,30 @@ def test_a_configuration_runs_and_resumes(tmp_path: Path, capsys: pytest.Capture
 def test_smoke_run_finds_the_people_of_its_own_pictures(tmp_path: Path) -> None:
     assert run(["train", "--smoke", "--out", str(tmp_path / "smoke")]) == 0
     assert (tmp_path / "smoke/preview.jpg").is_file()
+
+
+def test_a_shipped_configuration_is_copied_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["train", "own-skeleton", "--copy"]) == 0
+    names = ["own-skeleton.toml", "own-skeleton.skeleton.toml"]
+    assert capsys.readouterr().out.split() == names
+    config = load_config(tmp_path / names[0])
+    assert config.network.start == "bundled"
+    assert config.skeleton.name == "limbs_12"
+    (tmp_path / names[0]).write_text("mine")
+    assert run(["train", "own-skeleton.toml", "--copy"]) == 1
+    assert "is here already" in capsys.readouterr().err
+    assert (tmp_path / names[0]).read_text() == "mine"
+
+
+def test_every_shipped_configuration_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = [p for p in (Path(configuration.__file__).parent / "configs").glob("*.toml") if p.suffixes == [".toml"]]
+    assert len(files) >= 8
+    for file in files:
+        # Named, not copied: its data lie in this folder, its skeleton beside it.
+        config = load_config(file, folder=tmp_path)
+        assert config.data.sources[0].images.is_relative_to(tmp_path)
+        assert config.skeleton.num_limbs > 0

@@ -12,7 +12,8 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from featherpose.errors import ConfigError, MissingExtraError, OptionError, TrainingError
+from featherpose.errors import ConfigError, MissingExtraError, OptionError, OutputError, TrainingError
+from featherpose.media.atomic import write_bytes
 
 __all__ = ["train"]
 
@@ -26,6 +27,9 @@ def train(
     out: Annotated[
         Path | None, Parameter(help="Folder of the run; runs/NAME of the configuration if left out.")
     ] = None,
+    copy: Annotated[
+        bool, Parameter(help="Only copy a configuration that ships into this folder, to be changed.", negative="")
+    ] = False,
     resume: Annotated[bool, Parameter(help="Go on from the run's last checkpoint.", negative="")] = False,
     smoke: Annotated[
         bool, Parameter(help="Train on drawn scenes for a minute or two: does training work here?", negative="")
@@ -39,11 +43,15 @@ def train(
     """Train a network.
 
     The folder of the run receives best.safetensors (the best weights by the validation pictures), last.pt (for
-    --resume), log.csv, TensorBoard events, curves.png and preview.jpg.
+    --resume), log.csv, TensorBoard events, curves.png and preview.jpg. Paths in a configuration are relative to it;
+    in one that ships and is named, not copied, to this folder.
     """
     if smoke == (config is not None):
         raise OptionError("nothing to train" if not smoke else "--smoke takes no configuration",
                           expected="a TOML file, or --smoke alone")  # fmt: skip
+    if copy and config is not None:
+        _copy(config)
+        return
     try:
         from featherpose.training.loop import train as run_training
         from featherpose.training.smoke import smoke_run
@@ -67,8 +75,9 @@ def train(
 
             if config is None:
                 raise OptionError("nothing to train", expected="a TOML file")
-            path = _find(config)
-            settings = load_config(path, overrides=_overrides(set_ or []))
+            path = config if config.is_file() else _shipped(config)
+            here = None if config.is_file() else Path()
+            settings = load_config(path, overrides=_overrides(set_ or []), folder=here)
             progress.update(task, total=settings.run.steps)
             folder = out or Path("runs") / path.stem
             result = run_training(settings, folder, resume=resume, on_step=show)
@@ -90,15 +99,25 @@ def train(
         )
 
 
-def _find(config: Path) -> Path:
-    if config.is_file():
-        return config
+def _shipped(config: Path) -> Path:
+    """A configuration of the package by its name."""
     shipped = Path(__file__).parents[1] / "training" / "configs"
     named = shipped / f"{config.name.removesuffix('.toml')}.toml"
-    if config.parent == Path() and named.is_file():
+    if config.parent == Path() and named.is_file() and named.suffixes == [".toml"]:
         return named
-    names = ", ".join(sorted(p.stem for p in shipped.glob("*.toml")))
+    names = ", ".join(sorted(p.stem for p in shipped.glob("*.toml") if p.suffixes == [".toml"]))
     raise ConfigError(f"{config} is no file", expected=f"a TOML file or one of {names}")
+
+
+def _copy(config: Path) -> None:
+    """Put a configuration that ships, and its skeleton file if it has one, into this folder."""
+    path = _shipped(config)
+    files = [file for file in (path, path.with_suffix(".skeleton.toml")) if file.is_file()]
+    if present := [file.name for file in files if Path(file.name).exists()]:
+        raise OutputError(f"{present[0]} is here already", expected="a folder without it", hint="it is left as it is")
+    for file in files:
+        write_bytes(Path(file.name), file.read_bytes())
+        print(file.name)
 
 
 def _overrides(pairs: list[str]) -> dict[str, str]:

@@ -221,12 +221,13 @@ class TrainConfig:
         return load_skeleton(self.data.skeleton)
 
 
-def load_config(path: Path, *, overrides: Mapping[str, str] | None = None) -> TrainConfig:
+def load_config(path: Path, *, overrides: Mapping[str, str] | None = None, folder: Path | None = None) -> TrainConfig:
     """Read a TOML file.
 
     Args:
-        path: The file; relative paths in it are relative to its folder.
+        path: The file.
         overrides: Values that replace the file's, as TOML text, by dotted key: ``{"run.steps": "100"}``.
+        folder: What relative paths in it are relative to; its own folder unless given.
 
     Raises:
         ConfigError: If the file is missing, no TOML, or says something unknown or impossible.
@@ -237,6 +238,8 @@ def load_config(path: Path, *, overrides: Mapping[str, str] | None = None) -> Tr
         raise ConfigError(f"{path} cannot be read ({error})", expected="a TOML file") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
+    if folder is not None:
+        _keep_skeleton_beside(path, folder, data)
     for key, text in (overrides or {}).items():
         try:
             value = tomllib.loads(f"value = {text}")["value"]
@@ -249,7 +252,15 @@ def load_config(path: Path, *, overrides: Mapping[str, str] | None = None) -> Tr
             if not isinstance(table, dict):
                 raise ConfigError(f"{key} does not name a value of {path}")
         table[last] = value
-    return config_from_dict(data, folder=path.parent)
+    return config_from_dict(data, folder=path.parent if folder is None else folder)
+
+
+def _keep_skeleton_beside(path: Path, folder: Path, data: dict[str, Any]) -> None:
+    """A skeleton file that came with the configuration stays good where the folder has none of that name."""
+    table = data.get("data")
+    name = table.get("skeleton") if isinstance(table, dict) else None
+    if isinstance(name, str) and not (folder / name).is_file() and (path.parent / name).is_file():
+        data["data"] = {**data["data"], "skeleton": str((path.parent / name).resolve())}
 
 
 def config_from_dict(data: Mapping[str, Any], *, folder: Path = Path()) -> TrainConfig:
