@@ -11,6 +11,7 @@ import torch
 
 from featherpose.errors import ModelError
 from featherpose.nn.feather import Feather, Smoothing
+from featherpose.nn.feather_front import FeatherFront, FrontShape
 from featherpose.nn.feather_scales import equalise_scales
 from featherpose.nn.movenet import MoveNetTrunk, read_movenet
 from featherpose.nn.outputs import PoseNetwork
@@ -53,17 +54,32 @@ def test_port_equals_the_published_graph(trunk: MoveNetTrunk, movenet_file: Path
 
 
 def test_assembly_keeps_the_heatmaps_that_the_trunk_knows(trunk: MoveNetTrunk, astronaut: np.ndarray) -> None:
-    network = Feather.from_movenet(trunk).eval()
     picture = _picture(astronaut, (320, 256))
+    # With the widths of the public front, what is fitted again is the step down to stride 4 alone.
+    wide = FrontShape(stem=48, down=144, block=240, entry=240)
+    network = Feather.from_movenet(trunk, [picture], front=wide).eval()
     with torch.no_grad():
         smoothed = Smoothing(17)(trunk(picture))[0]
         ((heatmaps, pafs),) = network(picture)
     for k, sources in enumerate(COCO_17.sources_of(OPENPOSE_18)):
         if len(sources) == 1:
-            torch.testing.assert_close(heatmaps[0, k], smoothed[sources[0]])
+            known = smoothed[sources[0]]
+            assert float((heatmaps[0, k] - known).norm() / known.norm()) < 0.4
         else:
             assert heatmaps[0, k].max() < 0.05
     assert pafs.shape == (1, 38, 32, 40)
+
+
+def test_front_keeps_what_its_widths_allow(trunk: MoveNetTrunk, astronaut: np.ndarray) -> None:
+    picture = _picture(astronaut, (320, 256))
+    errors = []
+    for shape in (FrontShape(stem=48, down=144, block=240, entry=240), FrontShape(), FrontShape(stem=16, down=32)):
+        front = FeatherFront(shape)
+        front.start_from(trunk.front, [picture])
+        with torch.no_grad():
+            theirs, ours = trunk.front(picture).stride4, front(picture).stride4
+        errors.append(float((ours - theirs).square().sum() / (theirs - theirs.mean((2, 3), True)).square().sum()))
+    assert errors[0] < errors[1] < errors[2] < 1
 
 
 def test_any_skeleton_and_any_multiple_of_eight() -> None:

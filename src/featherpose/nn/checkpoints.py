@@ -22,6 +22,7 @@ from torch import Tensor
 
 from featherpose.errors import CheckpointError, OutputError, SkeletonError
 from featherpose.nn.feather import Feather
+from featherpose.nn.feather_front import FrontShape
 from featherpose.nn.networks import NETWORK_NAMES, as_module, create_network
 from featherpose.nn.outputs import PoseNetwork
 from featherpose.nn.released import rename_released
@@ -206,7 +207,11 @@ def load_network(path: Path, *, name: str | None = None, skeleton: Skeleton | No
     network: PoseNetwork
     if name == "feather" and "pafs.out.weight" in checkpoint.tensors:
         blocks = {match[1] for n in checkpoint.tensors if (match := re.match(r"pafs\.blocks8\.(\d+)\.", n))}
-        network = Feather(skeleton, channels=checkpoint.tensors["pafs.out.weight"].shape[1], blocks=len(blocks))
+        tensors = checkpoint.tensors
+        layers = {"stem": "stem", "down": "down", "block": "block.expand", "entry": "entry.expand"}
+        widths = {part: tensors.get(f"front.{layer}.weight") for part, layer in layers.items()}
+        front = FrontShape(**{part: len(weight) for part, weight in widths.items() if weight is not None})
+        network = Feather(skeleton, channels=tensors["pafs.out.weight"].shape[1], blocks=len(blocks), front=front)
     else:
         network = create_network(name, skeleton, refinements=None if name == "feather" else checkpoint.refinements)
     load_tensors(network, checkpoint)

@@ -5,8 +5,10 @@ Convention
     Output: heatmaps in 0..1, one channel a keypoint in the skeleton's order, stride 4; part affinity fields, two
     channels a limb, stride 8. Cell c of a map with stride t is centred at pixel ``t * c + (t - 1) / 2``.
 
-The trunk is MobileNet v2 as MoveNet MultiPose has it (`featherpose.nn.movenet`); `from_movenet` assembles a network
-that already finds keypoints and whose PAF head is new.
+The trunk is MobileNet v2 as MoveNet MultiPose has it (`featherpose.nn.movenet`) behind a cheaper front of its own
+(`featherpose.nn.feather_front`); `from_movenet` assembles a network that already finds keypoints and whose PAF head
+is new. What the PAF head works out about a person at stride 8 also goes back into the pyramid, before its last step
+to stride 4: the keypoint head, which alone sees 24 channels, then knows who a joint belongs to.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from featherpose.errors import ModelError
-from featherpose.nn.movenet import KeypointHead, MoveNetFront, MoveNetTrunk, Pyramid, TrunkTail, upsampled_onto
+from featherpose.nn.feather_front import FeatherFront, FrontShape
+from featherpose.nn.movenet import KeypointHead, MoveNetTrunk, Pyramid, TrunkTail, upsampled_onto
 from featherpose.nn.outputs import StageMaps
 from featherpose.skeleton import COCO_17, OPENPOSE_18, Skeleton
 
@@ -30,7 +33,7 @@ __all__ = ["Feather", "PafHead", "Smoothing", "TrunkFeatures"]
 class TrunkFeatures(NamedTuple):
     """Everything that heads read."""
 
-    p4: Float[Tensor, "B 24 h4 w4"]
+    c4: Float[Tensor, "B 40 h4 w4"]
     p8: Float[Tensor, "B 24 h8 w8"]
     c8: Float[Tensor, "B 48 h8 w8"]
     d16: Float[Tensor, "B 144 h16 w16"]
@@ -68,8 +71,8 @@ class PafHead(nn.Module):
         self.hidden = nn.Conv2d(channels, channels, 1)
         self.out = nn.Conv2d(channels, 2 * limbs, 1)
 
-    def forward(self, p8: Tensor, c8: Tensor, d16: Tensor, c32: Tensor) -> Float[Tensor, "B D h8 w8"]:
-        """Fields from the features of `TrunkFeatures`."""
+    def people(self, p8: Tensor, c8: Tensor, d16: Tensor, c32: Tensor) -> Float[Tensor, "B C h8 w8"]:
+        """What is known about people at each cell, from the features of `TrunkFeatures`."""
         x = F.relu(upsampled_onto(self.from32(c32), self.from16(d16)))
         x = x + F.relu(self.context(x))
         for block in self.blocks16:
@@ -77,7 +80,11 @@ class PafHead(nn.Module):
         x = F.relu(upsampled_onto(x, self.from8(c8) + self.from_pyramid(p8)))
         for block in self.blocks8:
             x = block(x)
-        result: Tensor = self.out(F.relu(self.hidden(x)))
+        return x
+
+    def forward(self, people: Float[Tensor, "B C h8 w8"]) -> Float[Tensor, "B D h8 w8"]:
+        """Fields from what `people` gave."""
+        result: Tensor = self.out(F.relu(self.hidden(people)))
         return result
 
 
@@ -85,7 +92,7 @@ class Smoothing(nn.Module):
     """A fixed Gaussian over the finished heatmaps.
 
     At stride 4 the trunk's heatmaps often show one joint as two maxima a few cells apart; the decoder would take
-    them for two people's. One cell of blur joins them and steadies the sub-cell position. Losses do not see it.
+    them for two people's. One cell of blur joins them and steadies the sub-cell position. Losses look through it.
 
     Args:
         channels: Heatmaps.
@@ -96,7 +103,7 @@ class Smoothing(nn.Module):
 
     def __init__(self, channels: int, sigma: float = 1.0) -> None:
         super().__init__()
-        offsets = torch.arange(-3, 4, dtype=torch.float32)
+        offsets = torch.arange(-2, 3, dtype=torch.float32)
         line = torch.exp(-(offsets**2) / (2 * sigma**2))
         line = line / line.sum()
         square = (line[:, None] * line[None]).repeat(channels, 1, 1, 1)
@@ -105,7 +112,7 @@ class Smoothing(nn.Module):
 
     def forward(self, heatmaps: Float[Tensor, "B K h w"]) -> Float[Tensor, "B K h w"]:
         """The blurred heatmaps; cells outside count as their nearest neighbour inside."""
-        padded = F.pad(heatmaps, (3, 3, 3, 3), mode="replicate")
+        padded = F.pad(heatmaps, (2, 2, 2, 2), mode="replicate")
         return F.conv2d(padded, self.kernel.to(heatmaps.dtype), groups=heatmaps.shape[1])
 
 
@@ -116,6 +123,7 @@ class Feather(nn.Module):
         skeleton: Keypoints and limbs of the outputs.
         channels: Width of the PAF head.
         blocks: Separable blocks of the PAF head at stride 8.
+        front: Widths of the first layers.
 
     Example:
         >>> net = Feather(OPENPOSE_18).eval()
@@ -128,25 +136,31 @@ class Feather(nn.Module):
     paf_stride = 8
     size_multiple = 8
 
-    def __init__(self, skeleton: Skeleton = OPENPOSE_18, *, channels: int = 128, blocks: int = 4) -> None:
+    def __init__(self, skeleton: Skeleton = OPENPOSE_18, *, channels: int = 128, blocks: int = 4,
+                 front: FrontShape | None = None) -> None:  # fmt: skip
         super().__init__()
         self.skeleton = skeleton
-        self.front: nn.Module = MoveNetFront()
+        self.front = FeatherFront(front)
         self.tail = TrunkTail()
         self.pyramid = Pyramid()
         self.keypoints = KeypointHead(skeleton.num_keypoints)
         self.pafs = PafHead(skeleton.num_limbs, channels, blocks)
+        self.feedback = nn.Conv2d(channels, 24, 1)
+        # Silent at first: the pyramid starts as it is.
+        nn.init.zeros_(self.feedback.weight)
+        nn.init.zeros_(self.feedback.bias)  # type: ignore[arg-type]
         self.smooth = Smoothing(skeleton.num_keypoints)
 
     @classmethod
-    def from_movenet(cls, trunk: MoveNetTrunk, skeleton: Skeleton = OPENPOSE_18, *, channels: int = 128,
-                     blocks: int = 4) -> Feather:  # fmt: skip
+    def from_movenet(cls, trunk: MoveNetTrunk, pictures: Sequence[Float[Tensor, "1 3 H W"]],
+                     skeleton: Skeleton = OPENPOSE_18, *, channels: int = 128, blocks: int = 4,
+                     front: FrontShape | None = None) -> Feather:  # fmt: skip
         """Start from the public network: its trunk, and its heatmaps for the keypoints that it knows.
 
-        Keypoints that it does not know, such as the neck, start silent.
+        Keypoints that it does not know, such as the neck, start silent. The front is fitted on ``pictures``.
         """
-        net = cls(skeleton, channels=channels, blocks=blocks)
-        net.front.load_state_dict(trunk.front.state_dict())
+        net = cls(skeleton, channels=channels, blocks=blocks, front=front)
+        net.front.start_from(trunk.front, pictures)
         net.tail.load_state_dict(trunk.tail.state_dict())
         net.pyramid.load_state_dict(trunk.pyramid.state_dict())
         head, known = net.keypoints, trunk.keypoints
@@ -168,12 +182,14 @@ class Feather(nn.Module):
         """What the heads read."""
         front = self.front(bgr)
         c8, c16, d16, c32 = self.tail(front.stride8)
-        _, p8, p4 = self.pyramid(front.stride4, c8, c16, c32)
-        return TrunkFeatures(p4, p8, c8, d16, c32)
+        p8 = self.pyramid.step(1, self.pyramid.step(0, self.pyramid.top(c32), c16), c8)
+        return TrunkFeatures(front.stride4, p8, c8, d16, c32)
 
     def logits(self, features: TrunkFeatures) -> StageMaps:
-        """Heatmap logits and fields; training losses work on these."""
-        return StageMaps(self.keypoints(features.p4), self.pafs(features.p8, features.c8, features.d16, features.c32))
+        """Heatmap logits, not yet smoothed, and fields."""
+        people = self.pafs.people(features.p8, features.c8, features.d16, features.c32)
+        p4 = self.pyramid.step(2, features.p8 + self.feedback(people), features.c4)
+        return StageMaps(self.keypoints(p4), self.pafs(people))
 
     def forward(self, images: Num[Tensor, "B 3 H W"]) -> tuple[StageMaps, ...]:
         """Heatmaps and fields of BGR pictures, 0..255; one stage."""
@@ -186,7 +202,7 @@ class Feather(nn.Module):
         return {
             "front": ("front",),
             "trunk": ("tail",),
-            "pyramid": ("pyramid",),
+            "pyramid": ("pyramid", "feedback"),
             "heatmaps": ("keypoints", "smooth"),
             "pafs": ("pafs",),
         }

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from featherpose import zoo
+from featherpose.data.dataset import read_picture
 from featherpose.errors import CheckpointError
 from featherpose.nn.checkpoints import Checkpoint, read_checkpoint
 from featherpose.nn.feather import Feather
@@ -21,9 +27,16 @@ __all__ = ["build_network", "bundled_weights", "carry_over"]
 
 _log = logging.getLogger(__name__)
 
+_FITTING_PICTURES, _FITTING_HEIGHT_PX = 16, 256
 
-def build_network(config: NetworkConfig, skeleton: Skeleton) -> PoseNetwork:
+
+def build_network(config: NetworkConfig, skeleton: Skeleton, pictures: Sequence[Path] = ()) -> PoseNetwork:
     """The network with its starting weights; frozen parameters take no gradient.
+
+    Args:
+        config: Which network, from what start.
+        skeleton: Keypoints and limbs of its outputs.
+        pictures: Photographs for feather's front, which is fitted to the public one on a few of them.
 
     Raises:
         OptionError: If there is no network of that name.
@@ -33,7 +46,10 @@ def build_network(config: NetworkConfig, skeleton: Skeleton) -> PoseNetwork:
     network: PoseNetwork
     if config.kind == "feather" and config.start.endswith(".tflite"):
         trunk = read_movenet(config.start)
-        network = Feather.from_movenet(trunk, skeleton, channels=config.channels, blocks=config.blocks)
+        seen = [_fitted(read_picture(path)) for path in pictures[:: max(1, len(pictures) // _FITTING_PICTURES)]]
+        network = Feather.from_movenet(
+            trunk, seen[:_FITTING_PICTURES], skeleton, channels=config.channels, blocks=config.blocks
+        )
     else:
         if config.kind == "feather":
             network = Feather(skeleton, channels=config.channels, blocks=config.blocks)
@@ -45,6 +61,13 @@ def build_network(config: NetworkConfig, skeleton: Skeleton) -> PoseNetwork:
     for name, parameter in as_module(network).named_parameters():
         parameter.requires_grad_(not any(name.startswith(start) for start in config.freeze))
     return network
+
+
+def _fitted(image: UInt8[np.ndarray, "H W 3"]) -> Float[Tensor, "1 3 H W"]:
+    height, width = image.shape[:2]
+    size = (_FITTING_HEIGHT_PX, max(32, round(width * _FITTING_HEIGHT_PX / height / 32) * 32))
+    small = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(small).permute(2, 0, 1)[None].float()
 
 
 def bundled_weights() -> Path:
