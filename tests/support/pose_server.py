@@ -51,8 +51,8 @@ Start = Callable[[ServeOptions], AbstractContextManager[Running]]
 
 
 @contextmanager
-def run_server(options: ServeOptions) -> Iterator[Running]:
-    options = replace(options, port=0, engine=_ONE_THREAD)
+def run_server(options: ServeOptions, *, port: int = 0) -> Iterator[Running]:
+    options = replace(options, port=port, engine=_ONE_THREAD)
     app = create_app(options)
     listener = listen(options)
     ready, stop = threading.Event(), threading.Event()

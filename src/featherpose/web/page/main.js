@@ -2,7 +2,8 @@
 
 import { Camera } from "./camera.js";
 import { Controls } from "./controls.js";
-import { inkOn, personColour } from "./colours.js";
+import { takeDroppedFiles } from "./drops.js";
+import { Figures } from "./figures.js";
 import { Meter } from "./meter.js";
 import { CameraMode, PictureMode, SourceMode, VideoMode } from "./modes.js";
 import { visiblePeople } from "./people.js";
@@ -13,7 +14,6 @@ import { Transport } from "./transport.js";
 import { View } from "./view.js";
 
 const FIGURES_EVERY_MS = 250;
-const ANNOUNCE_EVERY_MS = 5000;
 
 const $ = (id) => document.getElementById(id);
 
@@ -25,13 +25,14 @@ class Page {
   });
   transport = new Transport($("video"), { bar: $("transport"), play: $("play"), seek: $("seek"), time: $("time") });
   session = new Session();
+  #figures = new Figures();
   #meter = new Meter();
   #camera = new Camera();
   #mode = null;
   #skeleton = null;
   #last = null; // the newest message, to be judged again when a slider moves
   #people = [];
-  #announced = { count: null, at: 0 };
+  #lastLatencyMs = null;
   #retry = null;
   #problemPasses = false;
 
@@ -111,6 +112,7 @@ class Page {
     const drawnAt = await this.#drawLast();
     if (mode !== this.#mode) return;
     latencyMs ??= capturedAt === null ? null : drawnAt - capturedAt;
+    this.#lastLatencyMs = latencyMs;
     this.#meter.mark(drawnAt, latencyMs);
     if (!unrecorded) this.record(message, latencyMs);
   }
@@ -198,52 +200,21 @@ class Page {
   }
 
   #showFigures() {
-    const numbered = this.#mode?.tracked ? this.#people.filter((person) => person.id !== null) : this.#people;
-    const { fps, latencyMs } = this.#meter.read();
-    setText("people", this.#last ? String(numbered.length) : "–");
-    setText("fps", this.#mode?.tracked && fps !== null ? fps.toFixed(fps < 9.95 ? 1 : 0) : "–");
-    setText("latency", latencyMs === null ? "–" : latencyMs.toFixed(0));
-    this.#showRoster(this.#mode?.tracked ? numbered : []);
-    this.#showSession();
-    this.#announce(numbered.length);
-  }
-
-  #showRoster(people) {
-    const roster = $("roster");
-    const ids = people.map((person) => person.id).sort((a, b) => a - b);
-    if (roster.dataset.ids === ids.join(" ")) return;
-    roster.dataset.ids = ids.join(" ");
-    roster.replaceChildren(
-      ...ids.map((id) => {
-        const item = document.createElement("li");
-        item.style.setProperty("--person", personColour(id));
-        item.style.setProperty("--on-person", inkOn(id));
-        item.textContent = String(id);
-        return item;
-      }),
-    );
-  }
-
-  #showSession() {
-    const { length, dropped, size } = this.session;
-    const count = length === 1 ? "1 frame" : `${length.toLocaleString("en")} frames`;
-    const kept = length === 0 ? "No frames yet." : `${count}, ${megabytes(size)}.`;
-    const gone = dropped > 0 ? ` The oldest ${dropped.toLocaleString("en")} were dropped to bound the memory.` : "";
-    setText("session-summary", kept + gone);
-    $("download").disabled = $("clear").disabled = length === 0;
-  }
-
-  /** For those who cannot see the canvas: the number of people when it changes, not more often than they can hear. */
-  #announce(count) {
-    const now = performance.now();
-    if (!this.#last || count === this.#announced.count || now - this.#announced.at < ANNOUNCE_EVERY_MS) return;
-    this.#announced = { count, at: now };
-    $("announcer").textContent = count === 1 ? "1 person in view" : `${count} people in view`;
+    const tracked = this.#mode?.tracked ?? false;
+    const numbered = tracked ? this.#people.filter((person) => person.id !== null) : this.#people;
+    this.#figures.show({
+      people: this.#last ? numbered : null,
+      tracked,
+      ...this.#meter.read(),
+      // A single picture keeps its figure; that of a stream is over after some seconds.
+      ...(tracked ? {} : { fps: null, latencyMs: this.#last && this.#lastLatencyMs }),
+    });
+    this.#figures.showSession(this.session);
   }
 
   #serverState(state, text) {
     $("server").dataset.state = state;
-    setText("server", text);
+    $("server").textContent = text;
   }
 
   #clearProblem() {
@@ -327,14 +298,17 @@ class Page {
     });
     $("clear").addEventListener("click", () => {
       this.session.clear();
-      this.#showSession();
+      this.#showFigures();
     });
     this.controls.addEventListener("change", ({ detail }) => this.#settingChanged(detail));
     this.#settingChanged("all");
     window.addEventListener("hashchange", () => {
       if (this.#readAddress()) this.begin();
     });
-    this.#listenToDrops();
+    takeDroppedFiles(
+      (file) => this.openFile(file),
+      (problem) => this.problem(problem),
+    );
     setInterval(() => this.#showFigures(), FIGURES_EVERY_MS);
   }
 
@@ -344,33 +318,6 @@ class Page {
     this.#mirror();
     if (this.#mode && this.#last) this.#drawLast();
     this.#mode?.settingsChanged(name);
-  }
-
-  #listenToDrops() {
-    const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
-    const hover = (value) => document.body.toggleAttribute("data-dropping", value);
-    window.addEventListener("dragover", (event) => {
-      if (!carriesFiles(event)) return;
-      event.preventDefault();
-      hover(true);
-    });
-    window.addEventListener("dragleave", (event) => {
-      if (event.relatedTarget === null) hover(false);
-    });
-    window.addEventListener("drop", (event) => {
-      event.preventDefault(); // the browser would leave the page for the file
-      hover(false);
-      this.#take(event.dataTransfer);
-    });
-    window.addEventListener("paste", (event) => {
-      if (event.clipboardData?.files.length > 0) this.#take(event.clipboardData);
-    });
-  }
-
-  #take(transfer) {
-    const file = [...transfer.files].find((one) => /^(image|video)\//.test(one.type));
-    if (file) this.openFile(file);
-    else this.problem(new Problem("That is neither a picture nor a video.", { hint: "Drop one file from your disk." }));
   }
 }
 
@@ -384,14 +331,6 @@ function asProblem(error) {
 function loadedModel(models) {
   const { name, skeleton } = models.find((model) => model.loaded) ?? models[0];
   return { model: name, skeleton };
-}
-
-function setText(id, text) {
-  if ($(id).textContent !== text) $(id).textContent = text;
-}
-
-function megabytes(bytes) {
-  return bytes < 1e5 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
 }
 
 const page = new Page();

@@ -121,11 +121,11 @@ export class View {
 
   #watchSize() {
     const apply = ([entry]) => {
-      // In the screen's own pixels where the browser knows them exactly (fractional zoom), else by its ratio.
+      // In the screen's own pixels, which the browser knows best where they are fractions of CSS pixels.
       const [exact] = entry.devicePixelContentBoxSize ?? [];
       const [css] = entry.contentBoxSize;
-      const width = exact?.inlineSize ?? Math.round(css.inlineSize * devicePixelRatio);
-      const height = exact?.blockSize ?? Math.round(css.blockSize * devicePixelRatio);
+      const width = screenPixels(css.inlineSize, exact?.inlineSize);
+      const height = screenPixels(css.blockSize, exact?.blockSize);
       this.#ratio = css.inlineSize > 0 ? width / css.inlineSize : 1;
       if (this.#overlay.width === width && this.#overlay.height === height) return;
       this.#overlay.width = width;
@@ -139,4 +139,10 @@ export class View {
       observer.observe(this.#overlay);
     }
   }
+}
+
+/** What the browser says, unless it forgets the screen's ratio, as emulated phones do. */
+function screenPixels(css, exact) {
+  const computed = css * devicePixelRatio;
+  return exact !== undefined && Math.abs(exact - computed) <= 1 ? exact : Math.round(computed);
 }
