@@ -49,9 +49,9 @@ class StreamOptions:
     Attributes:
         policy: ``every`` frame, for files; ``newest`` for live: what is late is dropped and counted; ``auto`` is
             ``newest`` for cameras and live streams (``source.live``), ``every`` for all others.
-        in_flight: Under ``every``, frames begun and not yet decoded; more keep an engine busy that runs several at
-            once (one more than its requests), and results come later. Under ``newest``, networks running at once.
-            None is 3 and 1.
+        in_flight: Under ``every``, frames begun and not yet decoded; an engine that runs several side by side is kept
+            busy by two more than these (`EngineOptions.requests`), and results come later. Under ``newest``, networks
+            that run at once. None is 3 and 1.
         ahead: Frames read ahead of each source under ``every``; a frame of 1080p takes 6 MB.
 
     Raises:

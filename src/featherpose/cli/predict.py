@@ -112,8 +112,8 @@ def predict(
         numbers = image_numbers(refs)
         worker = _Worker(
             run, estimator, people, drawing.options(tracked=people.followed), data, annotated, numbers,
-            # One more than run side by side, so that none of them ever waits for this thread.
-            StreamOptions(in_flight=engine.requests + 1 if engine.requests else None),
+            # Those that run side by side, one that waits in the engine and one in this thread's hands.
+            StreamOptions(in_flight=engine.requests + 2 if engine.requests else None),
         )  # fmt: skip
         started = perf_counter()
         for ref in refs:

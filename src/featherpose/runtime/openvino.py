@@ -85,8 +85,8 @@ class OpenVinoBackend:
             settings["NUM_STREAMS"] = options.requests
         try:
             compiled = _compile(model, device, settings)
-            # Two requests at least: while one runs, the next one waits with its input in place.
-            requests = [compiled.create_infer_request() for _ in range(max(2, options.requests))]
+            # One more than run at once: it waits with its input in place, and no core waits for this side's threads.
+            requests = [compiled.create_infer_request() for _ in range(max(1, options.requests) + 1)]
         except Exception as error:
             raise ModelError(f"OpenVINO cannot prepare {path} for {device} ({engine_message(error)})") from error
         self._outputs = tuple(compiled.output(name) for name in (spec.heatmap_output, spec.paf_output))
