@@ -140,7 +140,7 @@ def fill_mosaic(
         SourceError: If a video cannot be read.
     """
     backend = open_backend(variant.path, variant.spec, variant.engine(device=device))
-    decode = PafDecoder(variant.spec.skeleton)
+    decode = PafDecoder(variant.spec.skeleton, variant.spec.decode)
     best = 0.0
     try:
         for tiles in _TILES:
@@ -190,10 +190,10 @@ def _prepared(
 
 
 def _decoder(system: System) -> Callable[[Maps, Letterbox], Any]:
-    skeleton = system.network.spec.skeleton
+    spec = system.network.spec
     if system.decoding == "resize to image":
-        return PlainPafDecoder(skeleton)
-    decoder = PafDecoder(skeleton)
+        return PlainPafDecoder(spec.skeleton)
+    decoder = PafDecoder(spec.skeleton, spec.decode)
     decoder.warm_up()
     return decoder
 

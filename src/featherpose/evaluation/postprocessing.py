@@ -106,7 +106,7 @@ def crowd_maps(
         raise OptionError(f"crowds of {', '.join(map(str, people)) or 'nobody'}", expected="at least one person each")
     cutouts = find_cutouts(folder)
     spec = backend.spec
-    decode = PafDecoder(spec.skeleton)
+    decode = PafDecoder(spec.skeleton, spec.decode)
     crowds = []
     for wanted in people:
         latest: dict[int, tuple[Maps, Letterbox]] = {}
@@ -125,12 +125,15 @@ def crowd_maps(
     return crowds
 
 
-def profile_decoding(crowd: CrowdMaps, skeleton: Skeleton, *, repeats: int = 20) -> list[StageProfile]:
+def profile_decoding(
+    crowd: CrowdMaps, skeleton: Skeleton, *, rules: DecodeOptions | None = None, repeats: int = 20
+) -> list[StageProfile]:
     """Time every method on one crowd, in turns.
 
     Args:
         crowd: What to decode.
         skeleton: What the maps are.
+        rules: Our decoding rules, those of the network's card; the default ones if left out.
         repeats: Runs of each method; the slow ones end after three runs, or after 15 seconds.
 
     Raises:
@@ -138,7 +141,7 @@ def profile_decoding(crowd: CrowdMaps, skeleton: Skeleton, *, repeats: int = 20)
     """
     if repeats < 1:
         raise OptionError(f"{repeats} repeats", expected="at least one")
-    published, better = PafDecoder(skeleton, DecodeOptions.published()), PafDecoder(skeleton)
+    published, better = PafDecoder(skeleton, DecodeOptions.published()), PafDecoder(skeleton, rules)
     methods: list[tuple[str, Callable[[], tuple[int, list[float]]], int]] = [
         (METHODS[0], lambda: _run_plain(crowd, skeleton, None), min(repeats, 3)),
         (METHODS[1], lambda: _run_plain(crowd, skeleton, _RATIO), min(repeats, 3)),

@@ -288,7 +288,7 @@ def measure_decoding(
         maps = backend.infer(network_input)[0]
     finally:
         backend.close()
-    decode = PafDecoder(variant.spec.skeleton)
+    decode = PafDecoder(variant.spec.skeleton, variant.spec.decode)
     samples = time_in_turns([lambda: decode(maps, box)], rounds=repeats, warm_up=3)[0]
     moved = maps.heatmaps.nbytes + maps.pafs.nbytes
     return DecodingFloor(

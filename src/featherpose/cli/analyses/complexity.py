@@ -79,8 +79,9 @@ def _draw(counted: Complexity, path: Path) -> None:
                   label="published")  # fmt: skip
         axes.legend(frameon=False)
     for row, part in enumerate(counted.parts):
-        axes.annotate(f" {part.macs / 1e9:.2f}", (part.macs / 1e9, row), xytext=(6, 0), textcoords="offset points",
-                      va="center", fontsize=9)  # fmt: skip
+        end = max(part.macs / 1e9, part.published_gmacs or 0)
+        axes.annotate(f"{part.macs / 1e9:.2f}", (end, row), xytext=(9, 0), textcoords="offset points", va="center",
+                      fontsize=9)  # fmt: skip
     axes.set_yticks(rows, [part.name for part in counted.parts])
     axes.invert_yaxis()
     axes.margins(x=0.12)

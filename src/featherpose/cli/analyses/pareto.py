@@ -118,14 +118,17 @@ def _draw(points: Sequence[CostPoint], path: Path) -> None:
     for panel, (label, cost) in zip(axes, costs, strict=True):
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(alpha=0.3, linewidth=0.6)
+        # Heights are written under the first line and above the second, so that neighbouring lines keep theirs apart.
+        places: tuple[tuple[tuple[int, int], str], ...] = (((4, -12), "left"), ((-4, 6), "right"))
         for number, model in enumerate(dict.fromkeys(p.model for p in points)):
             line = sorted((p for p in points if p.model == model), key=cost)
             colour = COLOURS[number % len(COLOURS)]
+            place, side = places[number % 2]
             panel.plot([cost(p) for p in line], [p.AP for p in line], "o-", color=colour, linewidth=2,
                        label=f"{model}, {line[0].precision.upper()}" if panel is axes[0] else None)  # fmt: skip
             for p in line:
-                panel.annotate(str(p.height), (cost(p), p.AP), xytext=(3, -12), textcoords="offset points",
-                               fontsize=8, color=colour)  # fmt: skip
+                panel.annotate(str(p.height), (cost(p), p.AP), xytext=place, ha=side, textcoords="offset points",
+                               fontsize=9, color=colour)  # fmt: skip
         panel.set_xscale("log")
         panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

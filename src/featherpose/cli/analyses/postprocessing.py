@@ -72,7 +72,7 @@ def postprocessing(
     try:
         for crowd in crowds:
             print(f"{crowd.people} people ({crowd.wanted} asked for)", file=sys.stderr)
-            profiles += profile_decoding(crowd, resolved.spec.skeleton, repeats=repeats)
+            profiles += profile_decoding(crowd, resolved.spec.skeleton, rules=resolved.spec.decode, repeats=repeats)
     finally:
         cv2.setNumThreads(before)
     network = crowds[0].letterbox.network_size
