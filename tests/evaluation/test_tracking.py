@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +11,20 @@ import pytest
 
 from featherpose.cli.main import run
 from featherpose.errors import DatasetError, OptionError
+from featherpose.estimator import PoseEstimator
+from featherpose.evaluation.coco import read_coco_dataset
 from featherpose.evaluation.scenes import FAMILIES, SceneFamily, render_scene
 from featherpose.evaluation.tracking_errors import DetectorErrors, detect, released_errors
+from featherpose.evaluation.tracking_measuring import annotated_pictures
 from featherpose.evaluation.tracking_metrics import combine_scores, score_tracking
 from featherpose.evaluation.tracking_posetrack import outside_ignored, read_posetrack
 from featherpose.evaluation.tracking_smoothing import measure_smoothing, plot_smoothing
 from featherpose.poses import Poses
+from featherpose.skeleton import OPENPOSE_18
 from featherpose.tracking import SmoothOptions
 
-needs_trackeval = pytest.mark.skipif(
-    not __import__("importlib.util").util.find_spec("trackeval"), reason="the package trackeval is not installed"
-)
-needs_trackers = pytest.mark.skipif(
-    not __import__("importlib.util").util.find_spec("trackers"), reason="the package trackers is not installed"
-)
+needs_trackeval = pytest.mark.skipif(not find_spec("trackeval"), reason="the package trackeval is not installed")
+needs_trackers = pytest.mark.skipif(not find_spec("trackers"), reason="the package trackers is not installed")
 
 
 def _truth(seconds: float = 2.0) -> list[Poses]:
@@ -120,6 +121,55 @@ def test_statistics_survive_a_file(tmp_path: Path) -> None:
         DetectorErrors.load(tmp_path / "other.json")
 
 
+def test_annotations_become_truth_in_the_skeleton_of_the_network(coco_train: Path, released_int8: Path) -> None:
+    data = read_coco_dataset(coco_train).first(12)
+    with PoseEstimator(released_int8, threads=1) as estimator:
+        pictures = list(annotated_pictures(data, estimator))
+    assert len(pictures) == 12
+    assert sum(len(p.truth) for p in pictures) == data.people
+    neck, left, right = (OPENPOSE_18.index(name) for name in ("neck", "left_shoulder", "right_shoulder"))
+    for picture in pictures:
+        assert picture.truth.skeleton == picture.detected.skeleton == OPENPOSE_18
+        assert not (picture.seen & ~picture.truth.visible).any()
+        np.testing.assert_array_equal(picture.seen[:, neck], picture.seen[:, left] & picture.seen[:, right])
+    # What is in plain sight is found as a rule, and where it is.
+    distances = [
+        float(np.nanmin(np.linalg.norm(p.detected.keypoints[:, neck] - p.truth.keypoints[i, neck], axis=1)))
+        for p in pictures
+        for i in range(len(p.truth))
+        if p.seen[i].sum() > 12 and len(p.detected)
+    ]
+    assert np.median(distances) < 15
+
+
+@needs_trackeval
+def test_command_measures_mistakes_and_scenes_carry_them(
+    coco_train: Path, shared: Path, released_int8: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = json.loads((coco_train / "annotations.json").read_text())
+    data["images"] = data["images"][:25]
+    kept = {image["id"] for image in data["images"]}
+    data["annotations"] = [a for a in data["annotations"] if a["image_id"] in kept]
+    (tmp_path / "some.json").write_text(json.dumps(data))
+    errors = tmp_path / "errors.json"
+    video = shared / "data/videos/store-aisle.gif"
+    words = ["evaluate-tracking", "--measure-errors", str(tmp_path / "some.json"), "--model", str(released_int8)]
+    more = ["--images", str(coco_train / "images"), "--videos", str(video), "--height", "256", "--threads", "2"]
+    assert run([*words, *more, "--errors", str(errors)]) == 0
+    assert "left_shoulder" in capsys.readouterr().out
+    found, released = DetectorErrors.load(errors), released_errors()
+    assert "25 photographs" in found.provenance
+    assert "store-aisle" in found.provenance
+    # A few pictures of what the package's statistics were made of: of the same kind.
+    assert 0.3 < np.median(found.jitter) / np.median(released.jitter) < 3
+    assert found.person_miss[-1][-1] < found.person_miss[0][0]
+    out = tmp_path / "out.json"
+    scenes = ["evaluate-tracking", "--families", "crossing", "--seeds", "1", "--seconds", "2", "--errors", str(errors)]
+    if find_spec("trackers"):
+        assert run([*scenes, "--json", str(out)]) == 0
+        assert json.loads(out.read_text())["detections"] == found.provenance
+
+
 def _posetrack(path: Path) -> None:
     names = ["nose", "head_bottom", "head_top", "left_shoulder", "right_shoulder", "left_hip", "right_hip"]
     images, annotations = [], []
@@ -179,6 +229,8 @@ def test_command_on_scenes_and_better_than_both(tmp_path: Path, capsys: pytest.C
 
 def test_command_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["evaluate-tracking", "--seeds", "0"]) == 2
+    assert run(["evaluate-tracking", "--measure-errors", str(tmp_path)]) == 2
+    assert "--videos" in capsys.readouterr().err
     assert run(["evaluate-tracking", str(tmp_path / "nothing.json")]) == 1
     assert "nothing.json" in capsys.readouterr().err
 

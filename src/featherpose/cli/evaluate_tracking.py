@@ -15,6 +15,7 @@ from featherpose.errors import OptionError
 from featherpose.evaluation.machine import machine_facts
 from featherpose.evaluation.scenes import FAMILIES, SceneFamily
 from featherpose.evaluation.tracking import TRACKERS, compare_on_scenes, count_ids, track_all
+from featherpose.evaluation.tracking_errors import DetectorErrors, released_errors
 from featherpose.evaluation.tracking_metrics import TrackingScores, score_tracking
 from featherpose.evaluation.tracking_posetrack import PoseTrackFrame, outside_ignored, read_posetrack
 from featherpose.media.atomic import write_bytes
@@ -42,6 +43,20 @@ def evaluate_tracking(
     families: Annotated[tuple[SceneFamily, ...], Parameter(help="Which rendered scenes.")] = FAMILIES,
     seeds: Annotated[int, Parameter(help="Scenes of each family and size.")] = 4,
     seconds: Annotated[float, Parameter(help="Length of each scene.")] = 10.0,
+    errors: Annotated[
+        Path | None,
+        Parameter(help="What the detections of the scenes get wrong; the released network's mistakes if left out."),
+    ] = None,
+    measure_errors: Annotated[
+        Path | None,
+        Parameter(
+            help="Write the file for --errors instead: run the model over this COCO keypoint data set of training "
+            "pictures, and over --videos, and compare."
+        ),
+    ] = None,
+    videos: Annotated[
+        tuple[Path, ...], Parameter(help="Real videos of people, for how long a mistake lasts.", consume_multiple=True)
+    ] = (),
     json_file: Annotated[Path | None, Parameter(name="--json", help="Write the figures to this file.")] = None,
 ) -> int:
     """Measure HOTA, IDF1 and id switches (TrackEval; OKS in the place of box overlap).
@@ -53,15 +68,19 @@ def evaluate_tracking(
         raise OptionError(f"--seeds {seeds}", expected="1 or more")
     if not fps > 0:
         raise OptionError(f"--fps {fps:g}", expected="a positive number")
+    if measure_errors is not None:
+        return _measure(measure_errors, images, videos, errors, model)
     report: dict[str, Any]
     if source is None:
-        scores = compare_on_scenes(families=families, seeds=range(seeds), seconds=seconds)
+        mistakes = None if errors is None else DetectorErrors.load(errors)
+        scores = compare_on_scenes(families=families, seeds=range(seeds), seconds=seconds, errors=mistakes)
         for family, by_tracker in scores.items():
             _table(f"{family} scenes", by_tracker)
         report = {
             "scenes": {f: {name: s.summary() for name, s in by.items()} for f, by in scores.items()},
             "seeds": seeds,
             "seconds": seconds,
+            "detections": (mistakes or released_errors()).provenance,
         }
     elif source.suffix.lower() == ".json":
         by_tracker = _annotated(source, images, results, fps, model)
@@ -88,6 +107,35 @@ def _table(title: str, scores: Mapping[str, TrackingScores]) -> None:
             f"  {name:<16}{s.hota:7.3f}{s.deta:7.3f}{s.assa:7.3f}{s.idf1:7.3f}{s.mota:7.3f}{s.switches:>10}{s.ids:>6}"
         )
     print(f"  {next(iter(scores.values())).people} people")
+
+
+def _measure(
+    dataset: Path, images: Path | None, videos: tuple[Path, ...], out: Path | None, model: ModelOptions
+) -> int:
+    """What the model gets wrong, into a file."""
+    from featherpose.estimator import PoseEstimator
+    from featherpose.evaluation.coco import read_coco_dataset
+    from featherpose.evaluation.tracking_measuring import measure_detector
+
+    if out is None or not videos:
+        raise OptionError(
+            "--measure-errors alone", expected="also --errors FILE to write to and --videos with people in them"
+        )
+    data = read_coco_dataset(dataset, images)
+    with PoseEstimator(model.model, height=model.height, engine=model.throughput_engine) as estimator:
+        found = measure_detector(estimator, data, videos)
+        names = estimator.skeleton.keypoints
+    found.save(out)
+    print(found.provenance)
+    print(f"  {'people missed':<24}{found.person_miss[-1][-1]:7.1%} of the large and wholly visible")
+    print(f"  {'false people':<24}{found.torn_per_person:7.3f} beside each true one, ", end="")
+    print(f"{found.ghosts_per_picture:.3f} elsewhere in each picture")
+    print(f"  {'mistakes last':<24}{found.persistence_s:7.2f} s")
+    print(f"  {'joint':<16}{'missed':>8}{'jitter':>8}{'outliers':>10}   (large people; jitter in sizes)")
+    for name, *row in zip(names, found.keypoint_miss[-1], found.jitter, found.outlier_share, strict=True):
+        print(f"  {name:<16}{row[0]:8.1%}{row[1]:8.3f}{row[2]:10.1%}")
+    print(f"wrote {out}", file=sys.stderr)
+    return 0
 
 
 def _annotated(

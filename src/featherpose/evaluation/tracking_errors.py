@@ -19,6 +19,7 @@ from scipy.special import ndtr
 from featherpose.errors import DatasetError
 from featherpose.evaluation.scenes import Scene
 from featherpose.evaluation.tracking_metrics import truth_oks
+from featherpose.media.atomic import write_bytes
 from featherpose.poses import Poses
 from featherpose.skeleton import OPENPOSE_18, Skeleton
 from featherpose.tracking.motion import pose_sizes
@@ -95,8 +96,12 @@ class DetectorErrors:
     persistence_s: float = 0.3
 
     def save(self, path: Path) -> None:
-        """Write as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=None, separators=(",", ":")) + "\n")
+        """Write as JSON.
+
+        Raises:
+            OutputError: If the file cannot be written.
+        """
+        write_bytes(path, (json.dumps(asdict(self), indent=None, separators=(",", ":")) + "\n").encode())
 
     @classmethod
     def load(cls, path: Path) -> DetectorErrors:
