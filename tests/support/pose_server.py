@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
@@ -11,6 +11,7 @@ import httpx
 from fastapi import FastAPI
 
 from featherpose.runtime.backend import EngineOptions
+from featherpose.stream import FrameResult
 from featherpose.web.app import create_app
 from featherpose.web.options import ServeOptions
 from featherpose.web.service import PoseService
@@ -47,13 +48,14 @@ class Running:
         return httpx.Client(base_url=self.url, timeout=60, headers=headers, trust_env=False)
 
 
-Start = Callable[[ServeOptions], AbstractContextManager[Running]]
+Start = Callable[..., AbstractContextManager[Running]]
+Recorders = Mapping[str, Callable[[FrameResult], None]]
 
 
 @contextmanager
-def run_server(options: ServeOptions, *, port: int = 0) -> Iterator[Running]:
+def run_server(options: ServeOptions, *, port: int = 0, recorders: Recorders | None = None) -> Iterator[Running]:
     options = replace(options, port=port, engine=_ONE_THREAD)
-    app = create_app(options)
+    app = create_app(options, recorders=recorders)
     listener = listen(options)
     ready, stop = threading.Event(), threading.Event()
     failures: list[BaseException] = []

@@ -15,6 +15,7 @@ import pytest
 from pose_server import Running, Start
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from featherpose.errors import OptionError
 from featherpose.web.options import ServeOptions
@@ -29,9 +30,9 @@ def guarded(start: Start) -> Iterator[Running]:
         yield running
 
 
-def protocols(token: str) -> list[str]:
+def protocols(token: str) -> list[Subprotocol]:
     encoded = base64.urlsafe_b64encode(token.encode()).decode().rstrip("=")
-    return ["featherpose.v1", f"bearer.{encoded}"]
+    return [Subprotocol("featherpose.v1"), Subprotocol(f"bearer.{encoded}")]
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "example.org", ""])
@@ -157,7 +158,8 @@ def test_the_token_in_a_websocket(guarded: Running) -> None:
         assert socket.subprotocol == "featherpose.v1"
     with connect(url, additional_headers={"Authorization": f"Bearer {TOKEN}"}) as socket:
         assert json.loads(socket.recv())["type"] == "hello"
-    for offered in (protocols("wrong-wrong-wrong-wrong"), ["featherpose.v1"], ["featherpose.v1", "bearer.~~~"], None):
+    name = Subprotocol("featherpose.v1")
+    for offered in (protocols("wrong-wrong-wrong-wrong"), [name], [name, Subprotocol("bearer.~~~")], None):
         with connect(url, subprotocols=offered) as socket:
             with pytest.raises(ConnectionClosed) as closed:
                 socket.recv()

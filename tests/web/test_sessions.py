@@ -13,6 +13,7 @@ import pytest
 from pose_server import Running, Start
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Subprotocol
 
 from featherpose.web.options import ServeLimits, ServeOptions
 
@@ -55,7 +56,7 @@ class Session:
 
 @contextmanager
 def session(server: Running) -> Iterator[Session]:
-    with connect(f"{server.socket_url}/v1/stream", subprotocols=["featherpose.v1"], proxy=None) as socket:  # type: ignore[list-item]
+    with connect(f"{server.socket_url}/v1/stream", subprotocols=[Subprotocol("featherpose.v1")], proxy=None) as socket:
         yield Session(socket)
 
 

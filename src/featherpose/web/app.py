@@ -27,7 +27,7 @@ from featherpose.web.refusals import Refusal, refusal_body
 from featherpose.web.security import Guard
 from featherpose.web.service import PoseService
 from featherpose.web.sessions import session_routes
-from featherpose.web.views import SourceHub, source_routes
+from featherpose.web.views import SourceHub, find_live_sources, source_routes
 
 __all__ = ["create_app"]
 
@@ -61,8 +61,9 @@ def create_app(
         ['/healthz', '/metrics']
     """
     options = options or ServeOptions()
+    refs = find_live_sources(options.sources)
     service = PoseService(options)
-    hub = SourceHub(service, recorders or {})
+    hub = SourceHub(service, refs, recorders or {})
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

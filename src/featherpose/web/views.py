@@ -5,50 +5,65 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from featherpose.errors import FeatherposeError, SourceError
-from featherpose.media.sources import find_sources
+from featherpose.media.sources import SourceRef, find_sources
 from featherpose.stream import FrameResult
 from featherpose.web.messages import SourceRecord
 from featherpose.web.poses import ERRORS
 from featherpose.web.refusals import Refusal, error_record
 from featherpose.web.service import PoseService
+from featherpose.web.slots import Slot
 from featherpose.web.sockets import Closing, close_socket, hello_record, open_socket, send_json
 from featherpose.web.watching import Picture, WatchedSource
 
-__all__ = ["SourceHub", "source_routes"]
+__all__ = ["SourceHub", "find_live_sources", "source_routes"]
 
 _log = logging.getLogger(__name__)
 _BOUNDARY = "featherpose-frame"
 _FIRST_FRAME_S = 20.0
 
 
+def find_live_sources(sources: Mapping[str, str]) -> dict[str, SourceRef]:
+    """What the names of configured sources stand for; nothing is opened yet.
+
+    Raises:
+        SourceError: If an address leads to nothing, to pictures or to several videos.
+    """
+    found = {}
+    for name, address in sources.items():
+        refs = find_sources(address)
+        if len(refs) > 1 or refs[0].is_pictures:
+            raise SourceError(f"{address} is no live source", expected="a camera number, an address or a video")
+        found[name] = refs[0]
+    return found
+
+
 class SourceHub:
     """All configured sources.
 
     Args:
-        service: The estimator and the options that name the sources.
+        service: The estimator.
+        refs: What `find_live_sources` found.
         recorders: Functions that get each result of a source.
-
-    Raises:
-        SourceError: If a name leads to nothing or to several videos.
     """
 
-    def __init__(self, service: PoseService, recorders: Mapping[str, Callable[[FrameResult], None]]) -> None:
+    def __init__(
+        self,
+        service: PoseService,
+        refs: Mapping[str, SourceRef],
+        recorders: Mapping[str, Callable[[FrameResult], None]],
+    ) -> None:
         self._service = service
         self.viewers = 0
-        self._sources: dict[str, WatchedSource] = {}
-        for name, address in service.options.sources.items():
-            refs = find_sources(address)
-            if len(refs) > 1 or refs[0].is_pictures:
-                raise SourceError(f"{address} is no live source", expected="a camera number, an address or a video")
-            self._sources[name] = WatchedSource(name, refs[0], service, recorders.get(name))
+        self._sources = {name: WatchedSource(name, ref, service, recorders.get(name)) for name, ref in refs.items()}
         self._recorded = [self._sources[name] for name in recorders if name in self._sources]
 
     def __iter__(self) -> Iterator[WatchedSource]:
@@ -86,8 +101,10 @@ class SourceHub:
         """Count a viewer.
 
         Raises:
-            Refusal: 503 if there are as many as may be.
+            Refusal: 503 if there are as many as may be, or the server is about to end.
         """
+        if self._service.draining:
+            raise Refusal(503, "the server is about to end", retry_after_s=5)
         if self.viewers >= self._service.limits.viewers:
             raise Refusal(503, f"{self.viewers} clients watch already", hint="come back later", retry_after_s=10)
         self.viewers += 1
@@ -126,12 +143,9 @@ def source_routes(service: PoseService, hub: SourceHub) -> APIRouter:
         name: str,
         annotated: Annotated[bool, Query(description="Draw the skeletons; without them 1280 pixels at most.")] = True,
     ) -> StreamingResponse:
-        source = hub.find(name)
-        pictures = _pictures(service, hub, source, annotated)
-        first = await anext(pictures)  # until then a status can still be chosen
-        return StreamingResponse(
-            _multipart(first, pictures), media_type=f"multipart/x-mixed-replace; boundary={_BOUNDARY}"
-        )
+        pictures = _Pictures(service, hub, hub.find(name))
+        first = await pictures.first("annotated" if annotated else "plain")  # until then a status can still be chosen
+        return _MotionJpeg(first, pictures)
 
     @router.websocket("/v1/sources/{name}/poses")
     async def poses(socket: WebSocket, name: str) -> None:
@@ -148,45 +162,77 @@ def source_routes(service: PoseService, hub: SourceHub) -> APIRouter:
     return router
 
 
-async def _pictures(
-    service: PoseService, hub: SourceHub, source: WatchedSource, annotated: bool
-) -> AsyncIterator[Picture]:
-    """Pictures of a source, the first one within a time."""
-    async with hub.viewer(), source.watch("annotated" if annotated else "plain") as slot:
-        patience_s = _FIRST_FRAME_S
-        while not service.ended.is_set():
-            try:
-                async with asyncio.timeout(patience_s):
-                    picture = await slot.take()
-            except TimeoutError:
-                raise _no_picture(source, "delivers no picture") from None
-            except FeatherposeError as error:
-                raise _no_picture(source, f"cannot be read: {error}") from error
+class _Pictures:
+    """The newest pictures of a source for one viewer; whoever asked for the first one must close it."""
+
+    def __init__(self, service: PoseService, hub: SourceHub, source: WatchedSource) -> None:
+        self._service = service
+        self._hub = hub
+        self._source = source
+        self._watching = AsyncExitStack()
+        self._slot: Slot[Picture] | None = None
+
+    async def first(self, what: Literal["annotated", "plain"]) -> Picture:
+        """Become a viewer and wait for the first picture.
+
+        Raises:
+            Refusal: 503 if there are too many viewers or the source gives none in time; it needs no closing then.
+        """
+        try:
+            await self._watching.enter_async_context(self._hub.viewer())
+            self._slot = await self._watching.enter_async_context(self._source.watch(what))
+            picture = await self._take(_FIRST_FRAME_S)
             if picture is None:
-                return
-            yield picture
-            patience_s = service.limits.idle_timeout_s
+                raise _no_picture(self._source, "has ended")
+        except BaseException:
+            await self.aclose()
+            raise
+        return picture
+
+    async def parts(self, picture: Picture | None) -> AsyncIterator[bytes]:
+        """The parts of a multipart body, beginning with a picture."""
+        try:
+            while picture is not None and not self._service.ended.is_set():
+                head = (
+                    f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture.jpeg)}\r\n"
+                    f"X-Frame: {picture.frame}\r\n\r\n"
+                )
+                yield head.encode() + picture.jpeg + b"\r\n"
+                picture = await self._take(self._service.limits.idle_timeout_s)
+        except Refusal as refusal:
+            _log.debug("a view ends: %s", refusal)
+
+    async def aclose(self) -> None:
+        """Be a viewer no more."""
+        await self._watching.aclose()
+
+    async def _take(self, patience_s: float) -> Picture | None:
+        assert self._slot is not None
+        try:
+            async with asyncio.timeout(patience_s):
+                return await self._slot.take()
+        except TimeoutError:
+            raise _no_picture(self._source, "delivers no picture") from None
+        except FeatherposeError as error:
+            raise _no_picture(self._source, f"cannot be read: {error}") from error
+
+
+class _MotionJpeg(StreamingResponse):
+    """Pictures without end; whichever way it ends, the viewer is gone afterwards."""
+
+    def __init__(self, first: Picture, pictures: _Pictures) -> None:
+        super().__init__(pictures.parts(first), media_type=f"multipart/x-mixed-replace; boundary={_BOUNDARY}")
+        self._pictures = pictures
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._pictures.aclose()
 
 
 def _no_picture(source: WatchedSource, what: str) -> Refusal:
     return Refusal(503, f"source {source.name} {what}", hint="come back later", retry_after_s=10)
-
-
-async def _multipart(first: Picture, pictures: AsyncIterator[Picture]) -> AsyncIterator[bytes]:
-    yield _part(first)
-    try:
-        async for picture in pictures:
-            yield _part(picture)
-    except Refusal as refusal:
-        _log.debug("a view ends: %s", refusal)
-
-
-def _part(picture: Picture) -> bytes:
-    head = (
-        f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture.jpeg)}\r\n"
-        f"X-Frame: {picture.frame}\r\n\r\n"
-    )
-    return head.encode() + picture.jpeg + b"\r\n"
 
 
 async def _send_poses(socket: WebSocket, service: PoseService, hub: SourceHub, name: str) -> None:

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -53,6 +53,10 @@ class Picture:
 @dataclass(frozen=True, slots=True)
 class _Pending:
     future: Future[tuple[Poses, StageTimes]]
+
+    def wait(self) -> None:
+        """Until another frame may be begun."""
+        wait((self.future,))
 
     def timed_result(self) -> tuple[Poses, StageTimes]:
         return self.future.result()
@@ -200,16 +204,20 @@ class WatchedSource:
     def _play(self, tracker: PoseTracker, smoother: PoseSmoother, stop: threading.Event) -> None:
         service = self._service
         estimator = _LiveEstimator(service.estimator, service.dispatcher)
-        options = StreamOptions(policy="newest", in_flight=2)
+        options = StreamOptions(policy="newest")
         with self._ref.open() as source:
             if source.kind != "image":
                 self.kind = source.kind  # an address may turn out to be a film
             frames = _Paced(source, stop) if self.kind == "video" else source
+            frames_seen = 0
             for result in process_stream(frames, estimator, tracker, smoother=smoother, options=options, stop=stop):
+                frames_seen += 1
                 if self._recorder is not None:
                     self._recorder(result)
                 self._publish(result)
                 self._stop_if_unwatched(stop)
+        if not frames_seen and not stop.is_set():
+            raise SourceError(f"{self.name} delivers no picture")
 
     def _publish(self, result: FrameResult) -> None:
         with self._lock:
