@@ -30,6 +30,7 @@ _PUBLIC = {
     "PoseSmoother": "tracking",
     "PoseTracker": "tracking",
     "Poses": "poses",
+    "ReconnectOptions": "media.sources",
     "Skeleton": "skeleton",
     "SmoothOptions": "tracking",
     "StreamOptions": "stream",
@@ -40,6 +41,7 @@ _PUBLIC = {
     "oks_matrix": "similarity",
     "open_source": "media.sources",
     "process_stream": "stream",
+    "process_streams": "stream",
     "read_image": "media.images",
 }
 
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from featherpose.geometry import Letterbox as Letterbox
     from featherpose.media.draw import draw_poses as draw_poses
     from featherpose.media.images import read_image as read_image
+    from featherpose.media.sources import ReconnectOptions as ReconnectOptions
     from featherpose.media.sources import open_source as open_source
     from featherpose.poses import Poses as Poses
     from featherpose.similarity import oks_matrix as oks_matrix
@@ -65,6 +68,7 @@ if TYPE_CHECKING:
     from featherpose.stream import FrameResult as FrameResult
     from featherpose.stream import StreamOptions as StreamOptions
     from featherpose.stream import process_stream as process_stream
+    from featherpose.stream import process_streams as process_streams
     from featherpose.tiles import TileOptions as TileOptions
     from featherpose.tracking import PoseSmoother as PoseSmoother
     from featherpose.tracking import PoseTracker as PoseTracker
