@@ -21,7 +21,8 @@ import numpy as np
 from featherpose.evaluation.machine import machine_facts
 from featherpose.evaluation.scenes import render_scene
 from featherpose.evaluation.tracking import TRACKERS, compare_on_scenes, count_ids, track_all
-from featherpose.evaluation.tracking_errors import detect, released_errors
+from featherpose.evaluation.tracking_detections import detect
+from featherpose.evaluation.tracking_errors import released_errors
 from featherpose.evaluation.tracking_smoothing import measure_smoothing, plot_smoothing
 from featherpose.tracking import PoseSmoother, SmoothOptions
 

@@ -293,7 +293,7 @@ def test_sources_take_turns_and_keep_their_own_trackers() -> None:
 def test_time_that_goes_back_starts_ids_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     # Recorded at the source: what other tests did to the process's logging does not matter then.
     said: list[str] = []
-    monkeypatch.setattr("featherpose.stream._log.warning", lambda text, *values: said.append(text))
+    monkeypatch.setattr("featherpose.stream.processing._log.warning", lambda text, *values: said.append(text))
 
     def twice() -> Iterator[Frame]:
         yield from frames(5)

@@ -14,7 +14,8 @@ from featherpose.errors import DatasetError, OptionError
 from featherpose.estimator import PoseEstimator
 from featherpose.evaluation.coco import read_coco_dataset
 from featherpose.evaluation.scenes import FAMILIES, SceneFamily, render_scene
-from featherpose.evaluation.tracking_errors import DetectorErrors, detect, released_errors
+from featherpose.evaluation.tracking_detections import detect
+from featherpose.evaluation.tracking_errors import DetectorErrors, released_errors
 from featherpose.evaluation.tracking_measuring import annotated_pictures
 from featherpose.evaluation.tracking_metrics import combine_scores, score_tracking
 from featherpose.evaluation.tracking_posetrack import outside_ignored, read_posetrack

@@ -11,7 +11,8 @@ import pytest
 
 from featherpose.codecs.paf.compiling import kernel_cache
 from featherpose.evaluation.scenes import render_scene
-from featherpose.evaluation.tracking_errors import detect, released_errors
+from featherpose.evaluation.tracking_detections import detect
+from featherpose.evaluation.tracking_errors import released_errors
 from featherpose.tracking import PoseSmoother, PoseTracker, SmoothOptions, matching, motion, smoothing, warm_up
 
 KERNELS: list[Any] = [

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from featherpose.evaluation.scenes import FAMILIES, SceneFamily, render_scene
 from featherpose.evaluation.tracking_baselines import BoxTracker, PreviousFrameTracker, Tracker
-from featherpose.evaluation.tracking_errors import DetectorErrors, detect, released_errors
+from featherpose.evaluation.tracking_detections import detect
+from featherpose.evaluation.tracking_errors import DetectorErrors, released_errors
 from featherpose.evaluation.tracking_metrics import TrackingScores, combine_scores, score_tracking
 from featherpose.poses import Poses
 from featherpose.tracking.tracker import PoseTracker

@@ -1,14 +1,4 @@
-"""Frames in, people out, in order, while reading, inference and the caller's own work overlap.
-
-    source ── reader thread ── bounded queue ── network requests in flight ── decoder, tracker ── your loop
-
-One thread a source reads ahead; several inferences run in the engine; decoding, tracking and whatever the caller does
-with a result happen in the caller's thread meanwhile. Nothing grows: a source that is faster than the machine waits
-(`every`) or loses its oldest frames (`newest`).
-
-Under `newest` a frame is chosen as late as possible: when the network can begin with it at once. While it runs, the
-frame before is decoded, tracked and used, and the frames that come meanwhile replace each other.
-"""
+"""The loop that keeps an estimator busy with the frames of its sources."""
 
 from __future__ import annotations
 
@@ -16,10 +6,10 @@ import contextlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -27,75 +17,17 @@ from featherpose.errors import OptionError
 from featherpose.estimator import StageTimes
 from featherpose.media.frames import Frame
 from featherpose.poses import Poses
+from featherpose.stream.reading import Captured, Reader
+from featherpose.stream.results import FrameResult, StreamOptions
 from featherpose.tracking import PoseSmoother, PoseTracker, warm_up
 
-__all__ = ["FrameResult", "StreamOptions", "StreamPolicy", "process_stream", "process_streams"]
+__all__ = ["Estimator", "process_stream", "process_streams"]
 
 _log = logging.getLogger(__name__)
 
-StreamPolicy = Literal["auto", "every", "newest"]
-_STOP_PATIENCE_S = 2.0
 _STOP_POLL_S = 0.1
-# Larger frames are read one at a time: three pictures of 200 megapixels would fill a small machine.
-_LARGE_BYTES = 64_000_000
 # Two in the engine, of which one waits with its input in place, and one being decoded.
 _IN_FLIGHT = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamOptions:
-    """How frames are taken from a source.
-
-    Attributes:
-        policy: ``every`` frame, for files; ``newest`` for live: what is late is dropped and counted; ``auto`` is
-            ``newest`` for cameras and live streams (``source.live``), ``every`` for all others.
-        in_flight: Under ``every``, frames begun and not yet decoded; an engine that runs several side by side is kept
-            busy by two more than these (`EngineOptions.requests`), and results come later. Under ``newest``, networks
-            that run at once. None is 3 and 1.
-        ahead: Frames read ahead of each source under ``every``; a frame of 1080p takes 6 MB.
-
-    Raises:
-        OptionError: If a value is outside its range.
-    """
-
-    policy: StreamPolicy = "auto"
-    in_flight: int | None = None
-    ahead: int = 3
-
-    def __post_init__(self) -> None:
-        if self.policy not in get_args(StreamPolicy):
-            raise OptionError(f"policy {self.policy!r}", expected="auto, every or newest")
-        if (self.in_flight is not None and not 1 <= self.in_flight <= 64) or not 1 <= self.ahead <= 1024:
-            raise OptionError(
-                f"{self.in_flight} in flight, {self.ahead} ahead", expected="1 to 64 in flight and 1 to 1024 ahead"
-            )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FrameResult:
-    """Everyone in one frame, and what it took.
-
-    Attributes:
-        frame: The frame itself.
-        poses: The people, with ids if there is a tracker.
-        source: Which of several sources it came from, from 0.
-        dropped: Frames of this source dropped so far because they were late.
-        read_ms: Time spent reading and decompressing the frame.
-        wait_ms: Time it waited, read but not begun.
-        times: Time of preparation, network and decoding; the network's includes waiting for its turn.
-        track_ms: Time of tracking and smoothing.
-        age_ms: Time from capture (the moment the source delivered the frame) to this result.
-    """
-
-    frame: Frame
-    poses: Poses
-    source: int
-    dropped: int
-    read_ms: float
-    wait_ms: float
-    times: StageTimes
-    track_ms: float
-    age_ms: float
 
 
 class _Pending(Protocol):
@@ -117,19 +49,12 @@ class Estimator(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Captured:
-    frame: Frame
-    at: float
-    read_ms: float
-
-
 @dataclass(slots=True)
 class _Begun:
     """A frame that was given to the estimator."""
 
     source: int
-    captured: _Captured
+    captured: Captured
     wait_ms: float
     pending: _Pending
     network_done: bool = False
@@ -141,103 +66,6 @@ class _Begun:
         self.pending.wait()
         self.network_done = True
         return True
-
-
-class _Reader:
-    """One source, read ahead in a thread of its own into a bounded queue."""
-
-    def __init__(self, source: Iterable[Frame], options: StreamOptions, changed: threading.Condition) -> None:
-        self.dropped = 0
-        self._source = source
-        self._policy = options.policy
-        self._ahead = options.ahead
-        self._changed = changed
-        self._frames: deque[_Captured] = deque()
-        self._error: BaseException | None = None
-        self._ended = False
-        self._stop = False
-        # A daemon: a camera driver that hangs must not keep the process from ending.
-        self._thread = threading.Thread(target=self._read, name="featherpose-stream-reader", daemon=True)
-        self._thread.start()
-
-    def _read(self) -> None:
-        error: BaseException | None = None
-        try:
-            frames = iter(self._source)
-            try:
-                self._pump(frames)
-            finally:
-                if isinstance(frames, Generator):
-                    frames.close()
-        except BaseException as caught:  # handed to the caller's thread
-            error = caught
-        with self._changed:
-            self._error, self._ended = error, True
-            self._changed.notify_all()
-
-    def _pump(self, frames: Iterator[Frame]) -> None:
-        while not self._stop:
-            started = perf_counter()
-            frame = next(frames, None)
-            if frame is None:
-                return
-            now = perf_counter()
-            newest = self.newest
-            limit = 1 if newest or frame.image.nbytes > _LARGE_BYTES else self._ahead
-            with self._changed:
-                while not newest and len(self._frames) >= limit and not self._stop:
-                    self._changed.wait()
-                if len(self._frames) >= limit:
-                    self._frames.popleft()
-                    self.dropped += 1
-                self._frames.append(_Captured(frame, now, 1e3 * (now - started)))
-                self._changed.notify_all()
-
-    @property
-    def live(self) -> bool:
-        """What the source says of itself; a source that opens late knows only then."""
-        return bool(getattr(self._source, "live", False))
-
-    @property
-    def newest(self) -> bool:
-        """Whether late frames are dropped."""
-        return self._policy == "newest" or (self._policy == "auto" and self.live)
-
-    @property
-    def ready(self) -> bool:
-        """Whether `take` has something to give or to raise; asked with the lock held."""
-        return bool(self._frames) or (self._ended and self._error is not None)
-
-    @property
-    def done(self) -> bool:
-        """Whether everything was taken; asked with the lock held."""
-        return self._ended and not self._frames and self._error is None
-
-    def take(self) -> _Captured | BaseException:
-        """The next frame, or the error the source ended with; with the lock held, when `ready`."""
-        if self._frames:
-            captured = self._frames.popleft()
-            self._changed.notify_all()
-            return captured
-        error, self._error = self._error, None
-        assert error is not None
-        return error
-
-    def ask_to_stop(self) -> None:
-        with self._changed:
-            self._stop = True
-            self._frames.clear()
-            self._changed.notify_all()
-
-    def wait_until_stopped(self) -> None:
-        self._thread.join(_STOP_PATIENCE_S / 2)
-        close = getattr(self._source, "close", None)
-        if self._thread.is_alive() and callable(close):
-            with contextlib.suppress(Exception):  # a source that is being read may refuse
-                close()
-            self._thread.join(_STOP_PATIENCE_S / 2)
-        if self._thread.is_alive():
-            _log.warning("a source does not answer; its reader is left behind")
 
 
 def process_stream(
@@ -360,15 +188,15 @@ def _run(
 ) -> Iterator[FrameResult]:
     changed = threading.Condition()
     begun: deque[_Begun] = deque()
-    readers: list[_Reader] = []
+    readers: list[Reader] = []
     failure: BaseException | None = None
     turn = 0
     if any(follower.tracker is not None for follower in followers):
         warm_up()  # or the first people would wait for a compiler, and a live source's frames with them
     try:
-        readers.extend(_Reader(source, options, changed) for source in sources)
+        readers.extend(Reader(source, options, changed) for source in sources)
         while True:
-            taken: _Captured | BaseException | None = None
+            taken: Captured | BaseException | None = None
             with changed:
                 # Wait only when there is nothing to finish meanwhile.
                 while failure is None and not begun and not any(r.ready for r in readers):
@@ -416,7 +244,7 @@ def _run(
             reader.wait_until_stopped()
 
 
-def _has_room(begun: deque[_Begun], reader: _Reader, options: StreamOptions) -> bool:
+def _has_room(begun: deque[_Begun], reader: Reader, options: StreamOptions) -> bool:
     """Whether another frame of this source may be begun now."""
     if reader.newest:
         return sum(not frame.network_done for frame in begun) < (options.in_flight or 1)
