@@ -114,15 +114,14 @@ def _batch(skeleton: Skeleton) -> Batch:
 def test_losses_vanish_at_the_truth_and_ignore_masked_cells(kind: str) -> None:
     batch = _batch(OPENPOSE_18)
     config = config_from_dict({"data": {"sources": [{"images": "a"}]}, "loss": {"kind": kind}}).loss
-    logits = kind == "soft"
-    truth = torch.logit(batch.heatmaps.clamp(1e-4, 1 - 1e-4)) if logits else batch.heatmaps
-    heatmaps, pafs = truth.clone(), batch.pafs.clone()
+    probabilities = kind == "soft"
+    heatmaps, pafs = batch.heatmaps.clone(), batch.pafs.clone()
     heatmaps[:, :, :4] += 3
     pafs[:, :, :4] -= 1
-    loss, parts = loss_of([StageMaps(heatmaps, pafs)], batch, config, OPENPOSE_18, logits=logits)
+    loss, parts = loss_of([StageMaps(heatmaps, pafs)], batch, config, OPENPOSE_18, probabilities=probabilities)
     assert float(loss) == pytest.approx(0, abs=1e-3)
     assert set(parts) == {"heatmaps_0", "pafs_0"}
-    wrong, _ = loss_of([StageMaps(heatmaps + 1, pafs)], batch, config, OPENPOSE_18, logits=logits)
+    wrong, _ = loss_of([StageMaps(heatmaps + 1, pafs)], batch, config, OPENPOSE_18, probabilities=probabilities)
     assert float(wrong) > 0.1
 
 
@@ -132,7 +131,7 @@ def test_published_loss_is_the_plain_sum(  # one cell, by hand
     maps = StageMaps(batch.heatmaps.clone(), batch.pafs.clone())
     maps.heatmaps[0, 3, 6, 6] += 0.5
     config = LossConfig(kind="l2")
-    loss, _ = loss_of([maps, maps], batch, config, OPENPOSE_18, logits=False)
+    loss, _ = loss_of([maps, maps], batch, config, OPENPOSE_18, probabilities=False)
     assert float(loss) == pytest.approx(2 * 0.25 / (2 * 2))
 
 

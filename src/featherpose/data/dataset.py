@@ -126,6 +126,7 @@ class PoseDataset(Dataset["_Sample"]):
         seed: Of every chance.
         compose: Chance that a sample is made of four views.
         teacher_folder: Folder of maps by `data.teacher_maps`, one file a picture; pictures without labels need one.
+        maps_count: Whether the maps teach; if not, pictures need neither labels nor a teacher.
     """
 
     def __init__(
@@ -138,6 +139,7 @@ class PoseDataset(Dataset["_Sample"]):
         seed: int = 0,
         compose: float = 0.0,
         teacher_folder: Path | None = None,
+        maps_count: bool = True,
     ) -> None:
         if not pictures:
             raise DatasetError("there are no pictures to train on")
@@ -145,7 +147,7 @@ class PoseDataset(Dataset["_Sample"]):
         self.skeleton, self.augment, self.targets = skeleton, augment, targets
         self.seed, self.compose, self.teacher_folder = seed, compose, teacher_folder
         unlabelled = [p for p in pictures if not p.labelled]
-        if unlabelled and teacher_folder is None:
+        if unlabelled and teacher_folder is None and maps_count:
             raise DatasetError(f"{unlabelled[0].path} has no labels", expected="a teacher for pictures without labels")
         self._teacher: dict[int, list[TeacherMaps]] = {}
 

@@ -191,10 +191,13 @@ class Feather(nn.Module):
         p4 = self.pyramid.step(2, features.p8 + self.feedback(people), features.c4)
         return StageMaps(self.keypoints(p4), self.pafs(people))
 
+    def smoothed(self, logits: StageMaps) -> StageMaps:
+        """What `logits` gave, the heatmaps as smoothed probabilities; training losses work on these."""
+        return StageMaps(self.smooth(torch.sigmoid(logits.heatmaps.float())), logits.pafs)
+
     def forward(self, images: Num[Tensor, "B 3 H W"]) -> tuple[StageMaps, ...]:
         """Heatmaps and fields of BGR pictures, 0..255; one stage."""
-        maps = self.logits(self.features(images.to(self.pafs.out.weight.dtype)))
-        return (StageMaps(self.smooth(torch.sigmoid(maps.heatmaps)), maps.pafs),)
+        return (self.smoothed(self.logits(self.features(images.to(self.pafs.out.weight.dtype)))),)
 
     @property
     def parts(self) -> Mapping[str, tuple[str, ...]]:

@@ -19,6 +19,7 @@ from featherpose.skeleton import Skeleton, load_skeleton
 
 __all__ = [
     "DataConfig",
+    "HintsConfig",
     "LossConfig",
     "NetworkConfig",
     "OptimiserConfig",
@@ -108,17 +109,37 @@ class TeacherConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HintsConfig:
+    """Inner features of another network that parts of this one learn to reproduce.
+
+    Attributes:
+        model: Weights of that network: a checkpoint, or the public MoveNet ``.tflite``.
+        pairs: Part of this network and part of that one, by module name, such as ``["front.entry", "front.entry"]``.
+        weight: Of this loss against that of the maps.
+    """
+
+    model: str
+    pairs: tuple[tuple[str, str], ...]
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.pairs or not self.weight > 0:
+            raise ConfigError(f"[hints] pairs {self.pairs}, weight {self.weight}", expected="a pair, positive")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LossConfig:
     """What is minimised.
 
     Attributes:
         kind: ``l2``: masked squared error summed over stages, as published. ``soft``: squared error of the fields
-            weighted towards limbs, and cross-entropy of heatmap logits against soft targets.
+            weighted towards limbs, and cross-entropy of heatmaps against soft targets. ``hints``: the features of
+            [hints] alone.
         heatmap_weight: Weight of the heatmaps against the fields (soft).
         foreground: How much more a cell on a limb or keypoint counts (soft).
     """
 
-    kind: Literal["l2", "soft"] = "l2"
+    kind: Literal["l2", "soft", "hints"] = "l2"
     heatmap_weight: float = 6.0
     foreground: float = 3.0
 
@@ -211,9 +232,14 @@ class TrainConfig:
     data: DataConfig
     network: NetworkConfig = field(default_factory=NetworkConfig)
     teacher: TeacherConfig | None = None
+    hints: HintsConfig | None = None
     loss: LossConfig = field(default_factory=LossConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        if self.loss.kind == "hints" and self.hints is None:
+            raise ConfigError("[loss] kind is 'hints', and there is no table [hints]")
 
     @property
     def skeleton(self) -> Skeleton:
@@ -287,7 +313,10 @@ def config_from_dict(data: Mapping[str, Any], *, folder: Path = Path()) -> Train
         # A file beside the configuration, or the name of a model in the zoo.
         beside = folder / teacher.model
         teacher = dataclasses.replace(teacher, model=str(beside) if beside.is_file() else teacher.model, folder=kept)
-    return dataclasses.replace(config, data=located, network=network, teacher=teacher)
+    hints = config.hints
+    if hints is not None and (folder / hints.model).exists():
+        hints = dataclasses.replace(hints, model=str(folder / hints.model))
+    return dataclasses.replace(config, data=located, network=network, teacher=teacher, hints=hints)
 
 
 def _anchored(source: PictureSource, folder: Path) -> PictureSource:

@@ -29,6 +29,7 @@ from featherpose.skeleton import load_skeleton
 from featherpose.training.arithmetic import Arithmetic, keep_freed_memory
 from featherpose.training.checkpoint import load_state, save_state
 from featherpose.training.config import DataConfig, TrainConfig
+from featherpose.training.hints import FeatureHints
 from featherpose.training.logs import RunLog, draw_predictions, plot_curves
 from featherpose.training.losses import loss_of
 from featherpose.training.networks import build_network
@@ -114,12 +115,16 @@ def _train(
     dataset = PoseDataset(
         training_pictures, skeleton, augment=config.data.augment, seed=run.seed, compose=config.data.compose,
         targets=_targets_for(network, config.data), teacher_folder=teacher_folder,
+        maps_count=config.loss.kind != "hints",
     )  # fmt: skip
     average = copy.deepcopy(network) if config.optimiser.ema else network
-    optimiser = build_optimiser(module, config.optimiser)
+    # After the copy: a copy of a watched network would be watched as well.
+    hints = FeatureHints(config.hints, module) if config.hints else None
+    trained = nn.ModuleList([module] if hints is None else [module, hints])
+    optimiser = build_optimiser(module, config.optimiser, beside=hints)
     step, updates, best = 0, 0, -math.inf
     if resume:
-        step, updates, best = _restore(folder / "last.pt", config, module, as_module(average), optimiser)
+        step, updates, best = _restore(folder / "last.pt", config, trained, as_module(average), optimiser)
     log = open_files.enter_context(RunLog(folder, resume_step=step)) if processes.rank == 0 else None
     sampler = EpochSampler(
         len(dataset), batch=run.batch, seed=run.seed, start=step, stop=run.steps, rank=processes.rank,
@@ -134,18 +139,23 @@ def _train(
     for made in load_batches(dataset, sampler, share, threads=threads):
         batch = made.to(arithmetic.device)
         with arithmetic.autocast():
-            stages, logits = _stages(network, arithmetic.pictures(batch.pictures))
-        loss, parts = loss_of(stages, batch, config.loss, skeleton, logits=logits)
+            pictures = arithmetic.pictures(batch.pictures)
+            stages = _stages(network, pictures)
+            hint = hints(pictures) if hints is not None else None
+        loss, parts = loss_of(stages, batch, config.loss, skeleton, probabilities=isinstance(network, Feather))
+        if hint is not None and config.hints is not None:
+            loss = config.hints.weight * hint + (0 if config.loss.kind == "hints" else loss)
+            parts["hints"] = hint.detach()
         if not torch.isfinite(loss):
             raise _not_a_number(folder, batch, step, float(loss.detach()))
         torch.autograd.backward(arithmetic.scaler.scale(loss / config.optimiser.accumulate))
         step += 1
 
         if step % config.optimiser.accumulate == 0 or step == run.steps:
-            processes.average_gradients(module)
+            processes.average_gradients(trained)
             arithmetic.scaler.unscale_(optimiser)
             if config.optimiser.clip:
-                nn.utils.clip_grad_norm_(module.parameters(), config.optimiser.clip)
+                nn.utils.clip_grad_norm_(trained.parameters(), config.optimiser.clip)
             rate = rate_at(config.optimiser, updates, math.ceil(run.steps / config.optimiser.accumulate))
             for group in optimiser.param_groups:
                 group["lr"] = rate * group["factor"]
@@ -170,7 +180,7 @@ def _train(
             best = max(best, _validate_and_keep(config, folder, average, validation_pictures, best, step, log))
             started = time.perf_counter()
         if processes.rank == 0 and (step % run.save_every == 0 or last):
-            _save(folder / "last.pt", config, module, as_module(average), optimiser, step, updates, best)
+            _save(folder / "last.pt", config, trained, as_module(average), optimiser, step, updates, best)
 
     training_s += time.perf_counter() - started
     if log is not None:
@@ -215,10 +225,13 @@ def _targets_for(network: PoseNetwork, data: DataConfig) -> TargetOptions:
     )
 
 
-def _stages(network: PoseNetwork, pictures: Tensor) -> tuple[tuple[StageMaps, ...], bool]:
+def _stages(network: PoseNetwork, pictures: Tensor) -> tuple[StageMaps, ...]:
     if isinstance(network, Feather):
-        return (network.logits(network.features(pictures)),), True
-    return network(pictures), False
+        logits = network.logits(network.features(pictures))
+        # Near 0 and 1, shorter formats are too coarse for a cross-entropy.
+        with torch.autocast(pictures.device.type, enabled=False):
+            return (network.smoothed(logits),)
+    return network(pictures)
 
 
 def _make_folder(folder: Path) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from featherpose.data.dataset import Batch
 from featherpose.nn.outputs import StageMaps
@@ -17,7 +16,7 @@ __all__ = ["loss_of"]
 
 
 def loss_of(
-    stages: Sequence[StageMaps], batch: Batch, config: LossConfig, skeleton: Skeleton, *, logits: bool
+    stages: Sequence[StageMaps], batch: Batch, config: LossConfig, skeleton: Skeleton, *, probabilities: bool
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of a batch and its parts by name, without gradient.
 
@@ -26,14 +25,14 @@ def loss_of(
         batch: What they should be, and where that is known.
         config: Which loss.
         skeleton: Pairs of PAF channels.
-        logits: Whether the networks' heatmaps are logits.
+        probabilities: Whether the network's heatmaps are probabilities, strictly between 0 and 1.
     """
     if config.kind == "l2":
-        return _l2(stages, batch, logits)
-    return _soft(stages, batch, config, skeleton, logits)
+        return _l2(stages, batch)
+    return _soft(stages, batch, config, skeleton, probabilities)
 
 
-def _l2(stages: Sequence[StageMaps], batch: Batch, logits: bool) -> tuple[Tensor, dict[str, Tensor]]:
+def _l2(stages: Sequence[StageMaps], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     """Half the squared error over known cells, summed over channels, cells and stages (Osokin 2018, section 3).
 
     The published code divides by the batch and nothing else; so does this, and rates carry over.
@@ -41,8 +40,7 @@ def _l2(stages: Sequence[StageMaps], batch: Batch, logits: bool) -> tuple[Tensor
     total, parts = torch.zeros(()), {}
     count = len(batch.pictures)
     for number, maps in enumerate(stages):
-        heatmaps = torch.sigmoid(maps.heatmaps) if logits else maps.heatmaps
-        heat = ((heatmaps.float() - batch.heatmaps) * batch.heatmap_mask).square().sum() / (2 * count)
+        heat = ((maps.heatmaps.float() - batch.heatmaps) * batch.heatmap_mask).square().sum() / (2 * count)
         paf = ((maps.pafs.float() - batch.pafs) * batch.paf_mask).square().sum() / (2 * count)
         parts[f"heatmaps_{number}"], parts[f"pafs_{number}"] = heat.detach(), paf.detach()
         total = total + heat + paf
@@ -50,7 +48,7 @@ def _l2(stages: Sequence[StageMaps], batch: Batch, logits: bool) -> tuple[Tensor
 
 
 def _soft(
-    stages: Sequence[StageMaps], batch: Batch, config: LossConfig, skeleton: Skeleton, logits: bool
+    stages: Sequence[StageMaps], batch: Batch, config: LossConfig, skeleton: Skeleton, probabilities: bool
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Cross-entropy of heatmaps against soft targets, squared error of fields, limbs and keypoints weighted up.
 
@@ -68,8 +66,10 @@ def _soft(
     floor = -(target * target.log() + (1 - target) * (1 - target).log())
     for number, maps in enumerate(stages):
         paf = ((maps.pafs.float() - batch.pafs).square() * paf_weight * batch.paf_mask).sum(dim=1).mean()
-        if logits:
-            error = F.binary_cross_entropy_with_logits(maps.heatmaps.float(), batch.heatmaps, reduction="none") - floor
+        if probabilities:
+            said = maps.heatmaps.float().clamp(1e-5, 1 - 1e-5)
+            # By hand: PyTorch's own refuses a NaN before the loop can keep the batch that caused it.
+            error = -(batch.heatmaps * said.log() + (1 - batch.heatmaps) * torch.log1p(-said)) - floor
         else:
             error = (maps.heatmaps.float() - batch.heatmaps).square()
         heat = (error * heat_weight).sum(dim=1).mean()

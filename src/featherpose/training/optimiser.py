@@ -40,6 +40,8 @@ class RelativeAdam(torch.optim.Optimizer):
         if parameter.dim() < 2:
             return whole + 1e-3
         own = parameter.square().mean(dim=tuple(range(1, parameter.dim())), keepdim=True).sqrt()
+        if float(whole) < 1e-8:  # a layer that starts at zero moves as a small random one would
+            return torch.full_like(own, 0.05 / math.sqrt(parameter[0].numel()))
         # A silent filter (a new keypoint's) has no size: it moves as its neighbours do.
         return torch.where(own > 1e-6, own, own.median()) + 1e-3 * whole + 1e-8
 
@@ -68,11 +70,18 @@ class RelativeAdam(torch.optim.Optimizer):
                 parameter.sub_(move.mul_(state["size"]), alpha=group["lr"])
 
 
-def build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
+def build_optimiser(
+    network: nn.Module, config: OptimiserConfig, *, beside: nn.Module | None = None
+) -> torch.optim.Optimizer:
     """The optimiser with its groups; every group remembers its factor as ``factor``.
 
     The published recipe: weight decay on the weights of ordinary convolutions only (not on depthwise ones, batch
     norms and biases), biases at twice the rate of their group. ``relative_adam`` decays nothing.
+
+    Args:
+        network: Whose parameter names the configuration's groups are beginnings of.
+        config: Which optimiser.
+        beside: What is trained along at the plain rate and without decay.
 
     Raises:
         ConfigError: If nothing is left to train.
@@ -96,6 +105,8 @@ def build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.
         {"params": parameters, "lr": config.rate * factor, "factor": factor, "weight_decay": decay}
         for (factor, decay), parameters in sets.items()
     ]
+    if beside is not None and (extra := list(beside.parameters())):
+        groups.append({"params": extra, "lr": config.rate, "factor": 1.0, "weight_decay": 0.0})
     if config.kind == "relative_adam":
         return RelativeAdam(groups, lr=config.rate)
     # Fused: one pass over each parameter and its moments instead of ten.
