@@ -139,7 +139,8 @@ def test_bad_forms_are_refused(client: httpx.Client, photo: bytes) -> None:
         (post(part * 17 + b"--x--\r\n", form, "/v1/poses:batch"), 413),
         (post(part.replace(b'"file"', b'"photo"') + b"--x--\r\n", form), 400),
         (post(b"--x\r\n" + b"A: " + b"b" * 20_000 + b"\r\n\r\nabc\r\n--x--\r\n", form), 400),
-        (post(b"a=b", "application/x-www-form-urlencoded"), 415),
+        (post(b"a=b", "application/x-www-form-urlencoded"), 400),
+        (post(b"{}", "application/json"), 415),
         (post(photo, "image/jpeg", "/v1/poses:batch"), 415),
         (post(photo, "multipart/form-data; boundary=" + "x" * 500), 400),
     ):

@@ -88,6 +88,14 @@ def serve(
             "several.",
         ),
     ] = None,
+    throughput: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="Run one picture on each core instead of one on all of them: more pictures a second, each of them "
+            "later. For servers that get pictures rather than live video.",
+        ),
+    ] = False,
     model: ModelOptions = ModelOptions(),  # noqa: B008
     limits: LimitOptions = LimitOptions(),
 ) -> int:
@@ -98,7 +106,7 @@ def serve(
     options = ServeOptions(
         model=model.model,
         height=model.height,
-        engine=model.engine,
+        engine=model.throughput_engine if throughput else model.engine,
         host=address.host,
         port=address.port,
         token=address.token,

@@ -32,7 +32,10 @@ __all__ = ["ERRORS", "picture_routes", "state_routes"]
 
 _T = TypeVar("_T")
 _BINARY = {"type": "string", "format": "binary"}
-_PICTURE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "application/octet-stream")
+_PICTURE_TYPES = (
+    "image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "application/octet-stream",
+    "application/x-www-form-urlencoded",  # what `curl --data-binary` says of any file
+)  # fmt: skip
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorAnswer, "description": text}
