@@ -93,7 +93,7 @@ def test_rtsp_that_stalls_is_noticed_and_goes_on(camera: Camera, astronaut: np.n
                 break
     assert_in_order(frames)
     one_line_each(said, "live")
-    assert "no picture for 1 s" in said[0]
+    assert "no picture for" in said[0]
 
 
 def test_rtsp_that_changes_its_size_in_passing(camera: Camera, astronaut: np.ndarray) -> None:
@@ -210,8 +210,9 @@ def test_closing_ends_a_wait_at_once(pictures: list[bytes]) -> None:
 # --- files over HTTP ------------------------------------------------------------------------------------------------
 
 
-def test_a_film_that_breaks_off_is_continued(
-    astronaut: np.ndarray, tmp_path: Path, write_film: Callable[..., None], said: list[str]
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_film_that_breaks_off_or_stalls_is_continued(
+    cut: bool, astronaut: np.ndarray, tmp_path: Path, write_film: Callable[..., None], said: list[str]
 ) -> None:
     times = [i / 25 for i in range(200)]
     write_film(tmp_path / "film.mp4", astronaut[:240, :320], times, options={"movflags": "faststart"})
@@ -236,14 +237,15 @@ def test_a_film_that_breaks_off_is_continued(
                 budget[0] -= len(piece)
                 if -8192 < budget[0] < 0:
                     budget[0] = -(10**9)
-                    threading.Timer(0.1, server.cut).start()
-                    threading.Timer(0.8, server.start).start()
-                    time.sleep(0.5)
+                    if cut:
+                        threading.Timer(0.1, server.cut).start()
+                        threading.Timer(0.8, server.start).start()
+                    time.sleep(0.5 if cut else 4)
                     return
 
     server = Server(answer)
     server.start()
-    with open_source(server.url("/film.mp4"), timeout_s=3, reconnect=QUICK) as source:
+    with open_source(server.url("/film.mp4"), timeout_s=3 if cut else 1, reconnect=QUICK) as source:
         assert (source.kind, source.live) == ("video", False)
         frames = list(source)
     time.sleep(0.5)

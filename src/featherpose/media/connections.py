@@ -24,10 +24,14 @@ from featherpose.media.images import MAX_PIXELS, decode_image
 from featherpose.media.silence import silent_opencv
 from featherpose.media.video import as_bgr
 
-__all__ = ["CaptureConnection", "Connection", "MjpegConnection", "without_password"]
+__all__ = ["CaptureConnection", "Connection", "MjpegConnection", "StalledError", "without_password"]
 
 _MAX_PART_BYTES = 200_000_000
 _MAX_HEADER_BYTES = 64_000
+
+
+class StalledError(SourceError):
+    """A connection fell silent; it has not ended."""
 
 
 class Connection(Protocol):
@@ -92,7 +96,7 @@ class CaptureConnection:
             self.close()
             raise SourceError("it was closed")
         if waited_s >= self._patience_s:
-            raise SourceError(f"no picture for {waited_s:.0f} s")
+            raise StalledError(f"no picture for {waited_s:.3g} s")
         if not got:
             raise SourceError("no further picture")
         return stamp_ms / 1000
@@ -163,6 +167,8 @@ class MjpegConnection:
             if not self._closed:
                 try:
                     self._part = self._read_part()
+                except TimeoutError as error:
+                    raise StalledError(self._reason(error)) from error
                 except (OSError, http.client.HTTPException) as error:
                     raise SourceError(self._reason(error)) from error
         if self._closed:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from featherpose.errors import SourceError
-from featherpose.media.connections import CaptureConnection
+from featherpose.media.connections import CaptureConnection, StalledError
 from featherpose.media.frames import Frame, Source, Span
 from featherpose.media.reconnecting import ReconnectOptions, Reconnector
 
@@ -105,9 +105,10 @@ class FilmSource(Source):
             finally:
                 connection.close()
                 self._connection = None
-            if self._closed.is_set() or self._complete(last_s):
+            stalled = isinstance(lost, StalledError)
+            if self._closed.is_set() or (self._complete(last_s) and not stalled):
                 break
-            if behind >= 0 and not came and not lost.given.startswith("no picture for"):
+            if behind >= 0 and not came and not stalled:
                 break  # it was all there again, and ends where it ended before
             connection = reconnector.again(lost, index + 1, self._connect)
             if connection is None and not self._closed.is_set():
