@@ -13,8 +13,10 @@ import cv2
 import numpy as np
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import TimeoutException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
@@ -80,6 +82,10 @@ class Page:
         assert not (isinstance(result, str) and result.startswith("FAILED")), result
         return result
 
+    def press(self, key: str) -> None:
+        """Press a key, wherever the focus is."""
+        ActionChains(self.driver).send_keys(key).perform()
+
     def click(self, name: str) -> None:
         """Click by script: where a control lies under the fold is another test's matter."""
         self.run("document.getElementById(arguments[0]).click()", name)
@@ -87,7 +93,10 @@ class Page:
     def until(self, condition: Callable[[], object], what: str) -> Any:
         """Wait until something is true; the value that it had then."""
         waiting = WebDriverWait(self.driver, _PATIENCE_S, poll_frequency=0.1)
-        return waiting.until(lambda _driver: condition(), f"never: {what}; the page says: {self._state()}")
+        try:
+            return waiting.until(lambda _driver: condition())
+        except TimeoutException:
+            raise AssertionError(f"never: {what}; the page says: {self._state()}") from None
 
     def _state(self) -> dict[str, str]:
         return {name: self.text(name) for name in ("server", "status", "people", "problem-what", "problem-hint")}
