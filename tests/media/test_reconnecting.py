@@ -74,7 +74,7 @@ def test_rtsp_that_is_killed_comes_back_with_another_size(
                 break
     assert_in_order(frames)
     assert {f.size for f in frames} == {(320, 240), (512, 480)}
-    one_line_each(said, "live")
+    one_line_each(said, camera.url)
     # The time without a connection counts as time.
     gap_s = max(b.timestamp_s - a.timestamp_s for a, b in itertools.pairwise(frames))
     assert 0.5 < gap_s < 15
@@ -92,7 +92,7 @@ def test_rtsp_that_stalls_is_noticed_and_goes_on(camera: Camera, astronaut: np.n
             if len(frames) > 60:
                 break
     assert_in_order(frames)
-    one_line_each(said, "live")
+    one_line_each(said, camera.url)
     assert "no picture for" in said[0]
 
 
@@ -149,7 +149,7 @@ def test_motion_jpeg_that_is_cut_comes_back(pictures: list[bytes], said: list[st
     assert [f.index for f in frames] == list(range(40))
     # Every picture has its own size, whatever the one before had.
     assert {f.size for f in frames} == {(320, 240), (512, 480)}
-    one_line_each(said, "camera")
+    one_line_each(said, server.url("/camera"))
 
 
 def test_motion_jpeg_that_falls_silent_is_noticed(pictures: list[bytes], said: list[str]) -> None:
@@ -254,7 +254,7 @@ def test_a_film_that_breaks_off_or_stalls_is_continued(
     np.testing.assert_allclose([f.timestamp_s for f in frames], [time_s for _, time_s, _ in expected], atol=1e-3)
     for frame, (_, _, image) in zip(frames, expected, strict=True):
         assert np.abs(frame.image.astype(int) - image).mean() < 6
-    one_line_each(said, "film.mp4")
+    one_line_each(said, server.url("/film.mp4"))
     assert source.problems == []
 
 

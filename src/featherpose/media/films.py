@@ -41,6 +41,7 @@ class FilmSource(Source):
         connect: Opens it.
         name: Name for people, without a password.
         span: The part that is wanted.
+        shown: What messages call it.
         options: How long a server that broke off is waited for.
         strict: Raise when it does not come back, instead of noting that in ``problems``.
 
@@ -54,10 +55,12 @@ class FilmSource(Source):
         name: str,
         *,
         span: Span,
+        shown: str,
         options: ReconnectOptions | None = None,
         strict: bool = False,
     ) -> None:
         super().__init__(name, "video", strict=strict)
+        self._shown = shown
         self._connect = connect
         self._span = span
         self._options = options or ReconnectOptions()
@@ -73,7 +76,7 @@ class FilmSource(Source):
     def __iter__(self) -> Iterator[Frame]:
         if self._closed.is_set():
             return
-        span, reconnector = self._span, Reconnector(self.name, self._options, self._closed)
+        span, reconnector = self._span, Reconnector(self._shown, self._options, self._closed)
         connection: CaptureConnection | None = self._connection or self._connect()
         index, wanted, last_s = -1, 0, -1.0
         while connection is not None:
@@ -114,7 +117,7 @@ class FilmSource(Source):
             if connection is None and not self._closed.is_set():
                 self._report(reconnector.given_up(lost, index + 1))
         if index < 0 and not self._closed.is_set():
-            raise SourceError(f"{self.name} delivers no frame", expected="a picture, a video or a live stream")
+            raise SourceError(f"{self._shown} delivers no frame", expected="a picture, a video or a live stream")
 
     def _complete(self, last_s: float) -> bool:
         """Whether that was the last frame, as far as the container says how long the film is."""

@@ -197,6 +197,7 @@ class LiveSource(Source):
         name: Name for people.
         kind: ``camera`` or ``stream``.
         span: Seconds count from the first frame.
+        shown: What messages call it, if not by its name.
         options: How long it is waited for.
         strict: Raise when it does not come back, instead of noting that in ``problems``.
 
@@ -205,9 +206,17 @@ class LiveSource(Source):
     """
 
     def __init__(
-        self, name: str, kind: SourceKind, *, span: Span, options: ReconnectOptions | None = None, strict: bool = False
+        self,
+        name: str,
+        kind: SourceKind,
+        *,
+        span: Span,
+        shown: str | None = None,
+        options: ReconnectOptions | None = None,
+        strict: bool = False,
     ) -> None:
         super().__init__(name, kind, strict=strict)
+        self._shown = shown or name
         self._span = span
         self._options = options or ReconnectOptions()
         self._closed = threading.Event()
@@ -227,7 +236,7 @@ class LiveSource(Source):
     def __iter__(self) -> Iterator[Frame]:
         if self._closed.is_set():
             return
-        clock, reconnector, span = LiveClock(), Reconnector(self.name, self._options, self._closed), self._span
+        clock, reconnector, span = LiveClock(), Reconnector(self._shown, self._options, self._closed), self._span
         connection: Connection | None = self._connection or self._connect()
         index = -1
         while connection is not None:
@@ -252,7 +261,7 @@ class LiveSource(Source):
                 connection.close()
                 self._connection = None
             if index < 0 and not self._closed.is_set():
-                raise SourceError(f"{self.name} delivers no picture ({lost.given})", hint="check cable and address")
+                raise SourceError(f"{self._shown} delivers no picture ({lost.given})", hint="check cable and address")
             connection = reconnector.again(lost, index + 1, self._connect)
             clock.restart()
         if not self._closed.is_set():

@@ -85,7 +85,7 @@ class StreamSource(LiveSource):
     ) -> None:
         self._address = address
         self._of_pictures = kind == "pictures"
-        super().__init__(address.name, "stream", span=span, options=reconnect, strict=strict)
+        super().__init__(address.name, "stream", span=span, shown=address.shown, options=reconnect, strict=strict)
         self.fps = self.fps or 25.0 / span.every
 
     @property
@@ -133,4 +133,11 @@ def open_address(
         if not stream.ends:
             return stream
         stream.close()
-    return FilmSource(lambda: address.capture(live=False), address.name, span=span, options=reconnect, strict=strict)
+    return FilmSource(
+        lambda: address.capture(live=False),
+        address.name,
+        span=span,
+        shown=address.shown,
+        options=reconnect,
+        strict=strict,
+    )
