@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from featherpose.errors import OptionError, SkeletonError
 from featherpose.poses import Poses
 from featherpose.skeleton import COCO_17, LSP_14
-from featherpose.tracking import PoseTracker, TrackOptions
+from featherpose.tracking import PoseSmoother, PoseTracker, TrackOptions
 
 RNG = np.random.default_rng(3)
 SHAPE = np.array([[0, -80], [3, -84], [-3, -84], [8, -82], [-8, -82], [18, -60], [-18, -60], [24, -30], [-24, -30],
@@ -121,6 +122,21 @@ def test_a_slow_source_loses_nobody_between_two_frames() -> None:
     tracker = PoseTracker(TrackOptions(memory_s=1, birth_memory_s=0.1))
     out = [ids(tracker.update(people((200, 300)), 5.0 * i)) for i in range(4)]
     assert out[-1] == [0]
+
+
+def test_a_picture_of_another_size_shows_the_same_people() -> None:
+    tracker, smoother = PoseTracker(), PoseSmoother()
+    for i in range(30):
+        poses = people((300 + 5 * i, 300), (700, 300))
+        if i >= 15:  # the stream goes over to half the size, one axis more than the other
+            factor = np.array([0.5, 0.4], np.float32)
+            poses = replace(poses, keypoints=poses.keypoints * factor, image_size=(640, 288))
+        tracked = tracker.update(poses, i / 25)
+        smooth = smoother.update(tracked, i / 25)
+        assert np.nanmax(np.abs(smooth.keypoints - poses.keypoints)) < 8
+        if i > 5:
+            assert ids(tracked) == [0, 1]
+    assert tracker.count == 2
 
 
 def test_trackers_share_nothing() -> None:

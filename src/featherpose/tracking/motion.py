@@ -234,6 +234,17 @@ class MotionState:
         )  # fmt: skip
         self.sizes[rows] = pose_sizes(self.keypoints[rows])
 
+    def rescale(self, scale_x: float, scale_y: float) -> None:
+        """Carry the belief over to pictures of another size that show the same."""
+        scale = np.array([scale_x, scale_y])
+        self.keypoints *= scale.astype(np.float32)
+        self.velocity *= scale
+        area = scale_x * scale_y
+        self.spread *= np.float32(area)
+        for variance in (self.position_var, self.cross_var, self.velocity_var):
+            variance *= area
+        self.sizes *= np.float32(np.sqrt(area))
+
     def keep(self, rows: np.ndarray) -> None:
         """Keep these people (a mask or indices) and forget the others."""
         for name in _ROWS:

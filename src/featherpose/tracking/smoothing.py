@@ -28,8 +28,8 @@ class PoseSmoother:
     """Smooths the keypoints of tracked people.
 
     Separate from the tracker, which works on the detections themselves; only its ids are used. The first sight of a
-    person or joint passes unchanged; so do people without an id (-1). A missing keypoint stays missing. Coordinates
-    are smoothed as they are, never rounded before.
+    person or joint passes unchanged; so do people without an id (-1), and everybody when the size of the picture has
+    changed. A missing keypoint stays missing. Coordinates are smoothed as they are, never rounded before.
 
     Args:
         options: How much trembling is traded for how much delay.
@@ -60,6 +60,7 @@ class PoseSmoother:
     def reset(self) -> None:
         """Forget everybody."""
         self._time_s = -math.inf
+        self._image_size = (0, 0)
         self._ids = np.empty(0, np.int64)
         self._points = np.empty((0, 0, 2))
         self._speeds = np.empty((0, 0, 2))
@@ -88,7 +89,9 @@ class PoseSmoother:
                 expected="times that do not decrease",
                 hint="call reset() when a source starts again",
             )
-        self._time_s = timestamp_s
+        if poses.image_size != self._image_size:
+            self.reset()  # what was known is in other pixels
+        self._time_s, self._image_size = timestamp_s, poses.image_size
         k = poses.skeleton.num_keypoints
         if len(self._ids) == 0:
             self._points, self._speeds = np.empty((0, k, 2)), np.empty((0, k, 2))

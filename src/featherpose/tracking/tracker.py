@@ -58,6 +58,7 @@ class PoseTracker:
     def _clear(self, next_id: int) -> None:
         self._next_id = next_id
         self._time_s = -math.inf
+        self._image_size = (0, 0)
         self._state: MotionState | None = None
         self._ids = np.empty(0, np.int64)
         self._evidence = np.empty(0)
@@ -100,7 +101,8 @@ class PoseTracker:
                 hint="call reset() when a source starts again",
             )
         ids = np.full(len(poses), _UNCONFIRMED, np.int64)
-        state = self._state
+        state, size_before = self._state, self._image_size
+        self._image_size = poses.image_size
         if state is None:
             self._time_s = timestamp_s
             self._start(poses, np.arange(len(poses)), certainties(poses), ids)
@@ -111,6 +113,9 @@ class PoseTracker:
                 expected=f"{state.keypoints.shape[1]} keypoints as in the frames before",
                 hint="use one tracker for each model",
             )
+        if poses.image_size != size_before and min(*poses.image_size, *size_before) > 0:
+            # A camera that came back, or a stream that adapts to its network: the same view, other pixels.
+            state.rescale(poses.image_size[0] / size_before[0], poses.image_size[1] / size_before[1])
         self._forget(timestamp_s)
         state.predict(timestamp_s - self._time_s)
         self._time_s = float(timestamp_s)
