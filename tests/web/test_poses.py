@@ -74,6 +74,17 @@ def test_every_picture_format(client: httpx.Client, astronaut: np.ndarray) -> No
         assert answer.json()["people"], suffix
 
 
+@pytest.mark.parametrize("size", [(1, 1), (25_000, 1), (1, 25_000), (60_000, 3)])
+def test_pictures_of_odd_shapes(client: httpx.Client, size: tuple[int, int]) -> None:
+    whole, data = cv2.imencode(".png", np.zeros((size[1], size[0], 3), np.uint8))
+    assert whole
+    answer = client.post("/v1/poses", content=data.tobytes())
+    assert answer.status_code == 200
+    assert answer.json() | {"times_ms": {}} == {
+        "model": "feather", "skeleton": "openpose_18", "size": list(size), "people": [], "times_ms": {},
+    }  # fmt: skip
+
+
 def test_thresholds_leave_out(client: httpx.Client, photo: bytes) -> None:
     def people(**thresholds: float) -> list[dict[str, Any]]:
         answer = client.post("/v1/poses", params=thresholds, content=photo, headers=JPEG)

@@ -88,6 +88,7 @@ def serve(
     config = uvicorn.Config(
         app,
         log_config=None,
+        log_level=logging.ERROR,  # or every damaged request of a stranger would fill the log
         access_log=False,
         loop="asyncio",
         http=connection_class(limits),
