@@ -56,7 +56,7 @@ def live(*arguments: str | Path) -> Iterator[Live]:
     )
     assert process.stderr is not None
     try:
-        said = []
+        said: list[str] = []
         match = None
         while match is None:
             line = process.stderr.readline()

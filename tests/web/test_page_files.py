@@ -14,6 +14,7 @@ from selenium.webdriver.common.keys import Keys
 
 import featherpose
 
+TWO_CAMERAS = "--use-fake-device-for-media-stream=device-count=2"
 FOLDER = Path(featherpose.__file__).parent / "web/page"
 
 
@@ -169,6 +170,23 @@ def test_camera_by_keyboard(page: Page) -> None:
     page.until(lambda: page.text("status") == "The camera is running.", "it starts")
     page.find("stop").send_keys(Keys.SPACE)
     assert page.text("status") == "Nothing is running."
+
+
+def test_other_camera(server: Running, tmp_path: Path) -> None:
+    with open_browser(tmp_path, device=False, arguments=[TWO_CAMERAS]) as page:
+        page.open(f"{server.url}/")
+        page.click("camera")
+        page.until(lambda: page.text("status") == "The camera is running.", "it starts")
+        page.until(lambda: page.find("other-camera").is_displayed(), "there is another one")
+        which = "return document.getElementById('video').srcObject.getVideoTracks()[0].getSettings().deviceId"
+        first = page.run(which)
+        page.click("other-camera")
+        page.until(lambda: page.run(which) != first, "the other one is shown")
+        before = page.run("return window.framesSent")
+        page.until(lambda: page.run("return window.framesSent") > before, "and sent")
+        page.click("other-camera")
+        page.until(lambda: page.run(which) == first, "the first one is back")
+        assert page.problem == ""
 
 
 def test_settings_are_remembered(page: Page, server: Running) -> None:
