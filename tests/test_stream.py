@@ -290,6 +290,17 @@ def test_sources_take_turns_and_keep_their_own_trackers() -> None:
     assert abs(both.count(0) - both.count(1)) <= 4
 
 
+def test_live_sources_share_the_network_evenly_however_many_frames_they_send() -> None:
+    options = StreamOptions(policy="newest")
+    sources = [frames(10**9, pause_s=pause_s) for pause_s in (0.004, 0.001, 0.008)]
+    results = list(itertools.islice(process_streams(sources, Network(0.02), options=options), 45))
+    counts = [sum(r.source == i for r in results) for i in range(3)]
+    assert min(counts) > 0.6 * max(counts)
+    for i in range(3):
+        indices = [r.frame.index for r in results if r.source == i]
+        assert indices == sorted(indices)
+
+
 def test_time_that_goes_back_starts_ids_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     # Recorded at the source: what other tests did to the process's logging does not matter then.
     said: list[str] = []
