@@ -100,7 +100,7 @@ export class View {
     const { people, skeleton, size, tracked } = this.#shown;
     const area = contain(this.#naturalSize() ?? size, [width, height]);
     const place = placer(size, area, this.mirrored && this.#kind === "video");
-    const how = { ratio: this.#ratio, ids: this.ids, dimUnnumbered: tracked, bounds: [width, height] };
+    const how = { ratio: this.#ratio, ids: this.ids && tracked, dimUnnumbered: tracked, bounds: [width, height] };
     drawPeople(this.#context, people, skeleton, place, how);
   }
 
