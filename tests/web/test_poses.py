@@ -108,6 +108,8 @@ def test_annotated_picture(client: httpx.Client, photo: bytes) -> None:
     assert drawn.shape == plain.shape
     changed = np.abs(drawn.astype(int) - plain).max(-1) > 60
     assert 0.001 < changed.mean() < 0.2
+    nobody = client.post("/v1/poses?annotated=1&min_keypoint_score=5", content=photo, headers=JPEG)
+    assert np.abs(decode_image(nobody.content, "nobody").astype(int) - plain).mean() < 2
 
 
 def test_batch_keeps_order_and_errors_apart(client: httpx.Client, photo: bytes) -> None:

@@ -71,7 +71,7 @@ def test_people_keep_their_ids(server: Running, moving: list[bytes]) -> None:
         assert hello["version"] == 1
         assert hello["max_in_flight"] == 2
         assert hello["skeleton"]["name"] == server.service.estimator.skeleton.name
-        assert hello["limits"] == {"bytes": 20_000_000, "pixels": 25_000_000}
+        assert hello["limits"] == {"bytes": 8_000_000, "pixels": 25_000_000}
         answers = [client.ask(number / 15, picture) for number, picture in enumerate(moving)]
     assert [answer["type"] for answer in answers] == ["poses"] * len(moving)
     assert [answer["frame"] for answer in answers] == list(range(len(moving)))
@@ -195,7 +195,7 @@ def test_sessions_share_nothing(server: Running, moving: list[bytes]) -> None:
 
 
 def test_sessions_are_bounded_by_number_size_and_silence(start: Start, moving: list[bytes]) -> None:
-    limits = ServeLimits(sessions=1, body_bytes=200_000, upload_bytes=200_000, idle_timeout_s=1.0)
+    limits = ServeLimits(sessions=1, frame_bytes=200_000, idle_timeout_s=1.0)
     with start(ServeOptions(limits=limits)) as server:
         with session(server) as first:
             with connect(f"{server.socket_url}/v1/stream", proxy=None) as second:

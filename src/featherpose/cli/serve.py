@@ -60,7 +60,7 @@ class LimitOptions:
     queue: Annotated[int, Parameter(help="Pictures that may wait or be worked on.")] = _LIMITS.queue
     sessions: Annotated[int, Parameter(help="Live sessions.")] = _LIMITS.sessions
     viewers: Annotated[int, Parameter(help="Clients that watch configured sources.")] = _LIMITS.viewers
-    max_megabytes: Annotated[float, Parameter(help="Largest body or frame.")] = _LIMITS.body_bytes / 1e6
+    max_megabytes: Annotated[float, Parameter(help="Largest body of a request.")] = _LIMITS.body_bytes / 1e6
     max_megapixels: Annotated[float, Parameter(help="Largest picture.")] = _LIMITS.pixels / 1e6
 
     @property

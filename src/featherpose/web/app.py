@@ -141,7 +141,7 @@ def _answer_errors(app: FastAPI, service: PoseService) -> None:
 
     @app.exception_handler(ClientDisconnect)
     async def gone(_request: Request, _error: Exception) -> Response:
-        return Response(status_code=400)  # nobody reads it
+        return Response(status_code=499)  # nobody reads it, but it is counted
 
     @app.exception_handler(Exception)
     async def defect(_request: Request, error: Exception) -> Response:

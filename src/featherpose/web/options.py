@@ -25,7 +25,8 @@ class ServeLimits:
     Attributes:
         queue: Pictures of `POST` requests that wait or are worked on. More bear longer bursts and wait longer.
         batch: Pictures in one request of ``/v1/poses:batch``.
-        body_bytes: Size of one request body or WebSocket message.
+        body_bytes: Size of one request body.
+        frame_bytes: Size of one message of a live session.
         upload_bytes: Size of all bodies that are held at one moment.
         pixels: Size of one picture, read from its header before it is decoded.
         sessions: WebSocket sessions that send frames.
@@ -43,6 +44,7 @@ class ServeLimits:
     queue: int = 32
     batch: int = 16
     body_bytes: int = 20_000_000
+    frame_bytes: int = 8_000_000
     upload_bytes: int = 256_000_000
     pixels: int = 25_000_000
     sessions: int = 16

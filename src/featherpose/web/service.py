@@ -115,7 +115,10 @@ class PoseService:
         """The picture with everyone drawn into it, as JPEG; runs in a worker."""
         done = self._work(data, name, thresholds, waited_ms)
         image = done.image if done.image.flags.writeable else done.image.copy()
-        draw_poses(image, done.poses, DrawOptions(min_keypoint_score=thresholds.min_keypoint_score))
+        # Unless the client has chosen, what is uncertain is left out as on any other picture.
+        draw_poses(
+            image, done.poses, DrawOptions(min_keypoint_score=0) if thresholds.min_keypoint_score else DrawOptions()
+        )
         return encode_jpeg(image)
 
     def _work(self, data: bytes, name: str, thresholds: Thresholds, waited_ms: float) -> _Done:

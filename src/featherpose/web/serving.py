@@ -93,7 +93,7 @@ def serve(
         loop="asyncio",
         http=connection_class(limits),
         ws="websockets-sansio",
-        ws_max_size=limits.body_bytes,
+        ws_max_size=limits.frame_bytes,
         ws_per_message_deflate=False,  # pictures are compressed already, and a small message could unfold to gigabytes
         proxy_headers=False,
         server_header=False,

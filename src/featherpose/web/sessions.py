@@ -7,6 +7,7 @@ and never older ones. Every frame is answered exactly once and in order: with po
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import math
 import struct
@@ -135,6 +136,9 @@ class _Session:
                 async with asyncio.timeout(max(0.0, left_s)):
                     message = await self._socket.receive()
             except TimeoutError:
+                if self._answered < self._received:  # it waits for us
+                    last_frame = perf_counter()
+                    continue
                 raise Closing(1008, f"no frame for {idle_s:g} s") from None
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(message.get("code", 1005))
@@ -185,9 +189,9 @@ class _Session:
             for number in range(self._answered, frame.number):
                 await self._send({"type": "dropped", "frame": number, "why": "late"})
                 await self._count("dropped")
-            message = await self._work(frame)
+            outcome, message = await self._work(frame)
             await self._send(message)
-            await self._count(str(message["type"]))
+            await self._count(outcome)
 
     async def _count(self, outcome: str) -> None:
         self._service.metrics.frame(outcome)
@@ -195,18 +199,19 @@ class _Session:
             self._answered += 1
             self._changed.notify_all()
 
-    async def _work(self, frame: _Frame) -> dict[str, Any]:
+    async def _work(self, frame: _Frame) -> tuple[str, dict[str, Any] | str]:
         try:
             (future,) = self._service.dispatcher.submit("live", partial(self._follow, frame))
-            return await asyncio.wrap_future(future)
+            return "poses", await asyncio.wrap_future(future)
         except FeatherposeError as error:
-            return _error(frame.number, error)
+            return "error", _error(frame.number, error)
         except Exception as error:  # the session outlives a defect, the log has it
             self._service.metrics.internal_error()
             _log.error("internal error, please report it", exc_info=error)
-            return _error(frame.number, SourceError("internal error of the server", hint="its log has the details"))
+            problem = SourceError("internal error of the server", hint="its log has the details")
+            return "error", _error(frame.number, problem)
 
-    def _follow(self, frame: _Frame, waited_ms: float) -> dict[str, Any]:
+    def _follow(self, frame: _Frame, waited_ms: float) -> str:
         """One frame from bytes to message; runs in a worker."""
         service = self._service
         if len(frame.data) < _HEADER.size:
@@ -227,12 +232,13 @@ class _Session:
         spent = times_record(
             times, queue=waited_ms, read=read_ms, track=1e3 * (now - estimated), total=1e3 * (now - frame.received)
         )
-        return {
+        message = {
             "type": "poses", "frame": frame.number, "timestamp_s": timestamp_s,
             "size": [image.shape[1], image.shape[0]], "people": people, "times_ms": spent,
         }  # fmt: skip
+        return json.dumps(message)
 
-    async def _send(self, message: dict[str, Any]) -> None:
+    async def _send(self, message: dict[str, Any] | str) -> None:
         await send_json(self._socket, message, self._service.limits.idle_timeout_s)
 
 

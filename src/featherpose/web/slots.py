@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Generic, Literal, TypeVar
 
 from featherpose.errors import FeatherposeError
@@ -24,12 +25,16 @@ class Slot(Generic[_T]):
     def put(self, value: _T) -> None:
         """From any thread."""
         self._value = value
-        self._loop.call_soon_threadsafe(self._event.set)
+        self._wake()
 
     def end(self, error: FeatherposeError | None) -> None:
         """No more will come; from any thread."""
         self._ended = error
-        self._loop.call_soon_threadsafe(self._event.set)
+        self._wake()
+
+    def _wake(self) -> None:
+        with suppress(RuntimeError):  # the server has ended before a source that hangs
+            self._loop.call_soon_threadsafe(self._event.set)
 
     async def take(self) -> _T | None:
         """The newest value; None at the end.

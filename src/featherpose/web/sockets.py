@@ -50,7 +50,7 @@ def hello_record(service: PoseService) -> dict[str, Any]:
         "model": service.model_name,
         "skeleton": skeleton_record(service.estimator.skeleton),
         "max_in_flight": MAX_IN_FLIGHT,
-        "limits": {"bytes": service.limits.body_bytes, "pixels": service.limits.pixels},
+        "limits": {"bytes": service.limits.frame_bytes, "pixels": service.limits.pixels},
     }
 
 
