@@ -91,6 +91,8 @@ class Server:
         self._answer = answer
         self._httpd: http.server.ThreadingHTTPServer | None = None
         self._clients: list[socket.socket] = []
+        self._lock = threading.Lock()
+        self._over = False
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"
@@ -115,18 +117,27 @@ class Server:
             def handle_error(self, request: object, client_address: object) -> None:
                 pass
 
-        self._httpd = Quiet(("127.0.0.1", self.port), Handler)
-        threading.Thread(target=self._httpd.serve_forever, args=(0.05,), daemon=True).start()
+        with self._lock:
+            if self._over or self._httpd is not None:
+                return
+            self._httpd = Quiet(("127.0.0.1", self.port), Handler)
+            threading.Thread(target=self._httpd.serve_forever, args=(0.05,), daemon=True).start()
 
     def cut(self) -> None:
-        if self._httpd is not None:
-            self._httpd.shutdown()
-            self._httpd.server_close()
-            self._httpd = None
-        for client in self._clients:
-            with contextlib.suppress(OSError):
-                client.shutdown(socket.SHUT_RDWR)
-        self._clients.clear()
+        with self._lock:
+            if self._httpd is not None:
+                self._httpd.shutdown()
+                self._httpd.server_close()
+                self._httpd = None
+            for client in self._clients:
+                with contextlib.suppress(OSError):
+                    client.shutdown(socket.SHUT_RDWR)
+            self._clients.clear()
+
+    def end(self) -> None:
+        """Cut, and never start again, whatever a timer may want."""
+        self._over = True
+        self.cut()
 
 
 def send_pictures(
