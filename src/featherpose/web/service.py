@@ -17,6 +17,7 @@ from featherpose.estimator import PoseEstimator, StageTimes
 from featherpose.media.draw import DrawOptions, draw_poses
 from featherpose.poses import Poses
 from featherpose.runtime.processor import available_cores
+from featherpose.tracking import warm_up as warm_up_tracking
 from featherpose.web.dispatch import Dispatcher
 from featherpose.web.metrics import Metrics
 from featherpose.web.options import ServeOptions
@@ -57,6 +58,7 @@ class PoseService:
         self.card: ModelCard | None = resolved.card
         self.estimator = PoseEstimator(resolved, height=options.height, engine=options.engine, decode=options.decode)
         self.estimator.warm_up()
+        warm_up_tracking()
         self.estimator(np.full((480, 640, 3), 128, np.uint8))  # the first inference prepares the engine's kernels
         self.draining = False
         self.active = 0
