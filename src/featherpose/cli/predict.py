@@ -26,7 +26,7 @@ from featherpose.cli.predict_options import DrawingOptions, FileOptions, PartOpt
 from featherpose.cli.progress import ProgressLine, progress_line
 from featherpose.cli.reading import LateSource, ReadingOptions
 from featherpose.cli.writing import DataFiles, image_numbers
-from featherpose.codecs.paf.compiling import kernels_are_cached
+from featherpose.codecs.paf.compiling import kernel_cache, kernels_are_cached
 from featherpose.errors import FeatherposeError, SourceError
 from featherpose.estimator import PoseEstimator
 from featherpose.formats.record import FrameRecord
@@ -98,10 +98,12 @@ def predict(
         data = stack.enter_context(DataFiles(files, refs, estimator.skeleton))
         if annotated is not None:
             stack.callback(annotated.close)
-        if talk and not kernels_are_cached():
+        compiled = kernels_are_cached()
+        if talk and not compiled:
             print("featherpose: compiling the decoder for this processor, once; takes some seconds", file=sys.stderr)
         estimator.warm_up()
-        if people.followed and not all(ref.is_pictures for ref in refs):
+        # Once means once: the kernels of tracking are compiled with the others, even if there are only pictures now.
+        if (people.followed and not all(ref.is_pictures for ref in refs)) or (not compiled and kernel_cache()):
             warm_up_tracking()
         stop = stack.enter_context(_stop_on_signal(run))
         line = stack.enter_context(progress_line(talk and sys.stderr.isatty()))
