@@ -4,6 +4,7 @@ import { Problem, cameraProblem, insecurePage } from "./problems.js";
 
 export class Camera {
   #stream = null;
+  #turn = 0; // the browser may ask its user for a long time; whoever asked may be gone when the answer comes
 
   /** Ask for a camera; rejects with a Problem. */
   async open(wish = { facingMode: "user" }) {
@@ -11,12 +12,19 @@ export class Camera {
       throw window.isSecureContext ? new Problem("This browser has no access to cameras.") : insecurePage();
     }
     this.close();
+    const turn = this.#turn;
     const video = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30 }, ...wish };
+    let stream;
     try {
-      this.#stream = await navigator.mediaDevices.getUserMedia({ video, audio: false });
+      stream = await navigator.mediaDevices.getUserMedia({ video, audio: false });
     } catch (error) {
       throw cameraProblem(error);
     }
+    if (turn !== this.#turn) {
+      stream.getTracks().forEach((track) => track.stop());
+      throw new Problem("The camera was closed meanwhile.");
+    }
+    this.#stream = stream;
     this.#track.addEventListener("ended", () => this.onended?.());
     return this.#stream;
   }
@@ -39,6 +47,7 @@ export class Camera {
   }
 
   close() {
+    this.#turn += 1;
     this.#stream?.getTracks().forEach((track) => track.stop());
     this.#stream = null;
   }

@@ -103,8 +103,9 @@ export class Connection extends EventTarget {
       this.#again(new Problem(words || "The server has no room for another session.", { retry: true }), 2);
     } else if (code === 1008 || code === 1009 || code === 1011) {
       // These do not mend themselves. Before the hello it may be the token; a failure was explained just before.
-      const cause = greeted ? code === 1011 && this.#lastError && frameProblem(this.#lastError) : await this.#server.diagnose();
-      this.#end(cause || new Problem(words || "The server refuses this session.", { retry: true }));
+      const explained = code === 1011 && this.#lastError ? frameProblem(this.#lastError) : null;
+      const cause = greeted ? explained : await this.#server.diagnose();
+      this.#end(cause ?? new Problem(words || "The server refuses this session.", { retry: true }));
     } else if (greeted) {
       this.#again(new Problem(code === 1001 ? "The server is going away." : "The connection was lost."));
     } else {
@@ -114,14 +115,16 @@ export class Connection extends EventTarget {
     }
   }
 
+  // Both may come after a look at what is wrong, when the user has long stopped or tried again.
   #end(problem) {
-    if (!this.#wanted) return;
+    if (!this.#wanted || this.#socket !== null) return;
     this.stop();
     this.#tell("lost", { problem, inS: null });
   }
 
   #again(problem, atLeastS = 0) {
-    if (!this.#wanted) return;
+    if (!this.#wanted || this.#socket !== null) return;
+    clearTimeout(this.#timer);
     const pause = Math.min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** this.#attempts++);
     // Spread over half its length: the pages of a restarted server must not all return at once.
     const inS = Math.max(atLeastS, pause) * (0.75 + 0.5 * Math.random());

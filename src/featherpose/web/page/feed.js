@@ -1,4 +1,4 @@
-/** A camera or stream of the server: its pictures by HTTP, its people by WebSocket, paired by the number of the frame. */
+/** A source of the server: its pictures by HTTP, its people by WebSocket, paired by the number of the frame. */
 
 import { Connection } from "./connection.js";
 import { parts } from "./multipart.js";
@@ -9,8 +9,8 @@ const PAUSE_MS = 2000;
 const QUIET_MS = 4000;
 
 /**
- * Events: `hello`; `message` (detail: each "poses" message, for the record); `people` (detail: {message, bitmap}, bitmap
- * null without pictures); `quiet` when nothing has come for some seconds; `end`; `lost` (as of Connection).
+ * Events: `hello`; `message` (detail: each "poses" message, for the record); `people` (detail: {message, bitmap},
+ * bitmap null without pictures); `quiet` when nothing has come for some seconds; `end`; `lost` (as of Connection).
  */
 export class Feed extends EventTarget {
   #server;

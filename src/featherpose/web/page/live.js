@@ -11,6 +11,7 @@ export class LiveVideo {
   #how;
   #shrinker = new Shrinker();
   #running = false;
+  #over = false;
   #owed = false; // a frame that has no newer one behind it waits for room
   #fits = Infinity; // longest side that stays below the server's limit of bytes
 
@@ -29,6 +30,7 @@ export class LiveVideo {
   }
 
   start() {
+    if (this.#over) return; // stopped while its camera was being asked for
     this.#running = true;
     this.#stream.addEventListener("room", this.#onRoom);
     this.#stream.start();
@@ -36,6 +38,7 @@ export class LiveVideo {
   }
 
   stop() {
+    this.#over = true;
     this.#running = false;
     this.#stream.removeEventListener("room", this.#onRoom);
     this.#stream.stop();
@@ -92,7 +95,7 @@ export class LiveVideo {
     });
   }
 
-  #keep(size) {
+  async #keep(size) {
     const [resizeWidth, resizeHeight] = shrunk(...size, STILL_LONG_SIDE);
     return createImageBitmap(this.#video, { resizeWidth, resizeHeight });
   }

@@ -251,8 +251,8 @@ class Page {
     if (token !== null) {
       this.server.useToken(token);
       asked.delete("token");
-      const rest = asked.size > 0 ? `#${asked}` : "";
-      history.replaceState(null, "", location.pathname + location.search + rest);
+      const rest = asked.toString();
+      history.replaceState(null, "", location.pathname + location.search + (rest && `#${rest}`));
     }
     return asked.get("source");
   }

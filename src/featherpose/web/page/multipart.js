@@ -27,13 +27,8 @@ export async function* parts(response) {
         if (!(await more())) return;
       }
       // The boundary line stands before the headers; it has no colon and so leaves no entry.
-      const headers = new Map(
-        new TextDecoder("latin1")
-          .decode(bytes.subarray(0, end))
-          .split("\r\n")
-          .filter((line) => line.includes(":") && !line.startsWith("--"))
-          .map((line) => [line.slice(0, line.indexOf(":")).trim().toLowerCase(), line.slice(line.indexOf(":") + 1).trim()]),
-      );
+      const lines = new TextDecoder("latin1").decode(bytes.subarray(0, end)).split("\r\n");
+      const headers = new Map(lines.map((line) => line.match(/^([^:]+):\s*(.*)$/)).filter(Boolean).map(entry));
       const length = Number(headers.get("content-length"));
       if (!Number.isInteger(length) || length < 0) throw new Error("a part of the stream does not say its length");
       const start = end + CRLF2.length;
@@ -47,6 +42,10 @@ export async function* parts(response) {
   } finally {
     await reader.cancel().catch(() => {});
   }
+}
+
+function entry([, name, value]) {
+  return [name.trim().toLowerCase(), value.trim()];
 }
 
 function indexOf(bytes, pattern) {

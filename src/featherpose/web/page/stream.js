@@ -38,8 +38,8 @@ export class PoseStream extends EventTarget {
     this.#connection.addEventListener("lost", ({ detail }) => {
       this.#forget();
       // A server ends sessions that send nothing, as a paused video's: that is no problem until it plays again.
-      const idle = detail.inS === null && !detail.problem.wantsToken && performance.now() - this.#lastSentAt > IDLE_AFTER_MS;
-      this.asleep = idle && this.#lastSentAt > 0;
+      const quietMs = this.#lastSentAt > 0 ? performance.now() - this.#lastSentAt : 0;
+      this.asleep = detail.inS === null && !detail.problem.wantsToken && quietMs > IDLE_AFTER_MS;
       if (!this.asleep) this.#tell("lost", detail);
     });
   }
