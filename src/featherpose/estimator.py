@@ -111,9 +111,10 @@ class PoseEstimator:
         ModelError: If the model cannot be found, read or run here.
 
     Example:
-        >>> from featherpose.media.images import read_image
-        >>> with PoseEstimator(height=368) as estimator:  # doctest: +SKIP
-        ...     poses = estimator(read_image("photo.jpg"))
+        >>> nobody = np.full((240, 320, 3), 128, np.uint8)  # of a file: read_image("photo.jpg")
+        >>> with PoseEstimator(height=128) as estimator:
+        ...     estimator(nobody)
+        Poses(0 people, openpose_18, 320x240)
     """
 
     def __init__(

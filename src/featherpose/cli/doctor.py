@@ -120,24 +120,20 @@ def _extras() -> dict[str, dict[str, Any]]:
 
 
 def _engines(problems: list[str]) -> dict[str, Any]:
-    engines: dict[str, Any] = {}
-    try:
-        import openvino
+    from featherpose.errors import ModelError
+    from featherpose.runtime import available_devices
 
-        core = openvino.Core()
-        devices = core.available_devices
-        engines["openvino"] = {name: str(core.get_property(name, "FULL_DEVICE_NAME")) for name in devices}
-    except Exception as error:  # whatever keeps the engine from loading is the finding
-        engines["openvino"] = {}
-        problems.append(f"OpenVINO does not work here ({type(error).__name__}: {error}); run: pip install openvino")
+    engines: dict[str, Any] = {"openvino": {}}
+    try:
+        engines["openvino"] = available_devices("openvino")
+    except ModelError as error:
+        problems.append(str(error))
     if find_spec("onnxruntime") is not None:
         try:
-            import onnxruntime
-
-            engines["onnxruntime"] = list(onnxruntime.get_available_providers())
-        except Exception as error:
+            engines["onnxruntime"] = list(available_devices("onnxruntime"))
+        except ModelError as error:
             engines["onnxruntime"] = []
-            problems.append(f"ONNX Runtime does not load ({error}); run: pip install --force-reinstall onnxruntime")
+            problems.append(str(error))
     return engines
 
 

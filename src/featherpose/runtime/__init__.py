@@ -1,6 +1,15 @@
 """Inference engines behind one protocol; each engine is imported only in its own module."""
 
 from featherpose.runtime.backend import Backend, EngineInfo, EngineOptions, ModelSpec, Pending, Precision
-from featherpose.runtime.opening import open_backend
+from featherpose.runtime.opening import available_devices, open_backend
 
-__all__ = ["Backend", "EngineInfo", "EngineOptions", "ModelSpec", "Pending", "Precision", "open_backend"]
+__all__ = [
+    "Backend",
+    "EngineInfo",
+    "EngineOptions",
+    "ModelSpec",
+    "Pending",
+    "Precision",
+    "available_devices",
+    "open_backend",
+]

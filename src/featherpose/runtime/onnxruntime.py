@@ -24,7 +24,7 @@ from featherpose.runtime.inflight import InFlight
 from featherpose.runtime.processor import available_cores, processor
 from featherpose.runtime.validation import check_channels, check_images, check_strides, engine_message
 
-__all__ = ["OnnxRuntimeBackend"]
+__all__ = ["OnnxRuntimeBackend", "onnxruntime_devices"]
 
 _logger = logging.getLogger(__name__)
 _INPUT = "featherpose_pictures"
@@ -34,6 +34,12 @@ _PROVIDERS = {
 }
 _QUANTISED = frozenset({"QuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"})
 _FATAL_ONLY = 4  # what goes wrong is raised; the engine need not write it to stderr as well
+
+
+def onnxruntime_devices() -> dict[str, str]:
+    """Execution providers of this ONNX Runtime, and the device that `EngineOptions` names them by."""
+    names = {provider: device for device, providers in _PROVIDERS.items() for provider in providers}
+    return {provider: names.get(provider, provider) for provider in ort.get_available_providers()}
 
 
 class OnnxRuntimeBackend:

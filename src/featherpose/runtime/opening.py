@@ -6,9 +6,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from featherpose.errors import MissingExtraError, ModelError, OptionError
-from featherpose.runtime.backend import Backend, EngineOptions, ModelSpec
+from featherpose.runtime.backend import Backend, EngineName, EngineOptions, ModelSpec
 
-__all__ = ["open_backend"]
+__all__ = ["available_devices", "open_backend"]
 
 _OPENVINO_SUFFIXES = (".xml", ".onnx", ".tflite")
 
@@ -48,6 +48,36 @@ def open_backend(path: Path, spec: ModelSpec, options: EngineOptions | None = No
     from featherpose.runtime.openvino import OpenVinoBackend
 
     return OpenVinoBackend(path, spec, options)
+
+
+def available_devices(engine: EngineName) -> dict[str, str]:
+    """What an engine can run models on, on this machine; empty if it is not installed.
+
+    Args:
+        engine: ``openvino`` or ``onnxruntime``.
+
+    Raises:
+        ModelError: If the engine is installed and does not load.
+
+    Example:
+        >>> "CPU" in available_devices("openvino")
+        True
+    """
+    try:
+        if engine == "onnxruntime":
+            if find_spec("onnxruntime") is None or find_spec("onnx") is None:
+                return {}
+            from featherpose.runtime.onnxruntime import onnxruntime_devices
+
+            return onnxruntime_devices()
+        from featherpose.runtime.openvino import openvino_devices
+
+        return openvino_devices()
+    except Exception as error:  # whatever keeps an engine from loading
+        raise ModelError(
+            f"{engine} does not load here ({type(error).__name__}: {error})",
+            hint=f"pip install --force-reinstall {engine}",
+        ) from error
 
 
 def _engine(path: Path, options: EngineOptions) -> str:

@@ -28,7 +28,7 @@ from featherpose.runtime.inflight import InFlight
 from featherpose.runtime.processor import available_cores, processor
 from featherpose.runtime.validation import check_channels, check_images, check_strides, engine_message
 
-__all__ = ["OpenVinoBackend"]
+__all__ = ["OpenVinoBackend", "openvino_devices"]
 
 _logger = logging.getLogger(__name__)
 # Kernels that the engine keeps, some 65 for each size of the released network. Its own limit of 5,000 lets a folder of
@@ -42,6 +42,11 @@ _NAMES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "f32": "f32", 
 def _core() -> ov.Core:
     """One per process: the device plug-ins are loaded once."""
     return ov.Core()
+
+
+def openvino_devices() -> dict[str, str]:
+    """Devices that OpenVINO can run a model on here, and what they are."""
+    return {name: str(_core().get_property(name, "FULL_DEVICE_NAME")) for name in _core().available_devices}
 
 
 class OpenVinoBackend:
