@@ -12,6 +12,7 @@ from featherpose.web.options import ServeLimits
 __all__ = ["connection_class"]
 
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_FAREWELL_S = 1.0
 _LATE = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -19,23 +20,25 @@ class _Connection(H11Protocol):
     """uvicorn's HTTP/1.1 connection, which by itself waits for ever for a head, or for a body that was refused."""
 
     limits: ServeLimits
+    refusing: set[asyncio.Transport]
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         if len(self.connections) >= self.limits.connections:
-            self.transport = transport
-            transport.write(_FULL)
-            transport.close()
+            self._refuse(transport)
             return
         super().connection_made(transport)
         self._watch(waiting=True)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._watch(waiting=False)
+        if self.transport in self.refusing:
+            self.refusing.discard(self.transport)
+            return
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
+        if self.transport in self.refusing or self.transport.is_closing():
             return
         super().data_received(data)
         self._watch_rest()
@@ -47,6 +50,16 @@ class _Connection(H11Protocol):
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         self._watch(waiting=False)
         super().handle_websocket_upgrade(event)
+
+    def _refuse(self, transport: asyncio.Transport) -> None:
+        """Answer a connection too many, and give the client a moment to read that before it is closed."""
+        self.transport = transport
+        if len(self.refusing) >= self.limits.connections:
+            transport.abort()
+            return
+        self.refusing.add(transport)
+        transport.write(_FULL)
+        self.loop.call_later(_FAREWELL_S, transport.close)
 
     def _watch_rest(self) -> None:
         """The rest of a head, or of a body that was answered before it had come."""
@@ -69,4 +82,4 @@ class _Connection(H11Protocol):
 
 def connection_class(limits: ServeLimits) -> type[asyncio.Protocol]:
     """The class of connections of one server."""
-    return type("Connection", (_Connection,), {"limits": limits})
+    return type("Connection", (_Connection,), {"limits": limits, "refusing": set()})

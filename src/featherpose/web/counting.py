@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from time import perf_counter
 
 from starlette.datastructures import MutableHeaders
@@ -11,6 +13,8 @@ from featherpose.web.refusals import Refusal, refusal_body
 from featherpose.web.service import PoseService
 
 __all__ = ["Counting"]
+
+_PATIENCE_S = 1.0
 
 
 class Counting:
@@ -44,6 +48,7 @@ class Counting:
         service.active += 1
         try:
             if service.draining and scope["method"] == "POST":
+                await _read_away(receive)
                 refusal = Refusal(503, "the server is about to end", retry_after_s=5, close=True)
                 headers = [(k.lower().encode(), v.encode()) for k, v in refusal.headers.items()]
                 await counted({"type": "http.response.start", "status": 503, "headers": headers})
@@ -54,3 +59,11 @@ class Counting:
             service.active -= 1
             route = getattr(scope.get("route"), "path", "other")
             service.metrics.request(str(route), status, perf_counter() - started)
+
+
+async def _read_away(receive: Receive) -> None:
+    """Let a client finish what it sends, so that it reads the answer before the connection closes."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_PATIENCE_S):
+            while (await receive()).get("more_body", False):
+                pass

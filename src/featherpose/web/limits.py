@@ -48,9 +48,11 @@ class UploadBudget:
                         if held > self._limits.body_bytes:
                             raise self._too_large()
                         if self._held > self._limits.upload_bytes:
+                            # The rest is read and thrown away: a connection closed under a client that still sends
+                            # would take the answer with it.
                             raise Refusal(
                                 503, "the server holds as many uploads as it can", hint="ask again in 1 s",
-                                retry_after_s=1, close=True,
+                                retry_after_s=1,
                             )  # fmt: skip
                         pieces.append(piece)
             except TimeoutError:
@@ -65,4 +67,4 @@ class UploadBudget:
 
     def _too_large(self) -> Refusal:
         limit = self._limits.body_bytes
-        return Refusal(413, "the body is too large", expected=f"at most {limit:,} bytes", close=True)
+        return Refusal(413, "the body is too large", expected=f"at most {limit:,} bytes")

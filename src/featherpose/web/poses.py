@@ -204,7 +204,7 @@ def state_routes(service: PoseService) -> APIRouter:
 def _content_type(request: Request, *allowed: str) -> str:
     kind = request.headers.get("content-type", "application/octet-stream").partition(";")[0].strip().lower()
     if kind not in allowed:
-        raise Refusal(415, f"a body of type {kind[:80]!r}", expected=" or ".join(allowed), close=True)
+        raise Refusal(415, f"a body of type {kind[:80]!r}", expected=" or ".join(allowed))
     return kind
 
 

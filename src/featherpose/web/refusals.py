@@ -19,7 +19,8 @@ class Refusal(FeatherposeError):  # noqa: N818 - a decision, not always an error
         expected: What would have been right.
         hint: What to do now.
         retry_after_s: When it is worth to ask again, whole seconds.
-        close: Whether the connection is closed, because the rest of the body will not be read.
+        close: Whether the connection is closed. Not while the client may still send: the rest of its body is read
+            and thrown away, because a connection closed under a sender takes the answer with it.
     """
 
     def __init__(
