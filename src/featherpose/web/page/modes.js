@@ -1,6 +1,7 @@
 /**
  * What can be looked at: a camera, a video, a picture, a source of the server. Each mode has `name`, `tracked`
- * (whether people get ids), `tracksHere` (whether for this page alone), `start()`, `stop()`, `settingsChanged(name)`, `renumber()` and `retryNow()`, and reports to the page:
+ * (whether people get ids), `tracksHere` (whether for this page alone), `start()`, `stop()`, `settingsChanged(name)`,
+ * `renumber()` and `retryNow()`, and reports to the page:
  *
  *   page.people(mode, {message, capturedAt | latencyMs, bitmap, unrecorded})   to be drawn
  *   page.record(message, latencyMs)                                            to be kept
