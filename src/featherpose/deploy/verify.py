@@ -30,6 +30,7 @@ __all__ = ["ApComparison", "Comparison", "Limits", "check", "compare_ap", "compa
 
 _log = logging.getLogger(__name__)
 _SAME_PERSON_OKS = 0.5
+_SILENT = 1e-3  # root mean square of maps in which no decoder finds anything
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +171,8 @@ def compare_on_pictures(
         people = decoder(old, letterbox), decoder(new, letterbox)
         counts += len(people[0].keypoints), len(people[1].keypoints)
         both += _found_by_both(*people)
-    relative = np.sqrt(squares / np.maximum(reference, 1e-12 * np.maximum(cells, 1)))
+    # Maps that are silent everywhere, as a hardly trained network's, have no size that errors could be relative to.
+    relative = np.sqrt(squares / np.maximum(reference, _SILENT**2 * np.maximum(cells, 1)))
     total = int(counts.sum())
     return Comparison(
         pictures=len(pictures), height=height, heatmap_error=float(relative[0]), paf_error=float(relative[1]),

@@ -124,7 +124,9 @@ def carry_over(network: PoseNetwork, checkpoint: Checkpoint) -> None:
             expected="a checkpoint of the same architecture",
         )
     module.load_state_dict(loaded, strict=False)
-    _log.info("%s: %d of %d tensors taken over", checkpoint.path, len(loaded), len(own))
+    anew = [name for name in own if name not in loaded]
+    if anew:
+        _log.warning("%s lacks %d of %d tensors, which begin anew: %s", checkpoint.path, len(anew), len(own), anew[0])
 
 
 def _rows_between(have: int, need: int, known: Skeleton, wanted: Skeleton) -> list[int] | None:
