@@ -29,11 +29,13 @@ _PATIENCE_S = 90.0  # the machine may be busy with something else
 _COUNT_UNANSWERED = """
 window.mostUnanswered = 0;
 window.framesSent = 0;
+window.socketsOpened = 0;
 const Plain = window.WebSocket;
 window.WebSocket = class extends Plain {
   constructor(...given) {
     super(...given);
     this.unanswered = 0;
+    window.socketsOpened += 1;
     this.addEventListener("message", ({ data }) => {
       const { type, frame } = JSON.parse(data);
       if (["poses", "dropped", "error"].includes(type) && frame !== null) this.unanswered -= 1;

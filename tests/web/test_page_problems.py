@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,6 +92,18 @@ def test_connection_lost_and_found_again(page: Page, start: Start) -> None:
     with run_server(ServeOptions(), port=server.port):
         page.until(lambda: page.problem == "", "the page comes back by itself")
         page.until(lambda: page.text("status") == "The camera is running.", "it runs again")
+        page.click("stop")
+
+
+def test_sessions_outlive_the_time_for_a_request(page: Page, start: Start) -> None:
+    with start(ServeOptions(limits=ServeLimits(body_timeout_s=1.0))) as server:
+        page.open(f"{server.url}/")
+        page.click("camera")
+        page.until(lambda: page.run("return window.framesSent") > 3, "frames are sent")
+        time.sleep(3)
+        sent = page.run("return window.framesSent")
+        page.until(lambda: page.run("return window.framesSent") > sent, "more are sent")
+        assert page.run("return window.socketsOpened") == 1
         page.click("stop")
 
 

@@ -22,6 +22,7 @@ class _Connection(H11Protocol):
     limits: ServeLimits
     refusing: set[asyncio.Transport]
     _timer: asyncio.TimerHandle | None = None
+    _upgraded = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         if len(self.connections) >= self.limits.connections:
@@ -48,6 +49,7 @@ class _Connection(H11Protocol):
         self._watch_rest()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        self._upgraded = True  # the WebSocket's own protocol has the connection from here on, and bounds of its own
         self._watch(waiting=False)
         super().handle_websocket_upgrade(event)
 
@@ -63,6 +65,8 @@ class _Connection(H11Protocol):
 
     def _watch_rest(self) -> None:
         """The rest of a head, or of a body that was answered before it had come."""
+        if self._upgraded:
+            return
         busy = self.cycle is not None and not self.cycle.response_complete
         begun = self.conn.their_state is not h11.IDLE or bool(self.conn.trailing_data[0])
         self._watch(waiting=not busy and begun and not self.transport.is_closing())
