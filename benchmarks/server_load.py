@@ -5,8 +5,9 @@
 Starts a real ``featherpose serve`` on loopback and sends it photographs over persistent connections. Capacity is what
 a few connections that always ask again get answered (closed loop). Then requests come at twice that rate whatever the
 server does (open loop); each is answered, refused, or lost. Capacity is measured before and after, and goodput compared
-with the mean of both, so that a machine that is busy with something else shows. At the end SIGTERM comes under the same load: a request
-counts as lost if it was sent whole and its connection ended without an answer. Load tool and server share the cores.
+with the mean of both, so that a machine that is busy with something else shows. At the end SIGTERM comes under the same
+load: a request counts as lost if it was sent whole and its connection ended without an answer. Load tool and server
+share the cores.
 """
 
 from __future__ import annotations
