@@ -10,11 +10,14 @@ from typing import Any
 import openvino as ov
 from openvino.passes import ConstantFolding, Manager
 
-from featherpose.errors import ModelError
+from featherpose.errors import ModelError, OptionError
 from featherpose.runtime.validation import engine_message
 
 __all__ = ["GraphLayer", "is_quantised", "read_layers", "write_float_copy"]
 
+# What may stand between stored numbers and the layer that multiplies with them.
+_WEIGHT_STEPS = frozenset({"Convert", "Subtract", "Multiply", "Reshape", "Transpose", "FakeQuantize", "Squeeze",
+                           "Unsqueeze"})  # fmt: skip
 _MULTIPLYING = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
 
 
@@ -29,6 +32,8 @@ class GraphLayer:
         weights: Numbers it multiplies them with.
         outputs: Numbers it writes.
         quantised: Whether its inputs are quantised to 8 bits.
+        parameters: Stored numbers: those of the weights that are, and of a bias added right behind.
+        stride: Input pixels per output cell; 0 for a matrix product.
     """
 
     name: str
@@ -37,6 +42,8 @@ class GraphLayer:
     weights: int
     outputs: int
     quantised: bool
+    parameters: int
+    stride: int
 
 
 def _read(path: Path) -> Any:
@@ -66,16 +73,19 @@ def read_layers(path: Path, size: tuple[int, int]) -> list[GraphLayer]:
         size: (width, height) of the network input in pixels.
 
     Raises:
-        ModelError: If the file cannot be read or the network cannot take that size.
+        ModelError: If the file cannot be read.
+        OptionError: If the network cannot take that size.
     """
     model = _read(path)
-    shape = model.inputs[0].partial_shape
-    channels_first = shape[1].is_static and shape[1].get_length() == 3
     width, height = size
     try:
+        shape = model.inputs[0].partial_shape
+        channels_first = shape[1].is_static and shape[1].get_length() == 3
         model.reshape([1, 3, height, width] if channels_first else [1, height, width, 3])
-    except RuntimeError as error:
-        raise ModelError(f"{path} cannot take pictures of {width}x{height} ({engine_message(error)})") from error
+    except Exception as error:  # the engine raises whatever its layers raise
+        raise OptionError(
+            f"{path} cannot take pictures of {width}x{height} ({engine_message(error)})", hint="try a multiple of 32"
+        ) from error
     layers = []
     for node in model.get_ordered_ops():
         kind = node.get_type_name()
@@ -92,8 +102,32 @@ def read_layers(path: Path, size: tuple[int, int]) -> list[GraphLayer]:
         else:  # transposed: every input number meets the whole kernel behind its own channel
             macs = prod(source) * prod(kernel[1 if kind == "ConvolutionBackpropData" else 2 :])
         quantised = _comes_from_quantisation(node.input_value(0).get_node())
-        layers.append(GraphLayer(node.get_friendly_name(), macs, prod(source), prod(kernel), prod(target), quantised))
+        stride = round(height / target[2]) if len(target) == 4 and kind != "MatMul" else 0
+        layers.append(
+            GraphLayer(
+                node.get_friendly_name(), macs, prod(source), prod(kernel), prod(target), quantised,
+                _stored(node, prod(kernel)) + _bias(node, target), stride,
+            )
+        )  # fmt: skip
     return layers
+
+
+def _stored(node: Any, count: int) -> int:
+    """How many of a layer's multipliers are numbers of the file, not the result of another layer."""
+    source = node.input_value(1).get_node()
+    while source.get_type_name() in _WEIGHT_STEPS:
+        source = source.input_value(0).get_node()
+    return count if source.get_type_name() == "Constant" else 0
+
+
+def _bias(node: Any, output: list[int]) -> int:
+    """Numbers that an addition right behind the layer adds to each channel."""
+    channels = output[1] if len(output) == 4 else output[-1]
+    for target in node.output(0).get_target_inputs():
+        addition = target.get_node()
+        if addition.get_type_name() == "Add" and prod(addition.input_value(1).shape) == channels:
+            return channels
+    return 0
 
 
 def _comes_from_quantisation(node: Any) -> bool:
