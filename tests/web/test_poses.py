@@ -16,6 +16,7 @@ from pose_server import Running, Start
 
 from featherpose.errors import OptionError
 from featherpose.media.images import decode_image
+from featherpose.web.messages import BatchAnswer, ErrorAnswer, PersonRecord, PosesAnswer, SourceRecord
 from featherpose.web.options import ServeLimits, ServeOptions
 
 JPEG = {"Content-Type": "image/jpeg"}
@@ -42,6 +43,7 @@ def test_the_answer_is_what_the_estimator_finds(server: Running, client: httpx.C
     answer = client.post("/v1/poses", content=photo, headers=JPEG)
     assert answer.status_code == 200
     body = answer.json()
+    PosesAnswer.model_validate(body)
     found = server.service.estimator(decode_image(photo, "photo"))
     assert body["model"] == "feather"
     assert body["size"] == list(found.image_size)
@@ -114,7 +116,9 @@ def test_annotated_picture(client: httpx.Client, photo: bytes) -> None:
 
 def test_batch_keeps_order_and_errors_apart(client: httpx.Client, photo: bytes) -> None:
     files = [("file", photo), ("file", b"no picture"), ("file", photo)]
-    results = client.post("/v1/poses:batch", files=files).json()["results"]
+    body = client.post("/v1/poses:batch", files=files).json()
+    BatchAnswer.model_validate(body)
+    results = body["results"]
     assert [set(result) for result in results][1] == {"error"}
     assert "file 1" in results[1]["error"]["what"]
     assert results[0]["people"] == results[2]["people"] != []
@@ -204,6 +208,13 @@ def test_state_and_models(server: Running, client: httpx.Client) -> None:
     assert model["skeleton"]["keypoints"] == list(skeleton.keypoints)
     assert all(0 <= a < skeleton.num_keypoints > b >= 0 for a, b in model["skeleton"]["limbs"])
     assert any(metric["AP"] > 0.3 for metric in model["metrics"])
+
+
+def test_the_description_has_examples_that_are_true(client: httpx.Client) -> None:
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    for model in (PosesAnswer, PersonRecord, ErrorAnswer, SourceRecord):
+        (example,) = schemas[model.__name__]["examples"]
+        model.model_validate(example)
 
 
 def test_metrics_count(client: httpx.Client, photo: bytes) -> None:

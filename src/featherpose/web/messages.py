@@ -22,7 +22,7 @@ __all__ = [
 Score = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
 
 _PERSON_EXAMPLE: dict[str, Any] = {
-    "id": None,
+    "id": 3,  # not None: the description is written without what is None
     "score": 0.93,
     "box": [211.5, 60.2, 96.1, 240.8],
     "keypoints": [[258.1, 74.9, 0.91], None, [226.4, 120.3, 0.85]],
