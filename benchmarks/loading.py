@@ -30,6 +30,7 @@ from featherpose.nn.networks import as_module, create_network
 from featherpose.skeleton import OPENPOSE_18
 from featherpose.training.arithmetic import Arithmetic
 from featherpose.training.config import LossConfig
+from featherpose.training.loop import stages_of
 from featherpose.training.losses import loss_of
 
 _RECIPES = {
@@ -88,10 +89,10 @@ def consumed(name: str, dataset: PoseDataset, batch: int, steps: int) -> float:
     for number in range(steps + 1):
         made, used = batch_of[number % 2], time.process_time()
         with arithmetic.autocast():
-            images = arithmetic.pictures(made.pictures)
-            stages = (network.logits(network.features(images)),) if isinstance(network, Feather) else network(images)
-        kind = LossConfig(kind="soft" if isinstance(network, Feather) else "l2")
-        loss, _ = loss_of(stages, made, kind, OPENPOSE_18, logits=isinstance(network, Feather))
+            stages = stages_of(network, arithmetic.pictures(made.pictures))
+        feather = isinstance(network, Feather)
+        kind = LossConfig(kind="soft" if feather else "l2")
+        loss, _ = loss_of(stages, made, kind, OPENPOSE_18, probabilities=feather)
         torch.autograd.backward(loss)
         as_module(network).zero_grad(set_to_none=True)
         times.append((time.process_time() - used) / batch)

@@ -218,7 +218,7 @@ class Ours:
         for batch in load_batches(self.dataset, sampler, self.batch, threads=self.workers):
             with self.arithmetic.autocast():
                 stages = self.network(self.arithmetic.pictures(batch.pictures))
-            loss, _ = loss_of(stages, batch, LossConfig(), OPENPOSE_18, logits=False)
+            loss, _ = loss_of(stages, batch, LossConfig(), OPENPOSE_18, probabilities=False)
             torch.autograd.backward(loss)
             self.optimiser.step()
             self.optimiser.zero_grad(set_to_none=True)

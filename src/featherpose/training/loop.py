@@ -38,7 +38,7 @@ from featherpose.training.processes import Processes
 from featherpose.training.teacher import prepare_teacher
 from featherpose.training.validation import validate
 
-__all__ = ["TrainResult", "load_pictures", "train"]
+__all__ = ["TrainResult", "load_pictures", "stages_of", "train"]
 
 _log = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ def _train(
         batch = made.to(arithmetic.device)
         with arithmetic.autocast():
             pictures = arithmetic.pictures(batch.pictures)
-            stages = _stages(network, pictures)
+            stages = stages_of(network, pictures)
             hint = hints(pictures) if hints is not None else None
         loss, parts = loss_of(stages, batch, config.loss, skeleton, probabilities=isinstance(network, Feather))
         if hint is not None and config.hints is not None:
@@ -225,7 +225,8 @@ def _targets_for(network: PoseNetwork, data: DataConfig) -> TargetOptions:
     )
 
 
-def _stages(network: PoseNetwork, pictures: Tensor) -> tuple[StageMaps, ...]:
+def stages_of(network: PoseNetwork, pictures: Tensor) -> tuple[StageMaps, ...]:
+    """What `loss_of` compares with the truth: the maps of every stage."""
     if isinstance(network, Feather):
         logits = network.logits(network.features(pictures))
         # Near 0 and 1, shorter formats are too coarse for a cross-entropy.
