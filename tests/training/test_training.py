@@ -305,3 +305,20 @@ threads = 1
     one, two = (load_state(tmp_path / run / "last.pt")["network"] for run in ("one", "two"))
     for name, value in one.items():
         torch.testing.assert_close(value, two[name], atol=1e-5, rtol=1e-3)
+
+
+def test_kept_weights_contain_their_part_of_the_start(small: TrainConfig, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    start = Feather(small.skeleton, channels=8, blocks=1)
+    save_network(tmp_path / "start.safetensors", start, "feather")
+    config = replace(
+        small,
+        network=replace(small.network, start=str(tmp_path / "start.safetensors")),
+        optimiser=replace(small.optimiser, rate=1e-2, keep_start=0.25),
+    )
+    train(config, tmp_path / "run")
+    average = load_state(tmp_path / "run" / "last.pt")["average"]
+    kept = load_network(tmp_path / "run" / "best.safetensors")
+    assert isinstance(kept, Feather)
+    for name, value in kept.state_dict().items():
+        torch.testing.assert_close(value, 0.25 * start.state_dict()[name] + 0.75 * average[name])

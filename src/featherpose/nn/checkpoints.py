@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from featherpose.errors import CheckpointError, OutputError, SkeletonError
+from featherpose.nn.compact import compacted, restored
 from featherpose.nn.feather import Feather
 from featherpose.nn.feather_front import FrontShape
 from featherpose.nn.networks import NETWORK_NAMES, as_module, create_network
@@ -129,7 +130,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         if path.suffix.lower() == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 facts = dict(file.metadata() or {})
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+                tensors = restored({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - not a dict
         else:
             tensors = _tensors_in(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:
@@ -208,7 +209,7 @@ def load_network(path: Path, *, name: str | None = None, skeleton: Skeleton | No
     if name == "feather" and "pafs.out.weight" in checkpoint.tensors:
         blocks = {match[1] for n in checkpoint.tensors if (match := re.match(r"pafs\.blocks8\.(\d+)\.", n))}
         tensors = checkpoint.tensors
-        layers = {"stem": "stem", "down": "down", "block": "block.expand", "entry": "entry.expand"}
+        layers = {"stem": "stem", "first": "first.expand", "block": "block.expand", "entry": "entry.expand"}
         widths = {part: tensors.get(f"front.{layer}.weight") for part, layer in layers.items()}
         front = FrontShape(**{part: len(weight) for part, weight in widths.items() if weight is not None})
         network = Feather(skeleton, channels=tensors["pafs.out.weight"].shape[1], blocks=len(blocks), front=front)
@@ -219,7 +220,9 @@ def load_network(path: Path, *, name: str | None = None, skeleton: Skeleton | No
     return network
 
 
-def save_network(path: Path, network: PoseNetwork, name: str, *, facts: Mapping[str, str] | None = None) -> None:
+def save_network(
+    path: Path, network: PoseNetwork, name: str, *, facts: Mapping[str, str] | None = None, compact: bool = False
+) -> None:
     """Write a network's tensors as safetensors with what `load_network` needs to know of it.
 
     Args:
@@ -227,11 +230,14 @@ def save_network(path: Path, network: PoseNetwork, name: str, *, facts: Mapping[
         network: The network.
         name: Its name, as `create_network` takes it.
         facts: More text for the header.
+        compact: Whether large layers are stored in 8 bits and the rest in 16, see `featherpose.nn.compact`.
 
     Raises:
         OutputError: If the file cannot be written.
     """
     tensors = {n: t.detach().cpu().contiguous().clone() for n, t in as_module(network).state_dict().items()}
+    if compact:
+        tensors = compacted(tensors)
     header = {**(facts or {}), _NETWORK_KEY: name, _SKELETON_KEY: json.dumps(network.skeleton.to_dict())}
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:

@@ -5,10 +5,9 @@ Convention
     Output: heatmaps in 0..1, one channel a keypoint in the skeleton's order, stride 4; part affinity fields, two
     channels a limb, stride 8. Cell c of a map with stride t is centred at pixel ``t * c + (t - 1) / 2``.
 
-The trunk is MobileNet v2 as MoveNet MultiPose has it (`featherpose.nn.movenet`) behind a cheaper front of its own
+The trunk is MobileNet v2 as MoveNet MultiPose has it (`featherpose.nn.movenet`) behind a narrower front
 (`featherpose.nn.feather_front`); `from_movenet` assembles a network that already finds keypoints and whose PAF head
-is new. What the PAF head works out about a person at stride 8 also goes back into the pyramid, before its last step
-to stride 4: the keypoint head, which alone sees 24 channels, then knows who a joint belongs to.
+is new.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ __all__ = ["Feather", "PafHead", "Smoothing", "TrunkFeatures"]
 class TrunkFeatures(NamedTuple):
     """Everything that heads read."""
 
-    c4: Float[Tensor, "B 40 h4 w4"]
+    p4: Float[Tensor, "B 24 h4 w4"]
     p8: Float[Tensor, "B 24 h8 w8"]
     c8: Float[Tensor, "B 48 h8 w8"]
     d16: Float[Tensor, "B 144 h16 w16"]
@@ -71,8 +70,8 @@ class PafHead(nn.Module):
         self.hidden = nn.Conv2d(channels, channels, 1)
         self.out = nn.Conv2d(channels, 2 * limbs, 1)
 
-    def people(self, p8: Tensor, c8: Tensor, d16: Tensor, c32: Tensor) -> Float[Tensor, "B C h8 w8"]:
-        """What is known about people at each cell, from the features of `TrunkFeatures`."""
+    def forward(self, p8: Tensor, c8: Tensor, d16: Tensor, c32: Tensor) -> Float[Tensor, "B D h8 w8"]:
+        """Fields from the features of `TrunkFeatures`."""
         x = F.relu(upsampled_onto(self.from32(c32), self.from16(d16)))
         x = x + F.relu(self.context(x))
         for block in self.blocks16:
@@ -80,11 +79,7 @@ class PafHead(nn.Module):
         x = F.relu(upsampled_onto(x, self.from8(c8) + self.from_pyramid(p8)))
         for block in self.blocks8:
             x = block(x)
-        return x
-
-    def forward(self, people: Float[Tensor, "B C h8 w8"]) -> Float[Tensor, "B D h8 w8"]:
-        """Fields from what `people` gave."""
-        result: Tensor = self.out(F.relu(self.hidden(people)))
+        result: Tensor = self.out(F.relu(self.hidden(x)))
         return result
 
 
@@ -145,10 +140,6 @@ class Feather(nn.Module):
         self.pyramid = Pyramid()
         self.keypoints = KeypointHead(skeleton.num_keypoints)
         self.pafs = PafHead(skeleton.num_limbs, channels, blocks)
-        self.feedback = nn.Conv2d(channels, 24, 1)
-        # Silent at first: the pyramid starts as it is.
-        nn.init.zeros_(self.feedback.weight)
-        nn.init.zeros_(self.feedback.bias)  # type: ignore[arg-type]
         self.smooth = Smoothing(skeleton.num_keypoints)
 
     @classmethod
@@ -182,14 +173,12 @@ class Feather(nn.Module):
         """What the heads read."""
         front = self.front(bgr)
         c8, c16, d16, c32 = self.tail(front.stride8)
-        p8 = self.pyramid.step(1, self.pyramid.step(0, self.pyramid.top(c32), c16), c8)
-        return TrunkFeatures(front.stride4, p8, c8, d16, c32)
+        _, p8, p4 = self.pyramid(front.stride4, c8, c16, c32)
+        return TrunkFeatures(p4, p8, c8, d16, c32)
 
     def logits(self, features: TrunkFeatures) -> StageMaps:
         """Heatmap logits, not yet smoothed, and fields."""
-        people = self.pafs.people(features.p8, features.c8, features.d16, features.c32)
-        p4 = self.pyramid.step(2, features.p8 + self.feedback(people), features.c4)
-        return StageMaps(self.keypoints(p4), self.pafs(people))
+        return StageMaps(self.keypoints(features.p4), self.pafs(features.p8, features.c8, features.d16, features.c32))
 
     def smoothed(self, logits: StageMaps) -> StageMaps:
         """What `logits` gave, the heatmaps as smoothed probabilities; training losses work on these."""
@@ -205,7 +194,7 @@ class Feather(nn.Module):
         return {
             "front": ("front",),
             "trunk": ("tail",),
-            "pyramid": ("pyramid", "feedback"),
+            "pyramid": ("pyramid",),
             "heatmaps": ("keypoints", "smooth"),
             "pafs": ("pafs",),
         }

@@ -1,9 +1,9 @@
-"""feather's first layers: strides 2 and 4, where most of a light network's time goes.
+"""feather's first layers: strides 2 and 4, where half of a light network's time goes.
 
-MoveNet's front spends half of the whole network's INT8 time, most of it where 48 and 144 channels run at stride 2.
-Here one dense 3x3 convolution takes the place of the first expansion and its depthwise filter: as many multiply-
-accumulates, a third of the memory traffic, and an instruction (VNNI) made for it. `FeatherFront.from_movenet` starts
-it from the public weights: channels that matter most are kept, the layer behind them is refitted by least squares.
+They have the shape of MoveNet's front, at any width: `FeatherFront.start_from` keeps the channels that move the next
+layer most and refits that layer by least squares. Narrower and denser fronts were trained and measured
+(docs/explanation/feather-network.md): what they save in time costs more accuracy than a smaller input would, so the
+full width stays.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ __all__ = ["FeatherFront", "FrontShape"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontShape:
-    """Widths of the front.
+    """Widths of the front; those of the public one unless given.
 
     Attributes:
         stem: Channels at stride 2 behind the first convolution.
-        down: Channels of the dense convolution from stride 2 to 4.
+        first: Expanded channels of the block from stride 2 to 4.
         block: Expanded channels of the block at stride 4.
         entry: Expanded channels of the block from stride 4 to 8.
     """
 
-    stem: int = 32
-    down: int = 64
-    block: int = 160
-    entry: int = 192
+    stem: int = 48
+    first: int = 144
+    block: int = 240
+    entry: int = 240
 
 
 class FeatherFront(nn.Module):
-    """Stem, one dense convolution down, one inverted residual, the entry to stride 8.
+    """MoveNet's front, with as many or fewer channels.
 
     Args:
         shape: Widths.
@@ -51,8 +51,7 @@ class FeatherFront(nn.Module):
         self.stem = nn.Conv2d(3, shape.stem, 3, 2)
         self.depthwise = nn.Conv2d(shape.stem, shape.stem, 3, 1, 1, groups=shape.stem)
         self.project = nn.Conv2d(shape.stem, 24, 1)
-        self.down = nn.Conv2d(24, shape.down, 3, 2)
-        self.down_project = nn.Conv2d(shape.down, 40, 1)
+        self.first = InvertedResidual(24, shape.first, 40, 2)
         self.block = InvertedResidual(40, shape.block, 40, 1)
         self.entry = InvertedResidual(40, shape.entry, 48, 2)
 
@@ -60,7 +59,7 @@ class FeatherFront(nn.Module):
         """Features of BGR pictures, 0..255."""
         x = bgr * (2 / 255) - 1
         x = self.project(F.relu6(self.depthwise(F.relu6(same_conv(self.stem, x)))))
-        x = self.block(self.down_project(F.relu6(same_conv(self.down, x))))
+        x = self.block(self.first(x))
         return FrontFeatures(x, self.entry(x))
 
     @torch.no_grad()
@@ -80,19 +79,11 @@ class FeatherFront(nn.Module):
         _copy_rows(source.depthwise, self.depthwise, keep)
         _refit(self.project, [x[:, keep] for x in wide], narrow)
 
-        first = source.blocks[0]
+        first, second = source.blocks
         assert isinstance(first, InvertedResidual)
-        inner = [F.relu6(same_conv(first.depthwise, F.relu6(first.expand(x)))) for x in narrow]
-        outer = [first.project(x) for x in inner]
-        keep = _most_useful(inner, first.project, self.down.out_channels)
-        # Without the activation between them, expansion and depthwise filter are one dense convolution.
-        self.down.weight.copy_(first.depthwise.weight[keep] * first.expand.weight[keep])
-        reach = first.depthwise.weight[keep].sum((1, 2, 3))
-        _bias(self.down).copy_(_bias(first.depthwise)[keep] + reach * _bias(first.expand)[keep])
-        _refit(self.down_project, [F.relu6(same_conv(self.down, x)) for x in narrow], outer)
-
-        second = source.blocks[1]
         assert isinstance(second, InvertedResidual)
+        outer = [first(x) for x in narrow]
+        _narrow_block(first, self.first, narrow)
         _narrow_block(second, self.block, outer)
         _narrow_block(source.entry, self.entry, [second(x) for x in outer])
 

@@ -97,8 +97,8 @@ def _groups(network: Feather) -> Iterator[_Channels]:
     top = network.tail.top
     laterals, depthwise, pointwise = ([_conv(m) for m in p] for p in (pyramid.laterals, pyramid.depthwise,
                                                                       pyramid.pointwise))  # fmt: skip
-    yield _Channels((front.project,), (front.down,))
-    yield _Channels((front.down_project, front.block.project), (front.block.expand, front.entry.expand, laterals[2]))
+    yield _Channels((front.project,), (front.first.expand,))
+    yield _Channels((front.first.project, front.block.project), (front.block.expand, front.entry.expand, laterals[2]))
     s8, s16, d16, s32 = stages
     yield _Channels(
         (front.entry.project, *(b.project for b in s8)),
@@ -111,9 +111,8 @@ def _groups(network: Feather) -> Iterator[_Channels]:
     # Pyramid: what comes from above and from the side is added.
     above: tuple[nn.Conv2d, ...] = (pyramid.top,)
     for level in range(3):
-        others = (network.feedback,) if level == 2 else ()
         beside = (pafs.from_pyramid,) if level == 2 else ()
-        yield _Channels((*above, *others, laterals[level]), (depthwise[level], *beside))
+        yield _Channels((*above, laterals[level]), (depthwise[level], *beside))
         yield _Channels((depthwise[level],), (pointwise[level],))
         above = (pointwise[level],)
     yield _Channels(above, (head.depthwise,))
@@ -123,7 +122,7 @@ def _groups(network: Feather) -> Iterator[_Channels]:
     blocks = [*pafs.blocks16, *pafs.blocks8]
     yield _Channels(
         (pafs.from32, pafs.from16, pafs.context, pafs.from8, pafs.from_pyramid, *(_conv(b.pointwise) for b in blocks)),
-        (pafs.context, *(_conv(b.depthwise) for b in blocks), pafs.hidden, network.feedback),
+        (pafs.context, *(_conv(b.depthwise) for b in blocks), pafs.hidden),
     )
     for b in blocks:
         yield _Channels((_conv(b.depthwise),), (_conv(b.pointwise),))

@@ -33,7 +33,7 @@ from featherpose.training.hints import FeatureHints
 from featherpose.training.logs import RunLog, draw_predictions, plot_curves
 from featherpose.training.losses import loss_of
 from featherpose.training.networks import build_network
-from featherpose.training.optimiser import build_optimiser, rate_at, update_average
+from featherpose.training.optimiser import build_optimiser, mixed_with, rate_at, update_average
 from featherpose.training.processes import Processes
 from featherpose.training.teacher import prepare_teacher
 from featherpose.training.validation import validate
@@ -122,6 +122,8 @@ def _train(
     hints = FeatureHints(config.hints, module) if config.hints else None
     trained = nn.ModuleList([module] if hints is None else [module, hints])
     optimiser = build_optimiser(module, config.optimiser, beside=hints)
+    part = config.optimiser.keep_start
+    begun = {name: value.clone() for name, value in module.state_dict().items()} if part else {}
     step, updates, best = 0, 0, -math.inf
     if resume:
         step, updates, best = _restore(folder / "last.pt", config, trained, as_module(average), optimiser)
@@ -177,7 +179,8 @@ def _train(
             )
         if processes.rank == 0 and ((run.validate_every and step % run.validate_every == 0) or last):
             training_s += time.perf_counter() - started
-            best = max(best, _validate_and_keep(config, folder, average, validation_pictures, best, step, log))
+            kept = mixed_with(average, begun, part) if part else average
+            best = max(best, _validate_and_keep(config, folder, kept, validation_pictures, best, step, log))
             started = time.perf_counter()
         if processes.rank == 0 and (step % run.save_every == 0 or last):
             _save(folder / "last.pt", config, trained, as_module(average), optimiser, step, updates, best)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from featherpose.errors import ConfigError
+from featherpose.nn.networks import as_module
+from featherpose.nn.outputs import PoseNetwork
 from featherpose.training.config import OptimiserConfig
 
-__all__ = ["RelativeAdam", "build_optimiser", "rate_at", "update_average"]
+__all__ = ["RelativeAdam", "build_optimiser", "mixed_with", "rate_at", "update_average"]
 
 
 class RelativeAdam(torch.optim.Optimizer):
@@ -131,6 +134,16 @@ def rate_at(config: OptimiserConfig, step: int, steps: int) -> float:
     if config.warmup:
         factor *= min(1.0, (step + 1) / config.warmup)
     return config.rate * factor
+
+
+@torch.no_grad()
+def mixed_with(network: PoseNetwork, start: Mapping[str, Tensor], part: float) -> PoseNetwork:
+    """A copy of a network whose weights are ``part`` those of a start and the rest its own."""
+    mixed = copy.deepcopy(network)
+    for name, value in as_module(mixed).state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(start[name].to(value.device), part)
+    return mixed
 
 
 @torch.no_grad()
