@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import logging
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from featherpose.deploy.export import card_of, export_network
@@ -18,7 +19,7 @@ from featherpose.deploy.verify import (
     compare_on_pictures,
     find_pictures,
 )
-from featherpose.errors import OptionError
+from featherpose.errors import ModelError, OptionError
 from featherpose.evaluation.coco import read_coco_dataset
 from featherpose.nn.checkpoints import load_network, read_checkpoint
 from featherpose.runtime.backend import EngineOptions
@@ -26,6 +27,8 @@ from featherpose.runtime.opening import open_backend
 from featherpose.skeleton import load_skeleton
 
 __all__ = ["ExportRequest", "ExportResult", "export_checkpoint"]
+
+_log = logging.getLogger(__name__)
 
 _PICTURES = 8
 
@@ -87,11 +90,26 @@ class ExportResult:
 def export_checkpoint(request: ExportRequest) -> ExportResult:
     """Export, verify, and only then put the files into their place.
 
+    Where weights of 16 bits say something else than the network does - folded batch norms can leave layers that
+    amplify their rounding - they are stored in 32.
+
     Raises:
         CheckpointError: If the checkpoint cannot be read or is of another network.
         ModelError: If a file does not say what the network says; then nothing is written.
         OutputError: If the folder cannot be written to.
     """
+    try:
+        return _export_verified(request)
+    except ModelError as error:
+        if not request.fp16:
+            raise
+        wide = replace(request, fp16=False)
+        done = _export_verified(wide)
+        _log.warning("the weights are stored in FP32, because in FP16 %s", error.given)
+        return done
+
+
+def _export_verified(request: ExportRequest) -> ExportResult:
     skeleton = None if request.skeleton is None else load_skeleton(request.skeleton)
     network = load_network(request.checkpoint, name=request.network, skeleton=skeleton)
     kind = request.network or read_checkpoint(request.checkpoint).network
