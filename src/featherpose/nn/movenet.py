@@ -142,14 +142,13 @@ class Pyramid(nn.Module):
 
     def forward(self, c4: Tensor, c8: Tensor, c16: Tensor, c32: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """32 channels at stride 16, 24 at stride 8, 24 at stride 4."""
-        p16 = self.step(0, self.top(c32), c16)
-        p8 = self.step(1, p16, c8)
-        return p16, p8, self.step(2, p8, c4)
-
-    def step(self, level: int, above: Tensor, features: Tensor) -> Tensor:
-        """One step down: 0 ends at stride 16, 1 at 8, 2 at 4."""
-        x = upsampled_onto(above, self.laterals[level](features))
-        return F.relu(self.pointwise[level](self.depthwise[level](x)))
+        x, levels = self.top(c32), []
+        for lateral, depthwise, pointwise, features in zip(
+            self.laterals, self.depthwise, self.pointwise, (c16, c8, c4), strict=True
+        ):
+            x = F.relu(pointwise(depthwise(upsampled_onto(x, lateral(features)))))
+            levels.append(x)
+        return levels[0], levels[1], levels[2]
 
 
 class KeypointHead(nn.Module):

@@ -146,7 +146,7 @@ def _train(
             hint = hints(pictures) if hints is not None else None
         loss, parts = loss_of(stages, batch, config.loss, skeleton, probabilities=isinstance(network, Feather))
         if hint is not None and config.hints is not None:
-            loss = config.hints.weight * hint + (0 if config.loss.kind == "hints" else loss)
+            loss = loss + config.hints.weight * hint
             parts["hints"] = hint.detach()
         if not torch.isfinite(loss):
             raise _not_a_number(folder, batch, step, float(loss.detach()))

@@ -18,7 +18,7 @@ __all__ = ["loss_of"]
 def loss_of(
     stages: Sequence[StageMaps], batch: Batch, config: LossConfig, skeleton: Skeleton, *, probabilities: bool
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of a batch and its parts by name, without gradient.
+    """The loss of a batch and its parts by name, without gradient; 0 and none where maps do not teach.
 
     Args:
         stages: Outputs of every stage, the last one last.
@@ -27,6 +27,8 @@ def loss_of(
         skeleton: Pairs of PAF channels.
         probabilities: Whether the network's heatmaps are probabilities, strictly between 0 and 1.
     """
+    if config.kind == "hints":
+        return torch.zeros((), device=batch.pictures.device), {}
     if config.kind == "l2":
         return _l2(stages, batch)
     return _soft(stages, batch, config, skeleton, probabilities)
