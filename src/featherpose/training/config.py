@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
 import types
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ __all__ = [
     "LossConfig",
     "NetworkConfig",
     "OptimiserConfig",
+    "RoundingConfig",
     "RunConfig",
     "TeacherConfig",
     "TrainConfig",
@@ -125,6 +127,25 @@ class HintsConfig:
     def __post_init__(self) -> None:
         if not self.pairs or not self.weight > 0:
             raise ConfigError(f"[hints] pairs {self.pairs}, weight {self.weight}", expected="a pair, positive")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundingConfig:
+    """The rounding of INT8, felt while training, so that `featherpose quantize` costs less afterwards.
+
+    Attributes:
+        keep: Regular expressions; layers whose name one of them matches stay in floating point, as with
+            ``quantize --keep`` (which separates the parts of a name by ``/``, this by ``.``).
+    """
+
+    keep: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for pattern in self.keep:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ConfigError(f"[rounding] {pattern!r} is no regular expression ({error})") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,6 +260,7 @@ class TrainConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     teacher: TeacherConfig | None = None
     hints: HintsConfig | None = None
+    rounding: RoundingConfig | None = None
     loss: LossConfig = field(default_factory=LossConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     run: RunConfig = field(default_factory=RunConfig)

@@ -35,6 +35,7 @@ from featherpose.training.losses import loss_of
 from featherpose.training.networks import build_network
 from featherpose.training.optimiser import build_optimiser, mixed_with, rate_at, update_average
 from featherpose.training.processes import Processes
+from featherpose.training.rounding import Rounding
 from featherpose.training.teacher import prepare_teacher
 from featherpose.training.validation import validate
 
@@ -120,7 +121,8 @@ def _train(
     average = copy.deepcopy(network) if config.optimiser.ema else network
     # After the copy: a copy of a watched network would be watched as well.
     hints = FeatureHints(config.hints, module) if config.hints else None
-    trained = nn.ModuleList([module] if hints is None else [module, hints])
+    rounding = Rounding(config.rounding, module) if config.rounding else None
+    trained = nn.ModuleList(part for part in (module, hints, rounding) if part is not None)
     optimiser = build_optimiser(module, config.optimiser, beside=hints)
     part = config.optimiser.keep_start
     begun = {name: value.clone() for name, value in module.state_dict().items()} if part else {}
@@ -142,7 +144,8 @@ def _train(
         batch = made.to(arithmetic.device)
         with arithmetic.autocast():
             pictures = arithmetic.pictures(batch.pictures)
-            stages = stages_of(network, pictures)
+            with rounding.watching(module) if rounding else contextlib.nullcontext():
+                stages = stages_of(network, pictures)
             hint = hints(pictures) if hints is not None else None
         loss, parts = loss_of(stages, batch, config.loss, skeleton, probabilities=isinstance(network, Feather))
         if hint is not None and config.hints is not None:
@@ -180,7 +183,7 @@ def _train(
         if processes.rank == 0 and ((run.validate_every and step % run.validate_every == 0) or last):
             training_s += time.perf_counter() - started
             kept = mixed_with(average, begun, part) if part else average
-            best = max(best, _validate_and_keep(config, folder, kept, validation_pictures, best, step, log))
+            best = max(best, _validate_and_keep(config, folder, kept, validation_pictures, best, step, log, rounding))
             started = time.perf_counter()
         if processes.rank == 0 and (step % run.save_every == 0 or last):
             _save(folder / "last.pt", config, trained, as_module(average), optimiser, step, updates, best)
@@ -297,13 +300,15 @@ def _restore(
 
 def _validate_and_keep(
     config: TrainConfig, folder: Path, network: PoseNetwork, pictures: list[LabelledPicture], best: float, step: int,
-    log: RunLog | None,
+    log: RunLog | None, rounding: Rounding | None,
 ) -> float:  # fmt: skip
     """Measure, draw, and keep the weights if they are the best so far (or if there is nothing to measure by)."""
     value = -math.inf
     if pictures:
         metric = config.run.validation_metric
-        value, shown = validate(network, pictures, height=config.run.validation_height, metric=metric)
+        felt = rounding.watching(as_module(network), learn=False) if rounding else contextlib.nullcontext()
+        with felt:
+            value, shown = validate(network, pictures, height=config.run.validation_height, metric=metric)
         _log.info("step %d: %s %.4f on %d pictures", step, metric.upper(), value, len(pictures))
         if log is not None:
             log.record(step, "validation", {metric.upper(): value})
