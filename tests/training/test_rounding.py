@@ -89,7 +89,8 @@ def test_rounding_disturbs_the_bundled_network_about_as_int8_does(astronaut: np.
         # The same ranges, pass after pass.
         with rounding.watching(network, learn=False):
             (again,), (third,) = network(picture), network(picture)
-    assert torch.equal(again.pafs, third.pafs) and torch.equal(again.pafs, rounded.pafs)
+    assert torch.equal(again.pafs, third.pafs)
+    assert torch.equal(again.pafs, rounded.pafs)
     for whole, felt in ((plain.heatmaps, rounded.heatmaps), (plain.pafs, rounded.pafs)):
         error = float((whole - felt).square().sum() / whole.square().sum())
         assert 1e-4 < error < 0.1
@@ -130,7 +131,8 @@ def test_a_run_under_rounding_resumes_exactly(run: TrainConfig, tmp_path: Path) 
     assert resumed.steps == whole.steps == 6
     first, second = (load_state(tmp_path / name / "last.pt") for name in ("whole", "parts"))
     ranges = [name for name in first["network"] if name.endswith("ranges")]
-    assert len(ranges) == 1 and bool(first["network"][ranges[0]].isfinite().all())
+    assert len(ranges) == 1
+    assert bool(first["network"][ranges[0]].isfinite().all())
     for name, value in first["network"].items():
         assert torch.equal(value, second["network"][name]), name
     plain = train(replace(run, rounding=None), tmp_path / "plain")
