@@ -68,17 +68,17 @@ def test_no_more_frames_are_under_way_than_the_server_allows(page: Page) -> None
 
 def test_sliders_act_at_once_and_by_keyboard(page: Page) -> None:
     page.until(lambda: page.painted > 0, "skeletons are drawn")
-    slider = page.find("person-score")
+    slider = page.find("person-certainty")
     slider.send_keys(Keys.END)
-    page.until(lambda: page.painted == 0, "nobody reaches the highest score")
-    assert page.text("person-score-value") == "3.00"
+    page.until(lambda: page.painted == 0, "nobody is as sure as can be")
+    assert page.text("person-certainty-value") == "100 % sure"
     page.until(lambda: page.text("people") == "0", "nobody is counted")
     slider.send_keys(Keys.HOME)
     page.until(lambda: page.painted > 0, "everybody is back")
-    page.find("keypoint-score").send_keys(Keys.END)
-    fewer = page.until(lambda: page.painted < 400, "hardly a joint has the highest score")
+    page.find("keypoint-certainty").send_keys(Keys.END)
+    fewer = page.until(lambda: page.painted < 400, "hardly a joint is as sure as can be")
     assert fewer
-    page.run("const s = document.getElementById('keypoint-score'); s.value = 0.15; s.dispatchEvent(new Event('input'))")
+    page.run("const s = document.getElementById('keypoint-certainty'); s.value = 0.15; s.dispatchEvent(new Event('input'))")
     page.until(lambda: page.painted > 0, "joints are back")
 
 

@@ -40,9 +40,9 @@ def test_dropped_picture(page: Page, photo: bytes) -> None:
     assert page.text("status") == "The picture is done."
     assert page.text("session-summary").startswith("1 frame")
     # Everyone was sent: the sliders need no new answer.
-    page.find("person-score").send_keys(Keys.END)
+    page.find("person-certainty").send_keys(Keys.END)
     page.until(lambda: page.painted == 0, "nobody is good enough")
-    page.find("person-score").send_keys(Keys.HOME)
+    page.find("person-certainty").send_keys(Keys.HOME)
     page.until(lambda: page.painted > 100, "and is back")
 
 
@@ -160,7 +160,7 @@ def test_everything_is_reached_by_keyboard_and_has_a_name(page: Page) -> None:
         outlined = "const e = arguments[0]; return [e, e.parentElement].map((x) => getComputedStyle(x).outlineStyle)"
         if reached[-1] != "Skip to the controls":
             assert "solid" in page.run(outlined, element), reached[-1]
-    wanted = {"camera", "file", "keypoint-score", "person-score", "skeleton-only", "in-step", "ids", "smoothing"}
+    wanted = {"camera", "file", "keypoint-certainty", "person-certainty", "skeleton-only", "in-step", "ids", "smoothing"}
     assert wanted | {"long-side", "choose", "walk"} <= set(reached), reached
     assert reached[0] == "Skip to the controls"
 
@@ -190,11 +190,11 @@ def test_other_camera(server: Running, tmp_path: Path) -> None:
 
 
 def test_settings_are_remembered(page: Page, server: Running) -> None:
-    page.find("keypoint-score").send_keys(Keys.HOME)
+    page.find("keypoint-certainty").send_keys(Keys.HOME)
     page.click("ids")
     page.open(f"{server.url}/")
     try:
-        assert page.text("keypoint-score-value") == "0.00"
+        assert page.text("keypoint-certainty-value") == "0 % sure"
         assert not page.find("ids").is_selected()
     finally:
         page.run("localStorage.clear()")

@@ -11,6 +11,9 @@ from page_browser import Page, decode_png, open_browser
 from pose_server import Running
 
 from featherpose.media.palette import person_colour, text_colour
+from featherpose.poses import Poses
+from featherpose.skeleton import Skeleton
+from featherpose.tracking.tracker import certainties
 
 
 @pytest.fixture(scope="module")
@@ -132,12 +135,26 @@ def test_weak_keypoints_and_people_are_left_out(page: Page) -> None:
     const { visiblePeople } = await import("/static/people.js");
     const message = { people: [
       { id: 4, score: 1.5, keypoints: [[1, 2, 0.9], null, [3, 4, 0.1], [null, null, 0]] },
-      { id: 5, score: 0.2, keypoints: [[1, 2, 0.9], null, null, null] },
+      { id: 5, score: 3.0, keypoints: [[1, 2, 0.55], null, null, null] },
       { id: 6, score: 1.1, keypoints: [null, null, [3, 4, 0.1], null] },
+      { id: 7, score: 1.1, keypoints: [null, null, null, null] },
     ] };
-    return visiblePeople(message, { keypointScore: 0.15, personScore: 0.5 });
+    return visiblePeople(message, { keypointCertainty: 0.15, personCertainty: 0.3 });
     """
     assert page.module(script) == [{"id": 4, "score": 1.5, "keypoints": [[1, 2, 0.9], None, None, None]}]
+
+
+def test_a_person_is_as_certain_here_as_for_the_tracker(page: Page) -> None:
+    scores = np.array([[0.9, 0.0, 0.4, 0.7], [0.2, 0.0, 0.0, 0.0]], np.float32)
+    points = np.where(scores[..., None] > 0, np.float32(5), np.float32(np.nan)).repeat(2, axis=2)
+    skeleton = Skeleton.create("square", ["a", "b", "c", "d"], [("a", "b")])
+    expected = certainties(Poses(points, scores, scores[:, 0], skeleton, (10, 10)))
+    given = [[[5, 5, score] if score > 0 else None for score in person] for person in scores.tolist()]
+    script = """
+    const { certainty } = await import("/static/people.js");
+    return given[0].map(certainty);
+    """
+    assert page.module(script, given) == pytest.approx(expected.tolist(), abs=1e-6)
 
 
 def test_a_long_session_loses_its_oldest_frames_and_says_so(page: Page) -> None:

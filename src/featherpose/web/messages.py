@@ -23,7 +23,7 @@ Score = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
 
 _PERSON_EXAMPLE: dict[str, Any] = {
     "id": 3,  # not None: the description is written without what is None
-    "score": 0.93,
+    "score": 1.87,
     "box": [211.5, 60.2, 96.1, 240.8],
     "keypoints": [[258.1, 74.9, 0.91], None, [226.4, 120.3, 0.85]],
 }
@@ -74,7 +74,7 @@ class PersonRecord(_Record):
 
     model_config = ConfigDict(json_schema_extra={"examples": [_PERSON_EXAMPLE]})
     id: int | None = Field(description="Id that lasts through a session; null without one or while unconfirmed.")
-    score: float = Field(description="Higher is more certain; comparable within one model.")
+    score: float = Field(description="0 to about 4, higher is more certain; comparable within one model.")
     box: tuple[float, float, float, float] = Field(
         description="Box [x, y, width, height] of the keypoints found, in pixels of the picture."
     )

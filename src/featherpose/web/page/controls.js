@@ -6,8 +6,8 @@ const STORED = "featherpose.settings";
 
 // Element id -> name of the setting and how it is read.
 const CONTROLS = {
-  "keypoint-score": ["keypointScore", "valueAsNumber"],
-  "person-score": ["personScore", "valueAsNumber"],
+  "keypoint-certainty": ["keypointCertainty", "valueAsNumber"],
+  "person-certainty": ["personCertainty", "valueAsNumber"],
   "skeleton-only": ["skeletonOnly", "checked"],
   ids: ["ids", "checked"],
   mirror: ["mirror", "checked"],
@@ -27,7 +27,9 @@ export class Controls extends EventTarget {
       const apply = () => {
         this[name] = read();
         const output = root.getElementById(`${id}-value`);
-        if (output) output.textContent = element.valueAsNumber.toFixed(2);
+        if (!output) return;
+        output.textContent = `${Math.round(100 * element.valueAsNumber)} % sure`;
+        element.setAttribute("aria-valuetext", output.textContent);
       };
       if (typeof stored[name] === typeof read()) {
         const before = element[property];
@@ -43,13 +45,9 @@ export class Controls extends EventTarget {
     }
   }
 
-  /** The part that the server acts on. */
+  /** The part that the server acts on. It sends everyone: the sliders judge what is here, at once and again. */
   get forServer() {
-    return {
-      min_keypoint_score: this.keypointScore,
-      min_person_score: this.personScore,
-      smoothing: this.smoothing,
-    };
+    return { min_keypoint_score: 0, min_person_score: 0, smoothing: this.smoothing };
   }
 
   #remember() {

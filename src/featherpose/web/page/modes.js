@@ -50,7 +50,7 @@ class StreamMode {
 
   settingsChanged(name) {
     if (name === "inStep") this.page.view.liveAgain();
-    if (!["keypointScore", "personScore", "smoothing"].includes(name)) return;
+    if (name !== "smoothing") return; // the sliders act on what is here
     this.stream.setOptions(this.page.controls.forServer);
     if (this.video.paused) this.live.again();
   }
