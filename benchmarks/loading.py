@@ -30,7 +30,7 @@ from featherpose.nn.networks import as_module, create_network
 from featherpose.skeleton import OPENPOSE_18
 from featherpose.training.arithmetic import Arithmetic
 from featherpose.training.config import LossConfig
-from featherpose.training.loop import stages_of
+from featherpose.training.cuts import stages_of
 from featherpose.training.losses import loss_of
 
 _RECIPES = {

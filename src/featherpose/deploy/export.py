@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from featherpose.runtime.backend import ModelSpec
 from featherpose.skeleton import builtin_skeletons
 from featherpose.zoo.card import ModelCard
 
-__all__ = ["ExportedModel", "card_of", "export_network"]
+__all__ = ["ExportedModel", "card_of", "export_network", "write_onnx"]
 
 _OPSET = 17
 
@@ -99,32 +100,45 @@ def export_network(
         OptionError: If there is no such stage.
         OutputError: If a file cannot be written.
     """
-    try:
-        import onnx  # noqa: F401 - torch needs it; better to say so now than deep in its exporter
-    except ImportError as error:
-        raise MissingExtraError("exporting", "onnx") from error
-    multiple = network.size_multiple
-    # Odd numbers of cells, and batch, height and width that differ: a size that was taken for a constant shows up.
-    example = torch.zeros(2, 13 * multiple, 17 * multiple, 3, dtype=torch.uint8)
     deployed = _Deployed(network, stage).eval()
     try:
         with torch.no_grad():
-            deployed(example)
+            deployed(torch.zeros(1, 8 * network.size_multiple, 8 * network.size_multiple, 3, dtype=torch.uint8))
     except IndexError as error:
         raise OptionError(f"there is no stage {stage}", expected="the number of a stage of this network") from error
     path = folder / f"{card.name}.onnx"
-    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-        # The tracing exporter is announced to go, and traced sizes are warned of; the sizes are verified later.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            deployed, (example,), path, input_names=["images"], output_names=["heatmaps", "pafs"],
-            dynamic_axes={"images": {0: "batch", 1: "height", 2: "width"},
-                          "heatmaps": {0: "batch", 2: "heatmap_rows", 3: "heatmap_columns"},
-                          "pafs": {0: "batch", 2: "paf_rows", 3: "paf_columns"}},
-            opset_version=_OPSET, dynamo=False,
-        )  # fmt: skip
+    write_onnx(deployed, path, ("heatmaps", "pafs"), size_multiple=network.size_multiple)
     model = read_graph(path)
     write_onnx_card(path, card.model_copy(update={"precision": "FP32"}))
     ir = write_ir(model, card, folder, card.name, fp16=fp16)
     write_card(card, folder, card.name)
     return ExportedModel(path, ir, card.spec())
+
+
+def write_onnx(module: nn.Module, path: Path, outputs: Sequence[str], *, size_multiple: int) -> None:
+    """Write an ONNX file of a module that takes uint8[B, H, W, 3] and gives maps, any batch, height and width.
+
+    Args:
+        module: In evaluation mode.
+        path: The file.
+        outputs: A name for each map.
+        size_multiple: What heights and widths must be multiples of.
+
+    Raises:
+        MissingExtraError: If the ``onnx`` package is not installed.
+    """
+    try:
+        import onnx  # noqa: F401 - torch needs it; better to say so now than deep in its exporter
+    except ImportError as error:
+        raise MissingExtraError("exporting", "onnx") from error
+    # Odd numbers of cells, and batch, height and width that differ: a size that was taken for a constant shows up.
+    example = torch.zeros(2, 13 * size_multiple, 17 * size_multiple, 3, dtype=torch.uint8)
+    axes = {name: {0: "batch", 2: f"{name}_rows", 3: f"{name}_columns"} for name in outputs}
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        # The tracing exporter is announced to go, and traced sizes are warned of; the sizes are verified later.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module, (example,), path, input_names=["images"], output_names=list(outputs),
+            dynamic_axes={"images": {0: "batch", 1: "height", 2: "width"}, **axes},
+            opset_version=_OPSET, dynamo=False,
+        )  # fmt: skip

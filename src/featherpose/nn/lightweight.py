@@ -149,7 +149,15 @@ class LightweightOpenPose(nn.Module):
 
     def forward(self, images: Num[Tensor, "B 3 H W"]) -> tuple[StageMaps, ...]:
         """Maps of the initial and of every refinement stage."""
-        features = self.cpm(self.model(self._normalised(images)))
+        return self.stages(self.cpm(self.backbone(images)))
+
+    def backbone(self, images: Num[Tensor, "B 3 H W"]) -> Tensor:
+        """What the backbone says about pictures, for ``cpm`` to read."""
+        features: Tensor = self.model(self._normalised(images))
+        return features
+
+    def stages(self, features: Tensor) -> tuple[StageMaps, ...]:
+        """Maps of every stage from what ``cpm`` says."""
         maps: StageMaps = self.initial_stage(features)
         stages = [maps]
         for stage in self.refinement_stages:

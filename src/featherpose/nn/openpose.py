@@ -92,7 +92,10 @@ class OpenPose(nn.Module):
 
     def forward(self, images: Num[Tensor, "B 3 H W"]) -> tuple[StageMaps, ...]:
         """Maps of the initial and of every refinement stage."""
-        features = self.conv4_4(self.conv4_3(self.backbone(normalised(images))))
+        return self.stages(self.conv4_4(self.conv4_3(self.backbone(normalised(images)))))
+
+    def stages(self, features: Tensor) -> tuple[StageMaps, ...]:
+        """Maps of every stage from what ``conv4_4`` says."""
         maps: StageMaps = self.initial_stage(features)
         stages = [maps]
         for stage in self.refinement_stages:

@@ -46,6 +46,7 @@ class NetworkConfig:
         channels: Width of the PAF head (feather).
         blocks: Blocks of the PAF head at stride 8 (feather).
         freeze: Beginnings of parameter names that are not trained, such as ``front``.
+        frozen_in_engine: Compute what is frozen in OpenVINO, if it is all that feeds the trained rest.
     """
 
     kind: NetworkName = "lightweight-openpose"
@@ -54,6 +55,7 @@ class NetworkConfig:
     channels: int = 128
     blocks: int = 4
     freeze: tuple[str, ...] = ()
+    frozen_in_engine: bool = False
 
     def __post_init__(self) -> None:
         if self.channels < 8 or self.blocks < 0:
@@ -268,6 +270,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.loss.kind == "hints" and self.hints is None:
             raise ConfigError("[loss] kind is 'hints', and there is no table [hints]")
+        if self.network.frozen_in_engine and (self.hints or self.rounding):
+            raise ConfigError(
+                f"[network] frozen_in_engine together with [{'hints' if self.hints else 'rounding'}]",
+                expected="one of them: inside the engine nobody can watch",
+            )
 
     @property
     def skeleton(self) -> Skeleton:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from featherpose.data.coco import LabelledPicture, hold_out, read_coco, read_folder
 from featherpose.data.dataset import Batch, EpochSampler, PoseDataset, TargetOptions
@@ -24,22 +24,24 @@ from featherpose.errors import CheckpointError, ConfigError, OutputError, Traini
 from featherpose.nn.checkpoints import save_network
 from featherpose.nn.feather import Feather
 from featherpose.nn.networks import as_module
-from featherpose.nn.outputs import PoseNetwork, StageMaps
+from featherpose.nn.outputs import PoseNetwork
 from featherpose.skeleton import load_skeleton
 from featherpose.training.arithmetic import Arithmetic, keep_freed_memory
 from featherpose.training.checkpoint import load_state, save_state
 from featherpose.training.config import DataConfig, TrainConfig
+from featherpose.training.cuts import stages_of
+from featherpose.training.frozen import FrozenPart
 from featherpose.training.hints import FeatureHints
 from featherpose.training.logs import RunLog, draw_predictions, plot_curves
 from featherpose.training.losses import loss_of
-from featherpose.training.networks import build_network
+from featherpose.training.networks import build_network, still_norms
 from featherpose.training.optimiser import build_optimiser, mixed_with, rate_at, update_average
 from featherpose.training.processes import Processes
 from featherpose.training.rounding import Rounding
 from featherpose.training.teacher import prepare_teacher
 from featherpose.training.validation import validate
 
-__all__ = ["TrainResult", "load_pictures", "stages_of", "train"]
+__all__ = ["TrainResult", "load_pictures", "train"]
 
 _log = logging.getLogger(__name__)
 
@@ -135,7 +137,10 @@ def _train(
         world=processes.world,
     )  # fmt: skip
 
+    # With the weights of a resumed run, should they be another start's.
+    frozen = FrozenPart(network, arithmetic) if config.network.frozen_in_engine else None
     module.train()
+    still_norms(module)
     losses: deque[float] = deque(maxlen=run.log_every)
     training_s, started = 0.0, time.perf_counter()
     first_step = step
@@ -143,10 +148,13 @@ def _train(
     for made in load_batches(dataset, sampler, share, threads=threads):
         batch = made.to(arithmetic.device)
         with arithmetic.autocast():
-            pictures = arithmetic.pictures(batch.pictures)
-            with rounding.watching(module) if rounding else contextlib.nullcontext():
-                stages = stages_of(network, pictures)
-            hint = hints(pictures) if hints is not None else None
+            if frozen is not None:
+                stages, hint = frozen.stages(batch.pictures), None
+            else:
+                pictures = arithmetic.pictures(batch.pictures)
+                with rounding.watching(module) if rounding else contextlib.nullcontext():
+                    stages = stages_of(network, pictures)
+                hint = hints(pictures) if hints is not None else None
         loss, parts = loss_of(stages, batch, config.loss, skeleton, probabilities=isinstance(network, Feather))
         if hint is not None and config.hints is not None:
             loss = loss + config.hints.weight * hint
@@ -231,16 +239,6 @@ def _targets_for(network: PoseNetwork, data: DataConfig) -> TargetOptions:
     )
 
 
-def stages_of(network: PoseNetwork, pictures: Tensor) -> tuple[StageMaps, ...]:
-    """What `loss_of` compares with the truth: the maps of every stage."""
-    if isinstance(network, Feather):
-        logits = network.logits(network.features(pictures))
-        # Near 0 and 1, shorter formats are too coarse for a cross-entropy.
-        with torch.autocast(pictures.device.type, enabled=False):
-            return (network.smoothed(logits),)
-    return network(pictures)
-
-
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -263,6 +261,7 @@ def _fingerprint(config: TrainConfig) -> str:
     facts = dataclasses.asdict(config)
     for volatile in ("log_every", "save_every", "validate_every", "validation_limit", "threads", "device"):
         facts["run"].pop(volatile)
+    facts["network"].pop("frozen_in_engine")  # another way to the same numbers
     return json.dumps(facts, sort_keys=True, default=str)
 
 

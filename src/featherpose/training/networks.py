@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from featherpose import zoo
 from featherpose.data.dataset import read_picture
@@ -23,7 +24,7 @@ from featherpose.nn.outputs import PoseNetwork
 from featherpose.skeleton import Skeleton
 from featherpose.training.config import NetworkConfig
 
-__all__ = ["build_network", "bundled_weights", "carry_over"]
+__all__ = ["build_network", "bundled_weights", "carry_over", "evaluating", "still_norms"]
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +62,27 @@ def build_network(config: NetworkConfig, skeleton: Skeleton, pictures: Sequence[
     for name, parameter in as_module(network).named_parameters():
         parameter.requires_grad_(not any(name.startswith(start) for start in config.freeze))
     return network
+
+
+@contextlib.contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """A block in which the network is in evaluation mode; afterwards every layer is in its own mode again."""
+    modes = [(part, part.training) for part in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def still_norms(network: nn.Module) -> None:
+    """Batch norms whose parameters are frozen keep their statistics: what is frozen says the same at every step."""
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            parameters = list(module.parameters())
+            if parameters and not any(p.requires_grad for p in parameters):
+                module.eval()
 
 
 def _fitted(image: UInt8[np.ndarray, "H W 3"]) -> Float[Tensor, "1 3 H W"]:

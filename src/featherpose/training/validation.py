@@ -21,6 +21,7 @@ from featherpose.geometry import Letterbox
 from featherpose.nn.networks import as_module
 from featherpose.nn.outputs import PoseNetwork
 from featherpose.poses import Poses
+from featherpose.training.networks import evaluating
 
 __all__ = ["average_precision", "pck", "predict_picture", "validate"]
 
@@ -155,18 +156,15 @@ def validate(
         height: Network input height in pixels.
         metric: ``ap`` or ``pck``.
     """
-    module = as_module(network)
-    training = module.training
-    module.eval()
     decoder = PafDecoder(network.skeleton)
     poses: list[Poses] = []
     shown: list[tuple[UInt8[np.ndarray, "H W 3"], Poses]] = []
-    for picture in pictures:
-        image = read_picture(picture.path)
-        found = predict_picture(network, image, decoder, height=height)
-        poses.append(found)
-        if len(shown) < 8:
-            shown.append((image, found))
-    module.train(training)
+    with evaluating(as_module(network)):
+        for picture in pictures:
+            image = read_picture(picture.path)
+            found = predict_picture(network, image, decoder, height=height)
+            poses.append(found)
+            if len(shown) < 8:
+                shown.append((image, found))
     value = average_precision(poses, pictures) if metric == "ap" else pck(poses, pictures)
     return value, shown
