@@ -78,7 +78,9 @@ def test_sliders_act_at_once_and_by_keyboard(page: Page) -> None:
     page.find("keypoint-certainty").send_keys(Keys.END)
     fewer = page.until(lambda: page.painted < 400, "hardly a joint is as sure as can be")
     assert fewer
-    page.run("const s = document.getElementById('keypoint-certainty'); s.value = 0.15; s.dispatchEvent(new Event('input'))")
+    page.run(
+        "const s = document.getElementById('keypoint-certainty'); s.value = 0.15; s.dispatchEvent(new Event('input'))"
+    )
     page.until(lambda: page.painted > 0, "joints are back")
 
 

@@ -160,7 +160,16 @@ def test_everything_is_reached_by_keyboard_and_has_a_name(page: Page) -> None:
         outlined = "const e = arguments[0]; return [e, e.parentElement].map((x) => getComputedStyle(x).outlineStyle)"
         if reached[-1] != "Skip to the controls":
             assert "solid" in page.run(outlined, element), reached[-1]
-    wanted = {"camera", "file", "keypoint-certainty", "person-certainty", "skeleton-only", "in-step", "ids", "smoothing"}
+    wanted = {
+        "camera",
+        "file",
+        "keypoint-certainty",
+        "person-certainty",
+        "skeleton-only",
+        "in-step",
+        "ids",
+        "smoothing",
+    }
     assert wanted | {"long-side", "choose", "walk"} <= set(reached), reached
     assert reached[0] == "Skip to the controls"
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from live_servers import Server as Camera
+from live_servers import send_pictures
 from page_browser import Page, film, open_browser
 from pose_server import Running, Start, run_server
 from selenium.webdriver.common.keys import Keys
@@ -122,6 +124,24 @@ def test_too_many_sessions(page: Page, start: Start) -> None:
         page.driver.switch_to.window(page.driver.window_handles[0])
         page.until(lambda: page.text("status") == "The camera is running.", "it gets its turn")
         page.click("stop")
+
+
+def test_a_camera_of_the_server_that_comes_back(page: Page, start: Start, moving: list[bytes]) -> None:
+    camera = Camera(lambda handler: send_pictures(handler, moving, lengths=True))
+    with start(ServeOptions(sources={"door": camera.url("/live")})) as server:
+        page.open(f"{server.url}/#source=door")
+        assert "Trying again in about" in until_problem(page, "cannot be reached")
+        try:
+            camera.start()
+            page.until(lambda: page.problem == "" and page.painted > 0, "the page comes back by itself")
+            camera.cut()
+            page.until(lambda: page.text("status") == "Waiting for door…", "it is away")
+            camera.start()
+            page.until(lambda: page.text("status") == "door is running.", "and back")
+            assert page.problem == ""
+        finally:
+            page.click("stop")
+            camera.end()
 
 
 def test_files_that_are_no_pictures(page: Page, server: Running) -> None:

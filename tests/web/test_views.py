@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from live_servers import Server, send_pictures
 from pose_server import Running, Start
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
@@ -17,7 +18,7 @@ from websockets.sync.client import connect
 from featherpose.errors import SourceError
 from featherpose.media.images import decode_image
 from featherpose.stream import FrameResult
-from featherpose.web import watching
+from featherpose.web import views, watching
 from featherpose.web.app import create_app
 from featherpose.web.options import ServeLimits, ServeOptions
 
@@ -93,10 +94,7 @@ def test_viewers_share_one_run_and_the_last_one_ends_it(
                         assert closed.value.rcvd is not None
                         assert closed.value.rcvd.code == 1013
                 one.recv(timeout=60)
-            deadline = time.monotonic() + 30
-            while source.live or server.app.state.hub.viewers:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            wait_until(lambda: not source.live and not server.app.state.hub.viewers)
             with connect(url, proxy=None) as again:
                 again.recv(timeout=60)
                 assert json.loads(again.recv(timeout=60))["type"] == "poses"
@@ -127,6 +125,77 @@ def test_unknown_and_broken_sources_are_told(start: Start, tmp_path: Path) -> No
         assert client.get("/healthz").status_code == 200
 
 
+@pytest.fixture
+def camera(moving: list[bytes]) -> Iterator[Server]:
+    """A network camera on loopback that can be cut off and brought back."""
+    camera = Server(lambda handler: send_pictures(handler, moving, lengths=True))
+    yield camera
+    camera.end()
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_views_outlive_the_absence_of_their_camera(
+    start: Start, camera: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "_REPEAT_S", 0.2)
+    camera.start()
+    with (
+        start(ServeOptions(sources={"door": camera.url("/live")})) as server,
+        server.client() as client,
+        connect(f"{server.socket_url}/v1/sources/door/poses", proxy=None) as socket,
+        client.stream("GET", "/v1/sources/door/view?annotated=false") as response,
+    ):
+        pictures = parts(response)
+        shown = next(pictures)
+        assert json.loads(socket.recv(timeout=60))["type"] == "hello"
+        camera.cut()
+        while (again := next(pictures)) != shown:  # what was under way, then the last one over and over
+            shown = again
+        camera.start()
+        while next(pictures) == shown:
+            pass
+        before = json.loads(socket.recv(timeout=60))
+        messages = [json.loads(socket.recv(timeout=60)) for _ in range(5)]
+        numbers = [message["frame"] for message in [before, *messages]]
+        assert numbers == sorted(set(numbers)), "it is the same stream, counted on"
+    assert watching._RECONNECT.give_up_s == float("inf")
+
+
+def test_nobody_waits_for_a_camera_that_nobody_watches(
+    start: Start, camera: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "_LINGER_S", 0.2)
+    camera.start()
+    with start(ServeOptions(sources={"door": camera.url("/live")})) as server:
+        (source,) = server.app.state.hub
+        with connect(f"{server.socket_url}/v1/sources/door/poses", proxy=None) as socket:
+            assert [json.loads(socket.recv(timeout=60))["type"] for _ in range(2)] == ["hello", "poses"]
+            camera.cut()
+        wait_until(lambda: not source.live)
+        assert source.error is None
+
+
+def test_a_camera_that_is_not_there_may_be_asked_for_again(start: Start, camera: Server) -> None:
+    with start(ServeOptions(sources={"door": camera.url("/live")})) as server:
+        url = f"{server.socket_url}/v1/sources/door/poses"
+        with connect(url, proxy=None) as socket:
+            assert json.loads(socket.recv(timeout=60))["type"] == "hello"
+            assert "cannot be reached" in json.loads(socket.recv(timeout=60))["error"]["what"]
+            with pytest.raises(ConnectionClosed) as closed:
+                socket.recv(timeout=60)
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1013
+        camera.start()
+        with connect(url, proxy=None) as socket:
+            assert [json.loads(socket.recv(timeout=60))["type"] for _ in range(2)] == ["hello", "poses"]
+
+
 def test_pictures_are_no_source(photo: bytes, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(photo)
     with pytest.raises(SourceError, match="no live source"):
@@ -137,10 +206,7 @@ def test_a_recorder_gets_every_result_without_a_viewer(start: Start, walk: Path)
     results: list[FrameResult] = []
     with start(ServeOptions(sources={"walk": str(walk)}), recorders={"walk": results.append}) as server:
         (source,) = server.app.state.hub
-        deadline = time.monotonic() + 60
-        while source.live:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: not source.live)
     numbers = [result.frame.index for result in results]
     assert len(numbers) > 3
     assert numbers == sorted(set(numbers))

@@ -53,7 +53,9 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     }.items()
 }
 
-MinKeypointScore = Annotated[Score, Query(description="Keypoints below this score, 0 to 1, count as missing.", examples=[0.15])]
+MinKeypointScore = Annotated[
+    Score, Query(description="Keypoints below this score, 0 to 1, count as missing.", examples=[0.15])
+]
 MinPersonScore = Annotated[
     Score, Query(description="People whose `score` is lower, 0 to about 4, are left out.", examples=[0.8])
 ]

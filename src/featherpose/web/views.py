@@ -29,6 +29,8 @@ __all__ = ["SourceHub", "find_live_sources", "source_routes"]
 _log = logging.getLogger(__name__)
 _BOUNDARY = "featherpose-frame"
 _FIRST_FRAME_S = 20.0
+# While a source is away its last picture is sent again: a connection without traffic is soon cut on its way.
+_REPEAT_S = 15.0
 
 
 def find_live_sources(sources: Mapping[str, str]) -> dict[str, SourceRef]:
@@ -181,7 +183,12 @@ class _Pictures:
         try:
             await self._watching.enter_async_context(self._hub.viewer())
             self._slot = await self._watching.enter_async_context(self._source.watch(what))
-            picture = await self._take(_FIRST_FRAME_S)
+            try:
+                picture = await self._take(_FIRST_FRAME_S)
+            except TimeoutError:
+                raise _no_picture(self._source, "delivers no picture") from None
+            except FeatherposeError as error:
+                raise _no_picture(self._source, f"cannot be read: {error}") from error
             if picture is None:
                 raise _no_picture(self._source, "has ended")
         except BaseException:
@@ -191,16 +198,19 @@ class _Pictures:
 
     async def parts(self, picture: Picture | None) -> AsyncIterator[bytes]:
         """The parts of a multipart body, beginning with a picture."""
-        try:
-            while picture is not None and not self._service.ended.is_set():
-                head = (
-                    f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture.jpeg)}\r\n"
-                    f"X-Frame: {picture.frame}\r\n\r\n"
-                )
-                yield head.encode() + picture.jpeg + b"\r\n"
-                picture = await self._take(self._service.limits.idle_timeout_s)
-        except Refusal as refusal:
-            _log.debug("a view ends: %s", refusal)
+        while picture is not None and not self._service.ended.is_set():
+            head = (
+                f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture.jpeg)}\r\n"
+                f"X-Frame: {picture.frame}\r\n\r\n"
+            )
+            yield head.encode() + picture.jpeg + b"\r\n"
+            try:
+                picture = await self._take(_REPEAT_S)
+            except TimeoutError:
+                continue
+            except FeatherposeError as error:
+                _log.debug("a view ends: %s", error)
+                return
 
     async def aclose(self) -> None:
         """Be a viewer no more."""
@@ -208,13 +218,8 @@ class _Pictures:
 
     async def _take(self, patience_s: float) -> Picture | None:
         assert self._slot is not None
-        try:
-            async with asyncio.timeout(patience_s):
-                return await self._slot.take()
-        except TimeoutError:
-            raise _no_picture(self._source, "delivers no picture") from None
-        except FeatherposeError as error:
-            raise _no_picture(self._source, f"cannot be read: {error}") from error
+        async with asyncio.timeout(patience_s):
+            return await self._slot.take()
 
 
 class _MotionJpeg(StreamingResponse):
@@ -270,7 +275,8 @@ async def _send_poses(socket: WebSocket, service: PoseService, hub: SourceHub, n
         raise Closing(1013, refusal.given) from None
     except FeatherposeError as error:
         await send_json(socket, {"type": "error", "frame": None, "error": error_record(error)}, patience_s)
-        raise Closing(1011, "the source has failed") from None
+        # A camera or stream may be there again soon; a file that cannot be read will not mend itself.
+        raise Closing(1011 if source.kind == "video" else 1013, "the source has failed") from None
 
 
 async def _wait_for_leave(socket: WebSocket) -> None:

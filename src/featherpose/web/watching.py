@@ -1,6 +1,7 @@
 """One configured source that any number of clients watch: one reader, one network run a frame, one drawing for all.
 
-It starts with its first viewer and stops soon after its last.
+It starts with its first viewer and stops soon after its last. A camera or stream that is lost meanwhile is waited for,
+however long it takes.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from featherpose.errors import FeatherposeError, SourceError
 from featherpose.estimator import PoseEstimator, StageTimes
 from featherpose.media.draw import DrawOptions, draw_poses
 from featherpose.media.frames import Frame
-from featherpose.media.sources import Source, SourceRef
+from featherpose.media.sources import ReconnectOptions, Source, SourceRef
 from featherpose.poses import Poses
 from featherpose.stream import FrameResult, StreamOptions, process_stream
 from featherpose.tracking import PoseSmoother, PoseTracker
@@ -38,6 +39,8 @@ __all__ = ["Picture", "WatchedSource"]
 _log = logging.getLogger(__name__)
 # After the last viewer a source runs on for a moment: a page that is loaded again finds it running, ids and all.
 _LINGER_S = 5.0
+# Whoever watches waits for the camera, and whoever does not stops the source: it has no reason to give up.
+_RECONNECT = ReconnectOptions(give_up_s=float("inf"))
 _STOP_PATIENCE_S = 10.0
 _PLAIN_LONG_SIDE_PX = 1280
 
@@ -124,7 +127,7 @@ class WatchedSource:
         self._messages: list[Slot[str]] = []
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
-        self._quiet_since: float | None = None
+        self._leaving: asyncio.TimerHandle | None = None
 
     @property
     def live(self) -> bool:
@@ -134,20 +137,22 @@ class WatchedSource:
     @asynccontextmanager
     async def watch(self, what: Literal["annotated", "plain", "messages"]) -> AsyncIterator[Slot[Any]]:
         """Be a viewer; starts the source if it does not run."""
-        slot: Slot[Any] = Slot(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        slot: Slot[Any] = Slot(loop)
         kinds: dict[str, list[Any]] = {"annotated": self._annotated, "plain": self._plain, "messages": self._messages}
         slots = kinds[what]
+        if self._leaving is not None:
+            self._leaving.cancel()
         with self._lock:
             slots.append(slot)
-            self._quiet_since = None
             self._start()
         try:
             yield slot
         finally:
             with self._lock:
                 slots.remove(slot)
-                if not self._annotated and not self._plain and not self._messages:
-                    self._quiet_since = time.monotonic()
+            if not any(kinds.values()):
+                self._leaving = loop.call_later(_LINGER_S, self._stop_unless_recorded)
 
     def start(self) -> None:
         """Run, with or without viewers."""
@@ -205,7 +210,7 @@ class WatchedSource:
         service = self._service
         estimator = _LiveEstimator(service.estimator, service.dispatcher)
         options = StreamOptions(policy="newest")
-        with self._ref.open() as source:
+        with self._ref.open(reconnect=_RECONNECT) as source:
             if source.kind != "image":
                 self.kind = source.kind  # an address may turn out to be a film
             frames = _Paced(source, stop) if self.kind == "video" else source
@@ -215,7 +220,6 @@ class WatchedSource:
                 if self._recorder is not None:
                     self._recorder(result)
                 self._publish(result)
-                self._stop_if_unwatched(stop)
         if not frames_seen and not stop.is_set():
             raise SourceError(f"{self.name} delivers no picture")
 
@@ -237,11 +241,9 @@ class WatchedSource:
             for viewer in annotated:
                 viewer.put(picture)
 
-    def _stop_if_unwatched(self, stop: threading.Event) -> None:
-        with self._lock:
-            quiet = self._quiet_since
-            if self._recorder is None and quiet is not None and time.monotonic() - quiet > _LINGER_S:
-                stop.set()
+    def _stop_unless_recorded(self) -> None:
+        if self._recorder is None:
+            self._stop.set()
 
 
 def _shrunk(image: np.ndarray) -> np.ndarray:

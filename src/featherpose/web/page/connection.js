@@ -73,14 +73,13 @@ export class Connection extends EventTarget {
     const socket = this.#server.socket(this.#path);
     this.#socket = socket;
     this.#greeted = false;
+    this.#lastError = null;
     socket.addEventListener("message", ({ data }) => {
       if (socket !== this.#socket) return;
       const message = JSON.parse(data);
-      if (message.type === "hello") {
-        this.#greeted = true;
-        this.#attempts = 0;
-      }
-      if (message.type === "error") this.#lastError = message.error;
+      if (message.type === "hello") this.#greeted = true;
+      else if (message.type === "error") this.#lastError = message.error;
+      else this.#attempts = 0; // a source that fails right after the hello is asked less and less often
       this.#tell(message.type, message);
     });
     socket.addEventListener("close", (event) => {
@@ -99,13 +98,14 @@ export class Connection extends EventTarget {
       return;
     }
     const words = reason ? `${reason.charAt(0).toUpperCase()}${reason.slice(1)}` : "";
+    const explained = this.#lastError ? frameProblem(this.#lastError) : null;
     if (code === 1013) {
-      this.#again(new Problem(words || "The server has no room for another session.", { retry: true }), 2);
+      const otherwise = new Problem(words || "The server has no room for another session.", { retry: true });
+      this.#again((greeted && explained) || otherwise, 2);
     } else if (code === 1008 || code === 1009 || code === 1011) {
       // These do not mend themselves. Before the hello it may be the token; a failure was explained just before.
-      const explained = code === 1011 && this.#lastError ? frameProblem(this.#lastError) : null;
-      const cause = greeted ? explained : await this.#server.diagnose();
-      this.#end(cause ?? new Problem(words || "The server refuses this session.", { retry: true }));
+      const cause = greeted ? code === 1011 && explained : await this.#server.diagnose();
+      this.#end(cause || new Problem(words || "The server refuses this session.", { retry: true }));
     } else if (greeted) {
       this.#again(new Problem(code === 1001 ? "The server is going away." : "The connection was lost."));
     } else {

@@ -101,7 +101,8 @@ class Page {
     this.#skeleton = message.skeleton;
     this.session.describe(message);
     this.#serverState("ok", message.model);
-    this.#clearProblem();
+    // A source that was lost is back with its first people only.
+    if (this.#mode?.tracksHere) this.#clearProblem();
   }
 
   async people(mode, { message, capturedAt = null, latencyMs = null, bitmap = null, unrecorded = false }) {
@@ -159,6 +160,7 @@ class Page {
       this.#clearProblem();
       mode.retryNow();
     });
+    this.#problemPasses = true;
     this.status(inS === null ? "Stopped." : "Connection lost.");
     if (!problem.wantsToken) this.#serverState("bad", "Not connected");
   }
