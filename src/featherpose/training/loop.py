@@ -113,7 +113,9 @@ def _train(
     skeleton = config.skeleton
     training_pictures, validation_pictures = load_pictures(config.data, limit=run.validation_limit)
     teacher_folder = prepare_teacher(config.teacher, training_pictures, skeleton, folder) if config.teacher else None
-    network = build_network(config.network, skeleton, [p.path for p in training_pictures])
+    network = build_network(
+        config.network, skeleton, [p.path for p in training_pictures], equalise=config.rounding is not None
+    )
     module = arithmetic.place(as_module(network))
     dataset = PoseDataset(
         training_pictures, skeleton, augment=config.data.augment, seed=run.seed, compose=config.data.compose,

@@ -18,6 +18,7 @@ from featherpose.data.dataset import read_picture
 from featherpose.errors import CheckpointError
 from featherpose.nn.checkpoints import Checkpoint, read_checkpoint
 from featherpose.nn.feather import Feather
+from featherpose.nn.feather_scales import equalise_scales
 from featherpose.nn.movenet import read_movenet
 from featherpose.nn.networks import as_module, create_network
 from featherpose.nn.outputs import PoseNetwork
@@ -31,13 +32,16 @@ _log = logging.getLogger(__name__)
 _FITTING_PICTURES, _FITTING_HEIGHT_PX = 16, 256
 
 
-def build_network(config: NetworkConfig, skeleton: Skeleton, pictures: Sequence[Path] = ()) -> PoseNetwork:
+def build_network(
+    config: NetworkConfig, skeleton: Skeleton, pictures: Sequence[Path] = (), *, equalise: bool = False
+) -> PoseNetwork:
     """The network with its starting weights; frozen parameters take no gradient.
 
     Args:
         config: Which network, from what start.
         skeleton: Keypoints and limbs of its outputs.
         pictures: Photographs for feather's front, which is fitted to the public one on a few of them.
+        equalise: Whether feather's channels are brought to equal scales on those photographs, as 8 bits need.
 
     Raises:
         OptionError: If there is no network of that name.
@@ -47,9 +51,8 @@ def build_network(config: NetworkConfig, skeleton: Skeleton, pictures: Sequence[
     network: PoseNetwork
     if config.kind == "feather" and config.start.endswith(".tflite"):
         trunk = read_movenet(config.start)
-        seen = [_fitted(read_picture(path)) for path in pictures[:: max(1, len(pictures) // _FITTING_PICTURES)]]
         network = Feather.from_movenet(
-            trunk, seen[:_FITTING_PICTURES], skeleton, channels=config.channels, blocks=config.blocks
+            trunk, _some_of(pictures), skeleton, channels=config.channels, blocks=config.blocks
         )
     else:
         if config.kind == "feather":
@@ -59,6 +62,8 @@ def build_network(config: NetworkConfig, skeleton: Skeleton, pictures: Sequence[
         if config.start:
             start = bundled_weights() if config.start == "bundled" else Path(config.start)
             carry_over(network, read_checkpoint(start))
+    if equalise and isinstance(network, Feather):
+        equalise_scales(network.eval(), _some_of(pictures))
     for name, parameter in as_module(network).named_parameters():
         parameter.requires_grad_(not any(name.startswith(start) for start in config.freeze))
     return network
@@ -83,6 +88,11 @@ def still_norms(network: nn.Module) -> None:
             parameters = list(module.parameters())
             if parameters and not any(p.requires_grad for p in parameters):
                 module.eval()
+
+
+def _some_of(pictures: Sequence[Path]) -> list[Float[Tensor, "1 3 H W"]]:
+    chosen = pictures[:: max(1, len(pictures) // _FITTING_PICTURES)][:_FITTING_PICTURES]
+    return [_fitted(read_picture(path)) for path in chosen]
 
 
 def _fitted(image: UInt8[np.ndarray, "H W 3"]) -> Float[Tensor, "1 3 H W"]:
