@@ -18,6 +18,7 @@ from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
     allow_header_conformance,
     content_type_conformance,
+    ignored_auth,
     response_headers_conformance,
     response_schema_conformance,
     status_code_conformance,
@@ -29,6 +30,7 @@ CHECKS = [
     not_a_server_error,
     status_code_conformance,
     content_type_conformance,
+    ignored_auth,
     response_headers_conformance,
     response_schema_conformance,
     allow_header_conformance,
@@ -62,6 +64,30 @@ def test_every_operation(fuzzed: Running, mode: GenerationMode) -> None:
             assert mode is GenerationMode.NEGATIVE
         tried.add(f"{operation.method.upper()} {operation.path}")
     assert {"POST /v1/poses", "POST /v1/poses:batch", "GET /v1/sources/{name}/view", "GET /metrics"} <= tried
+
+
+def test_the_token_is_described_and_asked_for(start: Start) -> None:
+    token = "a-token-of-some-length"
+    with start(ServeOptions(token=token)) as guarded:
+        description = schemathesis.openapi.from_url(f"{guarded.url}/openapi.json")
+        schemes = description.raw_schema["components"]["securitySchemes"]
+        assert {(scheme["type"], scheme["scheme"]) for scheme in schemes.values()} == {("http", "bearer")}
+        asked: set[str] = set()
+        open_to_all: set[str] = set()
+        for found in description.get_all_operations():
+            assert isinstance(found, Ok)
+            operation = found.ok()
+            (asked if operation.definition.raw.get("security") else open_to_all).add(operation.path)
+
+            @given(case=operation.as_strategy())
+            @settings(max_examples=5, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+            def ask(case: Any) -> None:
+                headers = {"Authorization": f"Bearer {token}"}
+                case.call_and_validate(checks=[*CHECKS, ignored_auth], headers=headers, timeout=60)
+
+            ask()
+        assert open_to_all == {"/healthz", "/readyz"}
+        assert {"/v1/poses", "/v1/sources/{name}/view", "/v1/models", "/metrics"} <= asked
 
 
 def test_mutated_requests(fuzzed: Running, photo: bytes) -> None:

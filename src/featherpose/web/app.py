@@ -24,7 +24,7 @@ from featherpose.web.limits import UploadBudget
 from featherpose.web.options import ServeOptions
 from featherpose.web.poses import picture_routes, state_routes
 from featherpose.web.refusals import Refusal, refusal_body
-from featherpose.web.security import Guard
+from featherpose.web.security import Guard, needs_token
 from featherpose.web.service import PoseService
 from featherpose.web.sessions import session_routes
 from featherpose.web.views import SourceHub, find_live_sources, source_routes
@@ -97,6 +97,8 @@ def create_app(
 
     app.mount("/static", StaticFiles(directory=_PAGE, check_dir=False), name="static")
     _answer_errors(app, service)
+    if options.token is not None:
+        _describe_token(app)
     # The one added last stands first.
     app.add_middleware(Counting, service=service)
     if options.allowed_origins:
@@ -106,6 +108,18 @@ def create_app(
         )  # fmt: skip
     app.add_middleware(Guard, options=options)
     return app
+
+
+def _describe_token(app: FastAPI) -> None:
+    """Say in the OpenAPI description, which is made once, what asks for the token; `Guard` does the asking."""
+    description = app.openapi()
+    description["components"]["securitySchemes"] = {
+        "token": {"type": "http", "scheme": "bearer", "description": "The token that the server was started with."}
+    }
+    for path, operations in description["paths"].items():
+        if needs_token(path):
+            for operation in operations.values():
+                operation["security"] = [{"token": []}]
 
 
 def _answer_errors(app: FastAPI, service: PoseService) -> None:

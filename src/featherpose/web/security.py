@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from featherpose.web.options import ServeOptions, is_loopback
 from featherpose.web.refusals import Refusal, refusal_body
 
-__all__ = ["SUBPROTOCOL", "Guard", "same_token", "session_token_ok"]
+__all__ = ["SUBPROTOCOL", "Guard", "needs_token", "same_token", "session_token_ok"]
 
 SUBPROTOCOL = "featherpose.v1"
 _BEARER_PROTOCOL = "bearer."
@@ -126,8 +126,7 @@ class Guard:
 
     def _check_token(self, scope: Scope, headers: Headers) -> None:
         token = self._options.token
-        path: str = scope["path"]
-        if token is None or path in _OPEN or path.startswith("/static/"):
+        if token is None or not needs_token(scope["path"]):
             return
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not same_token(given.strip(), token):
@@ -164,6 +163,16 @@ class Guard:
             await send(message)
 
         return send_with_headers
+
+
+def needs_token(path: str) -> bool:
+    """Whether a path is answered to those who have the token only, if the server has one.
+
+    Example:
+        >>> [needs_token(path) for path in ("/v1/poses", "/metrics", "/healthz", "/static/app.css")]
+        [True, True, False, False]
+    """
+    return path not in _OPEN and not path.startswith("/static/")
 
 
 def session_token_ok(subprotocols: list[str], token: str | None) -> bool:
