@@ -31,7 +31,7 @@ from featherpose.training.config import (
     TrainConfig,
 )
 from featherpose.training.cuts import cuts_of, frozen_cut, stages_of
-from featherpose.training.frozen import FrozenPart
+from featherpose.training.frozen import FrozenPart, frozen_part
 from featherpose.training.logs import read_log
 from featherpose.training.loop import train
 from featherpose.training.networks import build_network, still_norms
@@ -146,6 +146,13 @@ def test_a_missing_engine_is_one_line(exact: Arithmetic, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ConfigError, match=r"needs packages that are not installed \(openvino\)"):
         FrozenPart(_network(_FEATHER), exact)
+
+
+def test_on_a_gpu_everything_stays_in_pytorch(caplog: pytest.LogCaptureFixture) -> None:
+    on_gpu = Arithmetic(torch.device("cuda"), None, torch.amp.GradScaler("cpu", enabled=False))
+    assert frozen_part(replace(_FEATHER, frozen_in_engine=True), _network(_FEATHER), on_gpu) is None
+    assert "stays in PyTorch" in caplog.text
+    assert frozen_part(_FEATHER, _network(_FEATHER), on_gpu) is None
 
 
 def test_what_watches_inside_is_refused() -> None:

@@ -21,10 +21,11 @@ from featherpose.nn.networks import as_module
 from featherpose.nn.outputs import PoseNetwork, StageMaps
 from featherpose.runtime.processor import processor
 from featherpose.training.arithmetic import Arithmetic
+from featherpose.training.config import NetworkConfig
 from featherpose.training.cuts import Cut, cuts_of, frozen_cut
 from featherpose.training.networks import evaluating
 
-__all__ = ["FrozenPart"]
+__all__ = ["FrozenPart", "frozen_part"]
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class FrozenPart:
         arithmetic: Of the run.
 
     Raises:
-        ConfigError: If something that is trained feeds what is trained, the run is on a GPU, or a package is missing.
+        ConfigError: If a part before every cut is trained, or a package is missing.
         ModelError: If the engine cannot run the part.
 
     Example:
@@ -59,11 +60,6 @@ class FrozenPart:
             raise ConfigError(
                 "[network] frozen_in_engine, and a part that feeds others is trained",
                 expected=f"{' or '.join(reversed(parts))} in freeze",
-            )
-        if arithmetic.device.type != "cpu":
-            raise ConfigError(
-                "[network] frozen_in_engine is for the processor, and the run is on a GPU",
-                hint="leave it out, or set run.device to cpu",
             )
         self._cut = cut
         threads = torch.get_num_threads()
@@ -96,6 +92,20 @@ class FrozenPart:
     def stages(self, pictures: UInt8[Tensor, "B 3 H W"]) -> tuple[StageMaps, ...]:
         """The maps of every stage, with gradients of what is behind the cut. Backward before the next call."""
         return self._cut.after(self.features(pictures))
+
+
+def frozen_part(config: NetworkConfig, network: PoseNetwork, arithmetic: Arithmetic) -> FrozenPart | None:
+    """The frozen part in the engine, if the configuration wants that and the run is on a processor.
+
+    Raises:
+        ConfigError: As `FrozenPart` says.
+    """
+    if not config.frozen_in_engine:
+        return None
+    if arithmetic.device.type != "cpu":
+        _log.warning("[network] frozen_in_engine is for processors: on this GPU, what is frozen stays in PyTorch")
+        return None
+    return FrozenPart(network, arithmetic)
 
 
 class _Before(nn.Module):

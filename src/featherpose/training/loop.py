@@ -30,7 +30,7 @@ from featherpose.training.arithmetic import Arithmetic, keep_freed_memory
 from featherpose.training.checkpoint import load_state, save_state
 from featherpose.training.config import DataConfig, TrainConfig
 from featherpose.training.cuts import stages_of
-from featherpose.training.frozen import FrozenPart
+from featherpose.training.frozen import frozen_part
 from featherpose.training.hints import FeatureHints
 from featherpose.training.logs import RunLog, draw_predictions, plot_curves
 from featherpose.training.losses import loss_of
@@ -140,7 +140,7 @@ def _train(
     )  # fmt: skip
 
     # With the weights of a resumed run, should they be another start's.
-    frozen = FrozenPart(network, arithmetic) if config.network.frozen_in_engine else None
+    frozen = frozen_part(config.network, network, arithmetic)
     module.train()
     still_norms(module)
     losses: deque[float] = deque(maxlen=run.log_every)
