@@ -63,7 +63,7 @@ def test_rtsp_that_is_killed_comes_back_with_another_size(
 ) -> None:
     camera.start(access_units(astronaut[:240, :320], 50))
     frames: list[Frame] = []
-    with open_source(camera.url, timeout_s=3, reconnect=QUICK) as source:
+    with open_source(camera.url, timeout_s=8, reconnect=QUICK) as source:
         assert (source.kind, source.live, source.size) == ("stream", True, (320, 240))
         for frame in source:
             frames.append(frame)
@@ -83,12 +83,12 @@ def test_rtsp_that_is_killed_comes_back_with_another_size(
 def test_rtsp_that_stalls_is_noticed_and_goes_on(camera: Camera, astronaut: np.ndarray, said: list[str]) -> None:
     camera.start(access_units(astronaut[:240, :320], 50))
     frames: list[Frame] = []
-    with open_source(camera.url, timeout_s=1, reconnect=QUICK) as source:
+    with open_source(camera.url, timeout_s=2, reconnect=QUICK) as source:
         for frame in source:
             frames.append(frame)
             if len(frames) == 20:
                 camera.send(signal.SIGSTOP)
-                threading.Timer(2.5, camera.send, [signal.SIGCONT]).start()
+                threading.Timer(4.5, camera.send, [signal.SIGCONT]).start()
             if len(frames) > 60:
                 break
     assert_in_order(frames)
@@ -100,7 +100,7 @@ def test_rtsp_that_changes_its_size_in_passing(camera: Camera, astronaut: np.nda
     small, large = access_units(astronaut[:240, :320], 15), access_units(astronaut[:480, :512], 15)
     for first, second in ((small, large), (large, small)):
         camera.start(first + second)
-        with open_source(camera.url, timeout_s=3, reconnect=QUICK) as source:
+        with open_source(camera.url, timeout_s=8, reconnect=QUICK) as source:
             frames = list(itertools.islice(source, 45))
         camera.kill()
         assert_in_order(frames)
@@ -135,7 +135,7 @@ def test_motion_jpeg_that_is_cut_comes_back(pictures: list[bytes], said: list[st
     server = Server(lambda handler: send_pictures(handler, pictures, lengths=lengths))
     server.start()
     frames: list[Frame] = []
-    with open_source(server.url("/camera"), timeout_s=2, reconnect=QUICK) as source:
+    with open_source(server.url("/camera"), timeout_s=8, reconnect=QUICK) as source:
         assert (source.kind, source.live) == ("stream", True)
         for frame in source:
             frames.append(frame)
@@ -199,10 +199,14 @@ def test_closing_ends_a_wait_at_once(pictures: list[bytes]) -> None:
     source = open_source(
         server.url("/camera"), reconnect=ReconnectOptions(give_up_s=60, first_wait_s=30, longest_wait_s=30)
     )
-    threading.Timer(0.5, source.close).start()
-    started = time.monotonic()
-    assert len(list(source)) == 3
-    assert time.monotonic() - started < 10
+    count = 0
+    for _ in source:
+        count += 1
+        if count == 3:
+            threading.Timer(0.5, source.close).start()
+            started = time.monotonic()
+    assert count == 3
+    assert time.monotonic() - started < 20  # the wait is of 30 s
     assert source.problems == []
     server.cut()
 
@@ -240,12 +244,12 @@ def test_a_film_that_breaks_off_or_stalls_is_continued(
                     if cut:
                         threading.Timer(0.1, server.cut).start()
                         threading.Timer(0.8, server.start).start()
-                    time.sleep(0.5 if cut else 4)
+                    time.sleep(0.5 if cut else 5)
                     return
 
     server = Server(answer)
     server.start()
-    with open_source(server.url("/film.mp4"), timeout_s=3 if cut else 1, reconnect=QUICK) as source:
+    with open_source(server.url("/film.mp4"), timeout_s=8 if cut else 2, reconnect=QUICK) as source:
         assert (source.kind, source.live) == ("video", False)
         frames = list(source)
     time.sleep(0.5)

@@ -73,13 +73,13 @@ def test_lanes_take_turns(gate: threading.Event) -> None:
 
 
 def test_what_waited_too_long_or_was_left_is_not_run(gate: threading.Event) -> None:
-    queue, order = dispatcher(patience_s=0.05), list[str]()
+    queue, order = dispatcher(patience_s=1.0), list[str]()
     (running,) = queue.submit("pictures", behind(gate, order, "running"))
     (late,) = queue.submit("pictures", behind(gate, order, "late"))
     (live,) = queue.submit("live", behind(gate, order, "live"))
     (left,) = queue.submit("pictures", behind(gate, order, "left"))
     assert left.cancel()
-    threading.Event().wait(0.1)
+    threading.Event().wait(1.2)
     gate.set()
     assert running.result(10) == "running"
     with pytest.raises(Refusal):

@@ -195,7 +195,7 @@ def test_sessions_share_nothing(server: Running, moving: list[bytes]) -> None:
 
 
 def test_sessions_are_bounded_by_number_size_and_silence(start: Start, moving: list[bytes]) -> None:
-    limits = ServeLimits(sessions=1, frame_bytes=200_000, idle_timeout_s=1.0)
+    limits = ServeLimits(sessions=1, frame_bytes=200_000, idle_timeout_s=4.0)
     with start(ServeOptions(limits=limits)) as server:
         with session(server) as first:
             with connect(f"{server.socket_url}/v1/stream", proxy=None) as second:
@@ -212,7 +212,7 @@ def test_sessions_are_bounded_by_number_size_and_silence(start: Start, moving: l
                     silent.say(type="reset")
                     started = time.monotonic()
                     assert silent.close_code() == 1008
-                    assert time.monotonic() - started < 20
+                    assert time.monotonic() - started < 50
                 break
             except ConnectionClosed:
                 time.sleep(0.1)
