@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from featherpose.cli.main import run
+from featherpose.nn.checkpoints import read_checkpoint
 from featherpose.training import config as configuration
 from featherpose.training.config import load_config
+from featherpose.training.loop import TrainResult
 from featherpose.training.smoke import draw_scenes
 
 
@@ -70,9 +72,44 @@ def test_a_configuration_runs_and_resumes(tmp_path: Path, capsys: pytest.Capture
     )
     arguments = ["train", str(tmp_path / "run.toml"), "--out", str(tmp_path / "run")]
     assert run([*arguments, "--json", str(tmp_path / "result.json")]) == 0
-    assert json.loads(capsys.readouterr().out)["steps"] == 2
-    assert json.loads((tmp_path / "result.json").read_text())["metric"] is None
+    printed = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert printed["steps"] == 2
+    assert printed["metric"] is None
+    assert json.loads((tmp_path / "result.json").read_text(), parse_constant=pytest.fail) == printed
+    facts = read_checkpoint(tmp_path / "run/best.safetensors").facts
+    assert facts["step"] == "2"
+    assert "ap" not in facts
     assert run([*arguments, "--resume"]) == 0
+    finished = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert (finished["loss"], finished["metric"]) == (None, None)
+
+
+def test_of_several_processes_one_speaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def done(*arguments: object, **options: object) -> TrainResult:
+        return TrainResult(folder=tmp_path, steps=1, loss=None, metric=None, pictures_per_s=0.0)
+
+    monkeypatch.setattr("featherpose.training.loop.train", done)
+    monkeypatch.chdir(tmp_path)
+    for rank, lines in (("0", 1), ("1", 0)):
+        monkeypatch.setenv("RANK", rank)
+        assert run(["train", "own-skeleton"]) == 0
+        assert len(capsys.readouterr().out.splitlines()) == lines
+
+
+def test_a_result_that_cannot_be_kept_is_told_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def done(*arguments: object, **options: object) -> TrainResult:
+        return TrainResult(folder=tmp_path, steps=1, loss=0.5, metric=0.25, pictures_per_s=1.0)
+
+    monkeypatch.setattr("featherpose.training.loop.train", done)
+    monkeypatch.chdir(tmp_path)
+    assert run(["train", "own-skeleton", "--json", str(tmp_path)]) == 1
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["metric"] == 0.25
+    assert "cannot be written: it is a folder" in captured.err
 
 
 @pytest.mark.slow

@@ -38,4 +38,5 @@ def test_twelve_joints_of_single_people(shared: Path, tmp_path: Path) -> None:
     )
     assert config.skeleton.num_keypoints == 12
     result = train(config, tmp_path / "run")
+    assert result.metric is not None
     assert result.metric >= 0.5

@@ -136,4 +136,6 @@ def test_a_run_under_rounding_resumes_exactly(run: TrainConfig, tmp_path: Path) 
     for name, value in first["network"].items():
         assert torch.equal(value, second["network"][name]), name
     plain = train(replace(run, rounding=None), tmp_path / "plain")
+    assert plain.loss is not None
+    assert whole.loss is not None
     assert plain.loss < whole.loss  # unrounded it already equals its start

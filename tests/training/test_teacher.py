@@ -50,6 +50,7 @@ def test_released_network_teaches(coco_train: Path, released_int8: Path, tmp_pat
         run=RunConfig(steps=2, batch=3, precision="f32"),
     )
     result = train(config, tmp_path / "run")
+    assert result.loss is not None
     assert np.isfinite(result.loss)
     assert len(list((tmp_path / "run/teacher").glob("*.npz"))) == 3
     # A second pass finds everything done, even without the teacher.

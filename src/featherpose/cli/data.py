@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from dataclasses import asdict
@@ -13,7 +12,8 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
 
-from featherpose.errors import DatasetError, OutputError
+from featherpose.cli.report import write_json
+from featherpose.errors import DatasetError
 from featherpose.skeleton import load_skeleton
 
 __all__ = ["data"]
@@ -66,8 +66,5 @@ def check(
     if json_ is not None:
         facts = asdict(report)
         facts["findings"] = [{**asdict(f), "picture": str(f.picture)} for f in report.findings]
-        try:
-            json_.write_text(json.dumps(facts, indent=2), encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"{json_} cannot be written ({error.strerror})") from error
+        write_json(json_, facts)
     return 1 if report.broken else 0

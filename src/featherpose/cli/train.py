@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -12,6 +13,7 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from featherpose.cli.report import write_json
 from featherpose.errors import ConfigError, MissingExtraError, OptionError, OutputError, TrainingError
 from featherpose.media.atomic import write_bytes
 
@@ -57,9 +59,10 @@ def train(
         from featherpose.training.smoke import smoke_run
     except ImportError as error:
         raise MissingExtraError("training", "train") from error
+    leads = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        console=Console(stderr=True), disable=not sys.stderr.isatty(),
+        console=Console(stderr=True), disable=not (leads and sys.stderr.isatty()),
     ) as progress:  # fmt: skip
         task = progress.add_task("training", total=None)
 
@@ -85,15 +88,17 @@ def train(
         "folder": str(result.folder),
         "steps": result.steps,
         "loss": result.loss,
-        "metric": None if result.metric != result.metric else result.metric,
+        "metric": result.metric,
         "pictures_per_s": result.pictures_per_s,
     }
-    if json_ is not None:
-        json_.write_text(json.dumps(facts, indent=2), encoding="utf-8")
-    print(json.dumps(facts))
-    if smoke and not result.metric >= _SMOKE_PCK:
+    if leads:  # first to those who watch: a file that cannot be written must not take the result with it
+        print(json.dumps(facts, allow_nan=False), flush=True)
+        if json_ is not None:
+            write_json(json_, facts)
+    found = result.metric or 0.0
+    if smoke and found < _SMOKE_PCK:
         raise TrainingError(
-            f"the smoke run finds {result.metric:.0%} of the keypoints in its own pictures",
+            f"the smoke run finds {found:.0%} of the keypoints in its own pictures",
             expected=f"at least {_SMOKE_PCK:.0%}",
             hint=f"look at {folder / 'preview.jpg'} and {folder / 'curves.png'}",
         )

@@ -53,15 +53,15 @@ class TrainResult:
     Attributes:
         folder: Folder of the run: ``best.safetensors``, ``last.pt``, ``log.csv``, ``curves.png``, ``preview.jpg``.
         steps: Batches done.
-        loss: Mean training loss of the last log interval.
-        metric: Best value on the validation pictures; NaN if there were none.
+        loss: Mean training loss of the last log interval; None if no step was left to do.
+        metric: Best value on the validation pictures; None if there were none.
         pictures_per_s: Training pictures a second, validation not counted.
     """
 
     folder: Path
     steps: int
-    loss: float
-    metric: float
+    loss: float | None
+    metric: float | None
     pictures_per_s: float
 
 
@@ -202,9 +202,9 @@ def _train(
     if log is not None:
         plot_curves(log.path, folder / "curves.png")
     processes.leave()
-    metric = best if math.isfinite(best) else math.nan
-    done = (step - first_step) * run.batch
-    return TrainResult(folder, step, sum(losses) / max(1, len(losses)), metric, done / max(training_s, 1e-9))
+    metric = best if math.isfinite(best) else None
+    mean = sum(losses) / len(losses) if losses else None
+    return TrainResult(folder, step, mean, metric, (step - first_step) * run.batch / max(training_s, 1e-9))
 
 
 def load_pictures(config: DataConfig, *, limit: int = 0) -> tuple[list[LabelledPicture], list[LabelledPicture]]:
@@ -315,6 +315,8 @@ def _validate_and_keep(
             log.record(step, "validation", {metric.upper(): value})
         draw_predictions(folder / "preview.jpg", [image for image, _ in shown], [poses for _, poses in shown])
     if value > best or not pictures:
-        facts = {"step": str(step), config.run.validation_metric: f"{value:.4f}"}
+        facts = {"step": str(step)}
+        if pictures:
+            facts[config.run.validation_metric] = f"{value:.4f}"
         save_network(folder / "best.safetensors", network, config.network.kind, facts=facts)
     return value
