@@ -3,8 +3,9 @@
 The authors' way, as their published code describes it, is written anew here: FP32 PyTorch in its default memory layout,
 worker processes that resize, rotate, crop and mirror picture and mask one after the other, targets drawn cell by cell
 in Python around each keypoint and limb, masks repeated for every channel. Ours is what `featherpose train` runs, in the
-format that it chooses here and in FP32. Rounds of all three alternate, so that a busy machine slows them alike; each
-round times its steps behind one that is not counted, with loading under way. Processor seconds count the workers'.
+format that it chooses here and in FP32, as one process on all cores and as one process a core, which torchrun starts
+for a user. Rounds of all alternate, so that a busy machine slows them alike; each round times its steps behind one
+that is not counted, with loading under way. Processor seconds count workers and processes.
 
     python benchmarks/training_throughput.py --data ../shared/data/coco-train
 """
@@ -16,11 +17,14 @@ import contextlib
 import copy
 import json
 import math
+import multiprocessing
 import os
 import random
+import socket
 import statistics
 import time
 from collections.abc import Generator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, cast
 
@@ -43,6 +47,7 @@ from featherpose.training.arithmetic import Arithmetic, keep_freed_memory
 from featherpose.training.config import LossConfig, OptimiserConfig
 from featherpose.training.losses import loss_of
 from featherpose.training.optimiser import build_optimiser
+from featherpose.training.processes import Processes
 
 _SIDE, _STRIDE, _SIGMA = 368, 8, 7.0
 
@@ -204,6 +209,7 @@ class Ours:
     """What `featherpose train` does at each step."""
 
     def __init__(self, pictures: list[LabelledPicture], batch: int, workers: int, precision: str) -> None:
+        self.processes = Processes.join()
         self.arithmetic = Arithmetic.choose("cpu", precision)
         self.network = create_network("lightweight-openpose", OPENPOSE_18)
         module = self.arithmetic.place(as_module(self.network)).train()
@@ -214,16 +220,69 @@ class Ours:
 
     def run(self) -> Generator[None]:
         """Steps without end; each ``next`` is one."""
-        sampler = EpochSampler(len(self.dataset), batch=self.batch, seed=0)
-        for batch in load_batches(self.dataset, sampler, self.batch, threads=self.workers):
+        rank, world = self.processes.rank, self.processes.world
+        sampler = EpochSampler(len(self.dataset), batch=self.batch, seed=0, rank=rank, world=world)
+        for batch in load_batches(self.dataset, sampler, self.batch // world, threads=max(1, self.workers // world)):
             with self.arithmetic.autocast():
                 stages = self.network(self.arithmetic.pictures(batch.pictures))
             loss, _ = loss_of(stages, batch, LossConfig(), OPENPOSE_18, probabilities=False)
             torch.autograd.backward(loss)
+            self.processes.average_gradients(as_module(self.network))
             self.optimiser.step()
             self.optimiser.zero_grad(set_to_none=True)
             float(loss.detach())
             yield
+
+
+class OursInProcesses:
+    """The same loop shared by several processes of one thread each, driven from here step by step."""
+
+    def __init__(
+        self, pictures: list[LabelledPicture], batch: int, workers: int, precision: str, processes: int
+    ) -> None:
+        context, self._ends = multiprocessing.get_context("spawn"), list[Connection]()
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        for rank in range(processes):
+            end, other = context.Pipe()
+            context.Process(
+                target=_share, args=(other, rank, processes, port, (pictures, batch, workers, precision)), daemon=True
+            ).start()
+            self._ends.append(end)
+        self._tell("ready")
+
+    def _tell(self, what: str) -> None:
+        for end in self._ends:
+            end.send(what)
+        for end in self._ends:
+            end.recv()
+
+    def run(self) -> Generator[None]:
+        """Steps without end; each ``next`` is one."""
+        try:
+            while True:
+                self._tell("step")
+                yield
+        finally:
+            self._tell("stop")
+
+
+def _share(orders: Connection, rank: int, world: int, port: int, arguments: tuple[Any, ...]) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    keep_freed_memory()
+    loop = Ours(*arguments)
+    steps: Generator[None] | None = None
+    while True:
+        order = orders.recv()
+        if order == "step":
+            steps = steps or loop.run()
+            next(steps)
+        elif order == "stop" and steps is not None:
+            steps.close()
+            steps = None
+        orders.send(order)
 
 
 def _processor_s() -> float:
@@ -254,8 +313,12 @@ def main() -> None:
                 len(p.keypoints)][:400]  # fmt: skip
     keep_freed_memory()  # for all alike
     arguments = pictures, options.batch, options.workers
-    loops: dict[str, Authors | Ours] = {"authors": Authors(*arguments), "featherpose": Ours(*arguments, "auto"),
-             "featherpose f32": Ours(*arguments, "f32")}  # fmt: skip
+    loops: dict[str, Authors | Ours | OursInProcesses] = {
+        "authors": Authors(*arguments), "featherpose": Ours(*arguments, "auto"),
+        "featherpose f32": Ours(*arguments, "f32"),
+        "featherpose, a process a core": OursInProcesses(*arguments, "auto", options.threads),
+        "featherpose f32, a process a core": OursInProcesses(*arguments, "f32", options.threads),
+    }  # fmt: skip
     wall: dict[str, list[float]] = {name: [] for name in loops}
     processor: dict[str, list[float]] = {name: [] for name in loops}
     for number in range(options.rounds):
