@@ -93,7 +93,7 @@ def plot_curves(log: Path, out: Path) -> None:
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     steps, values = read_log(log, "train", "loss")
-    left.plot(steps, values)
+    left.plot(steps, values, marker="o" if len(values) == 1 else None)  # one point makes no line
     left.set(xlabel="step", ylabel="loss", yscale="log" if values and min(values) > 0 else "linear")
     for name in ("AP", "PCK"):
         steps, values = read_log(log, "validation", name)
