@@ -130,6 +130,8 @@ def test_page_shows_the_source_and_goes_on(walk: Path, tmp_path: Path) -> None:
         page.until(lambda: page.ids, "somebody has an id")
         # Two seconds of film, over and over.
         page.until(lambda: "walk.mp4 is running" in page.text("status"), "it runs")
+        for name in ("in-step", "smoothing", "long-side", "new-ids"):  # what the server decides for everyone
+            assert not page.find(name).is_enabled(), name
         time.sleep(4)
         page.until(lambda: page.painted > 0, "it still does")
         ended, said = running.end()

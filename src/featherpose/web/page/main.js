@@ -198,6 +198,8 @@ class Page {
     // A source is tracked and smoothed by the server for everyone who watches it.
     const ours = !mode || mode.tracksHere;
     $("smoothing").disabled = !ours;
+    // Its pictures are sent by the server, each with its people.
+    $("in-step").disabled = $("long-side").disabled = mode instanceof SourceMode;
     $("new-ids").disabled = !(mode && mode.tracksHere);
   }
 
