@@ -108,7 +108,8 @@ class PeopleOptions:
         Parameter(help="Drop people with fewer keypoints. Higher removes fragments and mostly hidden people."),
     ] = None
     min_person_score: Annotated[
-        float | None, Parameter(help="Drop people whose mean score is lower. Higher removes ghosts and faint people.")
+        float | None,
+        Parameter(help="Drop people whose mean score, 0 to 2, is lower. Higher removes ghosts and faint people."),
     ] = None
     tiles: Annotated[
         str | None,

@@ -96,6 +96,10 @@ class _Paced:
                 return
             yield frame
 
+    def close(self) -> None:
+        """End a wait for a server that broke off."""
+        self._source.close()
+
 
 class WatchedSource:
     """One configured source.
