@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from featherpose.cli.main import run
-from featherpose.deploy import quantizing
+from featherpose.deploy import quantize, quantizing
 from featherpose.deploy.exporting import ExportRequest, export_checkpoint
 from featherpose.deploy.graph_files import read_graph
 from featherpose.deploy.quantize import QuantizeOptions, layer_names, quantize_graph, sensitive_layers
@@ -111,6 +112,20 @@ def _comparison(**changes: float) -> Comparison:
         "people_before": 20, "people_after": 20, "agreement": 1.0,
     }  # fmt: skip
     return Comparison(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_logging_of_others_stays_as_it_was() -> None:
+    handler, logger = logging.NullHandler(), logging.getLogger("nncf")
+    handler.setLevel(logging.WARNING)
+    logger.addHandler(handler)
+    before = logging.getLoggerClass()
+    try:
+        quantize._nncf()
+    finally:
+        logger.removeHandler(handler)
+    assert handler.level == logging.WARNING
+    assert logger.level == logging.ERROR
+    assert logging.getLoggerClass() is before
 
 
 def test_limits() -> None:

@@ -245,11 +245,15 @@ def _error(wanted: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
 def _nncf() -> Any:
     # Quantising sends nothing anywhere: NNCF's own switch for machines that build and test.
     os.environ.setdefault("NNCF_CI", "1")
+    logger_class = logging.getLoggerClass()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import nncf
     except ImportError as error:
         raise MissingExtraError("quantising", "int8") from error
-    nncf.set_log_level(logging.ERROR)
+    finally:
+        logging.setLoggerClass(logger_class)  # importing NNCF makes its own the class of everybody's loggers
+    # NNCF's set_log_level would change the level of every handler too, and those may be other loggers' as well.
+    logging.getLogger("nncf").setLevel(logging.ERROR)
     return nncf
