@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -185,15 +183,8 @@ def test_an_allowed_origin_may_ask(guarded: Running) -> None:
         assert client.get("/v1/models", headers={"Origin": "https://example.org.evil"}).status_code == 403
 
 
-def test_https_with_a_certificate(start: Start, tmp_path: Path) -> None:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl, which makes the certificate, is not installed")
-    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)],
-        check=True, capture_output=True,
-    )  # fmt: skip
+def test_https_with_a_certificate(start: Start, certified: tuple[Path, Path]) -> None:
+    certificate, key = certified
     context = ssl.create_default_context(cafile=str(certificate))
     with start(ServeOptions(certificate=certificate, key=key)) as running:
         with httpx.Client(base_url=running.url, verify=context, trust_env=False) as client:
