@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -33,7 +34,7 @@ from featherpose.training.config import (
     config_from_dict,
     load_config,
 )
-from featherpose.training.logs import read_log
+from featherpose.training.logs import RunLog, read_log
 from featherpose.training.loop import train
 from featherpose.training.losses import loss_of
 from featherpose.training.networks import build_network
@@ -222,9 +223,44 @@ def test_a_full_disk_leaves_the_earlier_state(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     (tmp_path / ".last.pt.partial").symlink_to("/dev/full")
-    with pytest.raises(OutputError, match="earlier checkpoint is intact"):
+    with pytest.raises(OutputError, match="the disk is full; the earlier checkpoint is intact"):
         save_state(path, {"step": 2, "big": torch.zeros(1 << 20)})
     assert load_state(path)["step"] == 1
+
+
+def test_a_log_on_a_full_disk_is_one_error(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    (tmp_path / "log.csv").symlink_to("/dev/full")
+    with pytest.raises(OutputError, match=r"log\.csv cannot be written: the disk is full"):
+        RunLog(tmp_path)
+
+
+def test_tensorboard_reads_a_resumed_run(tmp_path: Path) -> None:
+    reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    for begin, values in ((0, {1: 2.0, 2: 1.0}), (2, {3: 0.5})):
+        with RunLog(tmp_path, resume_step=begin) as log:
+            for step, loss in values.items():
+                log.record(step, "train", {"loss": loss})
+    events = reading.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(e.step, e.value) for e in events.Scalars("train/loss")] == [(1, 2.0), (2, 1.0), (3, 0.5)]
+    assert read_log(tmp_path / "log.csv", "train", "loss") == ([1, 2, 3], [2.0, 1.0, 0.5])
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_state_that_holds_code_is_refused(tmp_path: Path) -> None:
+    class Code:
+        def __reduce__(self) -> tuple[object, tuple[str, str]]:
+            return (os.symlink, (str(tmp_path), str(tmp_path / "ran")))
+
+    path = tmp_path / "last.pt"
+    for protocol in (2, 4):
+        path.write_bytes(pickle.dumps(Code(), protocol=protocol))
+        with pytest.raises(CheckpointError, match="holds something else than tensors") as caught:
+            load_state(path)
+        assert len(str(caught.value).splitlines()) == 1
+    assert not (tmp_path / "ran").exists()
 
 
 def test_known_keypoints_and_limbs_are_taken_over(tmp_path: Path) -> None:

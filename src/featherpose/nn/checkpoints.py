@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +31,8 @@ from featherpose.nn.outputs import PoseNetwork
 from featherpose.nn.released import rename_released
 from featherpose.skeleton import OPENPOSE_18, Skeleton, builtin_skeletons
 
-__all__ = ["Checkpoint", "load_network", "load_tensors", "read_checkpoint", "save_network"]
+__all__ = ["Checkpoint", "load_network", "load_tensors", "load_values", "read_checkpoint", "reader_message",
+           "save_network"]  # fmt: skip
 
 _NETWORK_KEY, _SKELETON_KEY = "network", "skeleton"
 
@@ -132,12 +135,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
                 facts = dict(file.metadata() or {})
                 tensors = restored({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - not a dict
         else:
-            tensors = _tensors_in(torch.load(path, map_location="cpu", weights_only=True))
+            tensors = _tensors_in(load_values(path))
     except Exception as error:
         # torch raises whatever its reader met: EOFError, RuntimeError, UnpicklingError, KeyError ...
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
-            f"{path} is truncated, damaged or no checkpoint ({reason[:120]})", hint="get the file again"
+            f"{path} is truncated, damaged or no checkpoint ({reader_message(error)})", hint="get the file again"
         ) from error
     if not tensors:
         raise CheckpointError(f"{path} holds no weights", expected="tensors by name, or a dict with 'state_dict'")
@@ -148,6 +150,30 @@ def read_checkpoint(path: Path) -> Checkpoint:
         own = rename_released(name) if is_released else name.removeprefix("module.")
         named[own] = tensor.float() if tensor.is_floating_point() else tensor
     return Checkpoint(path, named, facts)
+
+
+def load_values(path: Path) -> Any:
+    """What ``torch.save`` wrote, if that is tensors and plain values; nothing in the file is run.
+
+    Raises:
+        Exception: Whatever PyTorch's reader met; `reader_message` says it in a clause.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # files of other writers are warned of; what is wrong with them is raised
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def reader_message(error: Exception) -> str:
+    """What PyTorch's and safetensors' readers say, without their advice to programmers.
+
+    Example:
+        >>> reader_message(RuntimeError("failed finding central directory. If you are a developer ..."))
+        'failed finding central directory'
+    """
+    if isinstance(error, pickle.UnpicklingError):
+        return "it holds something else than tensors and plain values"
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line.partition(". ")[0].rstrip(".")[:120]
 
 
 def _tensors_in(data: Any) -> dict[str, Tensor]:

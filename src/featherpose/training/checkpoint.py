@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from featherpose.errors import CheckpointError, OutputError
+from featherpose.media.atomic import output_error
+from featherpose.nn.checkpoints import load_values, reader_message
 
 __all__ = ["load_state", "save_state"]
 
@@ -29,7 +31,10 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
         partial.replace(path)
     except (OSError, RuntimeError) as error:
         partial.unlink(missing_ok=True)
-        raise OutputError(f"{path} cannot be written ({error})", hint="the earlier checkpoint is intact") from error
+        # Of a full disk PyTorch says that a position is unexpected; what the system said stands behind it.
+        cause = error if isinstance(error, OSError) else error.__context__
+        given = output_error(path, cause).given if isinstance(cause, OSError) else f"{path} cannot be written ({error})"
+        raise OutputError(given, hint="the earlier checkpoint is intact") from error
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -39,12 +44,11 @@ def load_state(path: Path) -> dict[str, Any]:
         CheckpointError: If the file is missing, truncated or holds anything but tensors and plain values.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_values(path)
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist") from None
     except Exception as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path} is damaged or no checkpoint ({first_line[:120]})") from error
+        raise CheckpointError(f"{path} is damaged or no checkpoint ({reader_message(error)})") from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} holds no training state")
     return state

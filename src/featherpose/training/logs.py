@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
+import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from featherpose.errors import OutputError
+from featherpose.media.atomic import output_error, replacing, write_bytes
 from featherpose.poses import Poses
 from featherpose.skeleton import Skeleton
 
@@ -39,42 +42,86 @@ class RunLog:
         if resume_step and self.path.is_file():
             with self.path.open(newline="", encoding="utf-8") as file:
                 kept = [row for row in csv.reader(file) if row and row[0].isdigit() and int(row[0]) <= resume_step]
+        self._events: _Events | None = None
         try:
             self._file = self.path.open("w", newline="", encoding="utf-8")
         except OSError as error:
-            raise OutputError(f"{self.path} cannot be written ({error.strerror})") from error
+            raise output_error(self.path, error) from error
         self._writer = csv.writer(self._file)
-        self._writer.writerows([self._COLUMNS, *kept])
-        self._file.flush()
-        self._events = _event_writer(folder) if tensorboard else None
+        try:
+            self._writer.writerows([self._COLUMNS, *kept])
+            self._file.flush()
+            if tensorboard:
+                self._events = _Events.begin(folder / "tensorboard")
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self.close()
+            raise output_error(self.path, error) from error
 
     def record(self, step: int, kind: str, values: Mapping[str, float]) -> None:
-        """Write values of one step; ``kind`` is ``train`` or ``validation``."""
-        for name, value in values.items():
-            self._writer.writerow([step, kind, name, f"{value:.6g}"])
+        """Write values of one step; ``kind`` is ``train`` or ``validation``.
+
+        Raises:
+            OutputError: If they cannot be written, for instance on a full disk.
+        """
+        try:
+            for name, value in values.items():
+                self._writer.writerow([step, kind, name, f"{value:.6g}"])
+            self._file.flush()
             if self._events is not None:
-                self._events.add_scalar(f"{kind}/{name}", value, step)
-        self._file.flush()
+                self._events.add(step, {f"{kind}/{name}": value for name, value in values.items()})
+        except OSError as error:
+            raise output_error(self.path, error) from error
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self.close()
+        # What stopped the run is told, not that its log cannot be finished either.
+        with contextlib.suppress(OSError) if error is not None else contextlib.nullcontext():
+            self.close()
 
     def close(self) -> None:
         """Finish both files."""
+        try:
+            self._file.close()
+        finally:
+            if self._events is not None:
+                self._events.close()
+
+
+class _Events:
+    """TensorBoard's event file. Its own writer does this in a thread, whose errors nobody could catch."""
+
+    def __init__(self, path: Path) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._event, self._summary = Event, Summary
+        self._file = path.open("wb")
+        self._records = RecordWriter(self._file)
+        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
+
+    @classmethod
+    def begin(cls, folder: Path) -> _Events | None:
+        """A new file for this part of the run; None without TensorBoard."""
+        try:
+            return cls(folder / f"events.out.tfevents.{time.time():.6f}.{os.getpid()}")
+        except ImportError:
+            return None
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        summary = self._summary(value=[self._summary.Value(tag=tag, simple_value=v) for tag, v in values.items()])
+        self._write(self._event(wall_time=time.time(), step=step, summary=summary))
+
+    def close(self) -> None:
         self._file.close()
-        if self._events is not None:
-            self._events.close()
 
-
-def _event_writer(folder: Path):  # type: ignore[no-untyped-def]
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder / "tensorboard"))
+    def _write(self, event: Any) -> None:
+        self._records.write(event.SerializeToString())
+        self._file.flush()
 
 
 def read_log(path: Path, kind: str, name: str) -> tuple[list[int], list[float]]:
@@ -85,7 +132,11 @@ def read_log(path: Path, kind: str, name: str) -> tuple[list[int], list[float]]:
 
 
 def plot_curves(log: Path, out: Path) -> None:
-    """Loss and validation curves of a run as one picture; nothing happens without matplotlib."""
+    """Loss and validation curves of a run as one picture; nothing happens without matplotlib.
+
+    Raises:
+        OutputError: If the picture cannot be written.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -101,7 +152,8 @@ def plot_curves(log: Path, out: Path) -> None:
             right.plot(steps, values, marker="o", label=name)
             right.legend()
     right.set(xlabel="step", ylabel="validation", ylim=(0, None))
-    figure.savefig(out, dpi=100)
+    with replacing(out) as part:
+        figure.savefig(part, dpi=100)
 
 
 def draw_people(
@@ -138,10 +190,4 @@ def draw_predictions(
         size = (max(1, int(drawn.shape[1] * scale)), max(1, int(drawn.shape[0] * scale)))
         y, x = number // columns * cell_px, number % columns * cell_px
         sheet[y : y + size[1], x : x + size[0]] = cv2.resize(drawn, size, interpolation=cv2.INTER_AREA)
-    ok, data = cv2.imencode(".jpg", sheet)
-    partial = out.with_name(f".{out.name}.partial")
-    try:
-        partial.write_bytes(data.tobytes() if ok else b"")
-        partial.replace(out)
-    except OSError as error:
-        raise OutputError(f"{out} cannot be written ({error.strerror})") from error
+    write_bytes(out, cv2.imencode(".jpg", sheet)[1].tobytes())
