@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -16,9 +17,10 @@ from featherpose.deploy.verify import Limits
 from featherpose.errors import CheckpointError, ModelError, OptionError, OutputError, SourceError
 from featherpose.estimator import PoseEstimator
 from featherpose.media.images import read_image
-from featherpose.nn.checkpoints import save_network
+from featherpose.nn.checkpoints import load_network, save_network
 from featherpose.nn.networks import as_module, create_network
 from featherpose.skeleton import OPENPOSE_18, Skeleton
+from featherpose.training.networks import bundled_weights
 from featherpose.zoo.resolving import resolve_model
 
 _ARM = Skeleton.create("arm", ["shoulder", "elbow", "wrist"], [("shoulder", "elbow"), ("elbow", "wrist")])
@@ -36,7 +38,6 @@ def _fresh(path: Path, name: str, skeleton: Skeleton = _ARM) -> Path:
 
 @pytest.mark.parametrize("name", ["lightweight-openpose", "feather"])
 def test_every_size_of_both_files(name: str, tmp_path: Path, photographs: Path) -> None:
-    from featherpose.nn.checkpoints import load_network
     from featherpose.runtime.backend import EngineOptions
     from featherpose.runtime.opening import open_backend
 
@@ -102,6 +103,29 @@ def test_a_file_that_says_something_else_is_refused(tmp_path: Path, monkeypatch:
     with pytest.raises(ModelError, match=r"the maps differ by .* nothing was written"):
         export_checkpoint(ExportRequest(checkpoint=checkpoint, output=tmp_path / "out", height=64))
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_equal_scales_say_the_same(tmp_path: Path, photographs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The verification compares with the checkpoint as it is, so it proves that rescaling changed nothing."""
+    out = ["-o", str(tmp_path), "--name", "even", "--height", "128", "--pictures", str(photographs)]
+    assert run(["export", str(bundled_weights()), *out, "--equalise", str(photographs), "--float-weights"]) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["even.bin", "even.card.json", "even.onnx", "even.xml"]
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()[1:]]
+    assert len(rows) == 2
+    assert all(float(row[1]) < 1e-3 for row in rows)
+    stored = [initialiser.raw_data for initialiser in onnx.load(tmp_path / "even.onnx").graph.initializer]
+    weights = load_network(bundled_weights()).pafs.context.weight.detach().numpy()
+    assert weights.tobytes() not in stored  # rescaled, not copied
+
+    other = _fresh(tmp_path / "other.safetensors", "lightweight-openpose")
+    for arguments, code, message in (
+        ([str(other), "--equalise", str(photographs)], 2, "scales of lightweight-openpose cannot be equalised"),
+        ([str(bundled_weights()), "--equalise", str(tmp_path / "none")], 1, "none is no folder"),
+    ):
+        assert run(["export", *arguments, "-o", str(tmp_path / "new")]) == code
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
 
 
 def test_failed_export_leaves_earlier_files(tmp_path: Path) -> None:

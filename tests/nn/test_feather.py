@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from featherpose.errors import ModelError
+from featherpose.nn import feather_scales
 from featherpose.nn.feather import Feather, Smoothing
 from featherpose.nn.feather_front import FeatherFront, FrontShape
 from featherpose.nn.feather_scales import equalise_scales
-from featherpose.nn.movenet import MoveNetTrunk, read_movenet
+from featherpose.nn.movenet import MoveNetTrunk, SameConv2d, read_movenet
 from featherpose.nn.outputs import PoseNetwork
 from featherpose.skeleton import COCO_17, LSP_14, OPENPOSE_18
 
@@ -102,6 +103,45 @@ def test_equal_scales_change_nothing(astronaut: np.ndarray) -> None:
         ((after_heat, after_paf),) = network(picture)
     torch.testing.assert_close(after_heat, before_heat, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(after_paf, before_paf, atol=1e-4, rtol=1e-3)
+
+
+def test_scales_of_real_weights_become_equal(astronaut: np.ndarray) -> None:
+    from featherpose.nn.checkpoints import load_network
+    from featherpose.training.networks import bundled_weights
+
+    network, picture = load_network(bundled_weights()), _picture(astronaut, (320, 256))
+    assert isinstance(network, Feather)
+    # A channel's quietest and loudest values are far apart in public weights whose batch norms are folded.
+    with torch.no_grad():
+        network.pyramid.top.weight[5] *= 300
+        network.pyramid.top.bias[5] *= 300  # type: ignore[index]
+        (before,) = network(picture)
+        equalise_scales(network, [picture])
+        (after,) = network(picture)
+        groups = list(feather_scales._groups(network))
+        ranges = feather_scales._ranges(network, groups, [picture])
+    assert float(before.pafs.abs().max()) > 0.3
+    torch.testing.assert_close(after.heatmaps, before.heatmaps, atol=1e-4, rtol=0)
+    torch.testing.assert_close(after.pafs, before.pafs, atol=1e-4, rtol=0)
+    for seen in ranges:
+        heard = seen[seen > 1e-3]
+        assert len(heard) > 0.5 * len(seen)
+        torch.testing.assert_close(heard, torch.ones_like(heard), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("groups", [1, 6])
+@pytest.mark.parametrize("size", [(8, 10), (9, 7)])
+def test_strided_layers_are_convolutions_that_pad_right_and_bottom(groups: int, size: tuple[int, int]) -> None:
+    torch.manual_seed(1)
+    layer, heard = SameConv2d(6, 12, groups=groups).eval(), []
+    layer.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0].shape[2:]))
+    picture = torch.randn(2, 6, *size)
+    padded = torch.nn.functional.pad(picture, (0, 2, 0, 2))
+    assert sorted(layer.state_dict()) == ["bias", "weight"]
+    assert torch.equal(
+        layer(picture), torch.nn.functional.conv2d(padded, layer.weight, layer.bias, stride=2, groups=groups)
+    )
+    assert [tuple(shape) for shape in heard] == [size]
 
 
 def test_other_files_are_refused(tmp_path: Path, released_int8: Path) -> None:

@@ -23,6 +23,7 @@ def export(
     name: str | None = None,
     stage: int = -1,
     float_weights: bool = False,
+    equalise: Path | None = None,
     pictures: Path | None = None,
     labelled: Path | None = None,
     height: int = 256,
@@ -42,6 +43,8 @@ def export(
         name: Name of the files; the checkpoint's if left out.
         stage: Stage that answers: -1 the last, 0 the initial one.
         float_weights: Store the IR's weights in FP32 instead of FP16.
+        equalise: Folder of pictures on which feather's channels get equal scales first: the outputs stay what they
+            are, and INT8 then loses less. Only for feather.
         pictures: Folder of pictures to verify with; one public-domain photograph if left out.
         labelled: Labelled folder (annotations.json and images/): AP before and after, side by side.
         height: Network input height of the verification in pixels.
@@ -56,8 +59,8 @@ def export(
     result = export_checkpoint(
         ExportRequest(
             checkpoint=checkpoint, output=output, network=network, skeleton=skeleton, name=name, stage=stage,
-            fp16=not float_weights, pictures=pictures, labelled=labelled, height=height, licence=licence,
-            provenance=provenance,
+            fp16=not float_weights, equalise=equalise, pictures=pictures, labelled=labelled, height=height,
+            licence=licence, provenance=provenance,
         )
     )  # fmt: skip
     print_table(

@@ -6,6 +6,8 @@ import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
+
 from featherpose.deploy.export import card_of, export_network
 from featherpose.deploy.graph_files import publish, working_folder
 from featherpose.deploy.photographs import sample_photographs
@@ -21,7 +23,12 @@ from featherpose.deploy.verify import (
 )
 from featherpose.errors import ModelError, OptionError
 from featherpose.evaluation.coco import read_coco_dataset
+from featherpose.media.images import read_image
 from featherpose.nn.checkpoints import load_network, read_checkpoint
+from featherpose.nn.feather import Feather
+from featherpose.nn.feather_scales import equalise_scales
+from featherpose.nn.outputs import PoseNetwork
+from featherpose.preprocess import prepare
 from featherpose.runtime.backend import EngineOptions
 from featherpose.runtime.opening import open_backend
 from featherpose.skeleton import load_skeleton
@@ -31,6 +38,7 @@ __all__ = ["ExportRequest", "ExportResult", "export_checkpoint"]
 _log = logging.getLogger(__name__)
 
 _PICTURES = 8
+_SCALE_PICTURES = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +53,8 @@ class ExportRequest:
         name: Name of the files; the checkpoint's if None.
         stage: Stage that answers, -1 for the last.
         fp16: Whether the IR's weights are stored in FP16.
+        equalise: Folder of pictures on which the channels of a feather network get equal scales before it is written;
+            its outputs stay what they were, and INT8 then loses less. None to leave the weights as they are.
         pictures: Folder of pictures to verify with; a photograph that a dependency ships if None.
         labelled: Labelled folder for AP before and after.
         height: Network input height of the verification in pixels.
@@ -60,6 +70,7 @@ class ExportRequest:
     name: str | None = None
     stage: int = -1
     fp16: bool = True
+    equalise: Path | None = None
     pictures: Path | None = None
     labelled: Path | None = None
     height: int = 256
@@ -95,6 +106,7 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
 
     Raises:
         CheckpointError: If the checkpoint cannot be read or is of another network.
+        OptionError: If scales are to be equalised and the network is not feather.
         ModelError: If a file does not say what the network says; then nothing is written.
         OutputError: If the folder cannot be written to.
     """
@@ -119,9 +131,13 @@ def _export_verified(request: ExportRequest) -> ExportResult:
     )  # fmt: skip
     dataset = None if request.labelled is None else read_coco_dataset(request.labelled)
     exact = EngineOptions(precision="f32")
+    written = network
+    if request.equalise is not None:
+        written = load_network(request.checkpoint, name=request.network, skeleton=skeleton)
+        _equalise(written, kind, request.equalise, request.height)
     with sample_photographs() as own, working_folder(request.output) as working:
         pictures = own if request.pictures is None else find_pictures(request.pictures, _PICTURES)
-        exported = export_network(network, card, working, fp16=request.fp16, stage=request.stage)
+        exported = export_network(written, card, working, fp16=request.fp16, stage=request.stage)
         reference = TorchBackend(network, exported.spec, stage=request.stage)
         verified = []
         for path in (exported.ir, exported.onnx):
@@ -135,3 +151,13 @@ def _export_verified(request: ExportRequest) -> ExportResult:
             verified.append((request.output / path.name, comparison, ap))
         files = publish(working, request.output, card.name)
     return ExportResult(kind, tuple(files), tuple(verified))
+
+
+def _equalise(network: PoseNetwork, kind: str, folder: Path, height: int) -> None:
+    if not isinstance(network, Feather):
+        raise OptionError(f"scales of {kind} cannot be equalised", expected="a checkpoint of feather")
+    pictures = [
+        prepare(read_image(path), height=height, size_multiple=network.size_multiple)[0]
+        for path in find_pictures(folder, _SCALE_PICTURES)
+    ]
+    equalise_scales(network, [torch.from_numpy(picture).permute(0, 3, 1, 2).float() for picture in pictures])

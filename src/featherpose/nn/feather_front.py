@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from featherpose.nn.movenet import FrontFeatures, InvertedResidual, MoveNetFront, same_conv
+from featherpose.nn.movenet import FrontFeatures, InvertedResidual, MoveNetFront, SameConv2d
 
 __all__ = ["FeatherFront", "FrontShape"]
 
@@ -48,7 +48,7 @@ class FeatherFront(nn.Module):
     def __init__(self, shape: FrontShape | None = None) -> None:
         super().__init__()
         shape = shape or FrontShape()
-        self.stem = nn.Conv2d(3, shape.stem, 3, 2)
+        self.stem = SameConv2d(3, shape.stem)
         self.depthwise = nn.Conv2d(shape.stem, shape.stem, 3, 1, 1, groups=shape.stem)
         self.project = nn.Conv2d(shape.stem, 24, 1)
         self.first = InvertedResidual(24, shape.first, 40, 2)
@@ -58,7 +58,7 @@ class FeatherFront(nn.Module):
     def forward(self, bgr: Float[Tensor, "B 3 H W"]) -> FrontFeatures:
         """Features of BGR pictures, 0..255."""
         x = bgr * (2 / 255) - 1
-        x = self.project(F.relu6(self.depthwise(F.relu6(same_conv(self.stem, x)))))
+        x = self.project(F.relu6(self.depthwise(F.relu6(self.stem(x)))))
         x = self.block(self.first(x))
         return FrontFeatures(x, self.entry(x))
 
@@ -71,7 +71,7 @@ class FeatherFront(nn.Module):
             pictures: BGR, 0..255, on which the refitted layers reproduce the source's best; eight are enough.
         """
         rgb = [p.flip(1) * (2 / 255) - 1 for p in pictures]
-        wide = [F.relu6(source.depthwise(F.relu6(same_conv(source.stem, x)))) for x in rgb]
+        wide = [F.relu6(source.depthwise(F.relu6(source.stem(x)))) for x in rgb]
         narrow = [source.project(x) for x in wide]
         keep = _most_useful(wide, source.project, self.stem.out_channels)
         _copy_rows(source.stem, self.stem, keep)
@@ -117,11 +117,7 @@ def _refit(target: nn.Conv2d, inputs: Sequence[Tensor], outputs: Sequence[Tensor
 
 
 def _narrow_block(source: InvertedResidual, target: InvertedResidual, inputs: Sequence[Tensor]) -> None:
-    def inside(block: InvertedResidual, x: Tensor) -> Tensor:
-        y = F.relu6(block.expand(x))
-        return F.relu6(block.depthwise(y) if block.depthwise.stride == (1, 1) else same_conv(block.depthwise, y))
-
-    wide = [inside(source, x) for x in inputs]
+    wide = [source.inside(x) for x in inputs]
     keep = _most_useful(wide, source.project, target.expand.out_channels)
     _copy_rows(source.expand, target.expand, keep)
     _copy_rows(source.depthwise, target.depthwise, keep)

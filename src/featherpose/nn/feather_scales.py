@@ -71,8 +71,6 @@ def _ranges(
     for i, group in enumerate(groups):
         listen = partial(_listen, note=partial(note, i))
         handles += [reader.register_forward_pre_hook(listen) for reader in group.readers]
-        if all(reader.stride != (1, 1) for reader in group.readers):  # computed outside their modules: hooks are deaf
-            handles += [writer.register_forward_hook(listen) for writer in group.writers]
     try:
         for picture in pictures:
             network(picture)
@@ -85,10 +83,8 @@ def _ranges(
     return [seen for seen in found if seen is not None]
 
 
-def _listen(
-    _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | None = None, *, note: Callable[[Tensor], None]
-) -> None:
-    note(inputs[0] if output is None else output)
+def _listen(_: nn.Module, inputs: tuple[Tensor, ...], *, note: Callable[[Tensor], None]) -> None:
+    note(inputs[0])
 
 
 def _groups(network: Feather) -> Iterator[_Channels]:

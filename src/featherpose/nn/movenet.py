@@ -21,9 +21,8 @@ from torch.nn import functional as F
 from featherpose.errors import MissingExtraError, ModelError
 from featherpose.nn.depthwise import strided_depthwise
 
-__all__ = ["FrontFeatures", "InvertedResidual", "KeypointHead", "MoveNetFront", "MoveNetTrunk", "Pyramid", "TrunkTail",
-           "read_movenet", "same_conv",
-           "upsampled_onto"]  # fmt: skip
+__all__ = ["FrontFeatures", "InvertedResidual", "KeypointHead", "MoveNetFront", "MoveNetTrunk", "Pyramid",
+           "SameConv2d", "TrunkTail", "read_movenet", "upsampled_onto"]  # fmt: skip
 
 _log = logging.getLogger(__name__)
 
@@ -38,16 +37,24 @@ TAIL_BLOCKS = (
 )
 
 
-def same_conv(conv: nn.Conv2d, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
+class SameConv2d(nn.Conv2d):
     """A 3x3 convolution of stride 2 under TensorFlow's SAME padding: nothing on the left and top.
 
     Output cell c sees input cells 2c, 2c+1, 2c+2 for even and odd sizes alike; with an even size the second padded
     row and column are never read.
+
+    Example:
+        >>> SameConv2d(3, 8)(torch.zeros(1, 3, 6, 9)).shape
+        torch.Size([1, 8, 3, 5])
     """
-    padded = F.pad(x, (0, 2, 0, 2))
-    if conv.groups > 1:
-        return strided_depthwise(conv, padded)
-    return F.conv2d(padded, conv.weight, conv.bias, stride=2)
+
+    def __init__(self, channels: int, out: int, *, groups: int = 1) -> None:
+        super().__init__(channels, out, 3, 2, groups=groups)
+
+    def forward(self, input: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:  # noqa: A002 - PyTorch's name
+        """Features at half the size."""
+        padded = F.pad(input, (0, 2, 0, 2))
+        return strided_depthwise(self, padded) if self.groups > 1 else super().forward(padded)
 
 
 class InvertedResidual(nn.Module):
@@ -56,17 +63,23 @@ class InvertedResidual(nn.Module):
     def __init__(self, channels: int, expanded: int, out: int, stride: int) -> None:
         super().__init__()
         self.expand = nn.Conv2d(channels, expanded, 1)
-        self.depthwise = nn.Conv2d(expanded, expanded, 3, stride, 1 if stride == 1 else 0, groups=expanded)
+        self.depthwise = (
+            nn.Conv2d(expanded, expanded, 3, 1, 1, groups=expanded)
+            if stride == 1
+            else SameConv2d(expanded, expanded, groups=expanded)
+        )
         self.project = nn.Conv2d(expanded, out, 1)
         self.residual = stride == 1 and channels == out
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
         """Features after the block."""
-        y = F.relu6(self.expand(x))
-        y = F.relu6(self.depthwise(y) if self.depthwise.stride == (1, 1) else same_conv(self.depthwise, y))
-        y = self.project(y)
+        y = self.project(self.inside(x))
         result: Tensor = x + y if self.residual else y
         return result
+
+    def inside(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B E h w"]:
+        """The expanded and filtered channels, which the projection reads."""
+        return F.relu6(self.depthwise(F.relu6(self.expand(x))))
 
 
 class FrontFeatures(NamedTuple):
@@ -81,7 +94,7 @@ class MoveNetFront(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, 48, 3, 2)
+        self.stem = SameConv2d(3, 48)
         self.depthwise = nn.Conv2d(48, 48, 3, 1, 1, groups=48)
         self.project = nn.Conv2d(48, 24, 1)
         self.blocks = nn.ModuleList()
@@ -94,7 +107,7 @@ class MoveNetFront(nn.Module):
     def forward(self, bgr: Float[Tensor, "B 3 H W"]) -> FrontFeatures:
         """Features of BGR pictures, 0..255."""
         x = bgr.flip(1) * (2 / 255) - 1
-        x = self.project(F.relu6(self.depthwise(F.relu6(same_conv(self.stem, x)))))
+        x = self.project(F.relu6(self.depthwise(F.relu6(self.stem(x)))))
         for block in self.blocks:
             x = block(x)
         return FrontFeatures(x, self.entry(x))
