@@ -26,8 +26,9 @@ from featherpose.web.views import SourceHub
 __all__ = ["listen", "serve", "server_url"]
 
 _log = logging.getLogger(__name__)
-# After the last answer the connections stay open for so long, and whoever asks is told to ask elsewhere: a client
-# whose request is on its way when the server is told to end gets an answer and not a closed connection.
+# Connections that wait for a next request stay open for so long, and whoever asks is told to ask elsewhere: a client
+# whose request is on its way when the server is told to end gets an answer and not a closed connection. Every answer
+# from then on says that its connection closes.
 _FAREWELL_S = 0.5
 
 

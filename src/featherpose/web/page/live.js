@@ -12,6 +12,7 @@ export class LiveVideo {
   #shrinker = new Shrinker();
   #running = false;
   #over = false;
+  #newestAt = 0;
   #owed = false; // a frame that has no newer one behind it waits for room
   #fits = Infinity; // longest side that stays below the server's limit of bytes
 
@@ -86,7 +87,9 @@ export class LiveVideo {
     const room = this.#stream.hasRoom;
     this.#owed = paused && !room;
     if (!room) return;
-    const capture = { at, timestampS: this.#how.clock === "media" ? mediaTime : at / 1e3 };
+    // Where a browser knows the moment of capture of some frames only, their order still holds.
+    this.#newestAt = Math.max(this.#newestAt, at);
+    const capture = { at, timestampS: this.#how.clock === "media" ? mediaTime : this.#newestAt / 1e3 };
     // Both are taken within this very task, so of the same frame.
     const picture = this.#encode([width, height]);
     if (this.#how.inStep()) capture.still = this.#keep([width, height]);
