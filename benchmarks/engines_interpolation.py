@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 from pathlib import Path
 from time import thread_time
 from typing import Any
@@ -19,9 +18,9 @@ import cv2
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from reports import publish, spread
 
 from featherpose.codecs.paf.decoder import PafDecoder
-from featherpose.evaluation.machine import machine_facts
 from featherpose.preprocess import fit
 from featherpose.runtime import EngineOptions, open_backend
 from featherpose.skeleton import COCO_17
@@ -44,7 +43,7 @@ def time_of(size: tuple[int, int], kind: int) -> dict[str, float]:
         started = thread_time()
         resize(image, 256, kind)
         times.append(1e3 * (thread_time() - started))
-    return {"median": round(float(np.median(times)), 3), "p95": round(float(np.percentile(times, 95)), 3)}
+    return spread(times, 3)
 
 
 def ap_of(model: Path, data: Path, height: int, kind: int, limit: int) -> dict[str, float]:
@@ -98,12 +97,8 @@ def main() -> None:
             }
             for height in (128, 256)
         },
-        "machine": machine_facts(),
     }
-    text = json.dumps(report, indent=1) + "\n"
-    print(text)
-    if options.json:
-        options.json.write_text(text)
+    publish(report, options.json)
 
 
 if __name__ == "__main__":

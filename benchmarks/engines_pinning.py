@@ -6,30 +6,13 @@ python benchmarks/engines_pinning.py --model MODEL.xml --json benchmarks/results
 from __future__ import annotations
 
 import argparse
-import json
-import os
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 import openvino as ov
-from openvino import preprocess as ov_preprocess
-
-from featherpose.evaluation.machine import machine_facts
-
-
-def build(model_path: Path, shape: list[int]) -> Any:
-    model = ov.Core().read_model(model_path)
-    model.reshape(shape)
-    steps = ov_preprocess.PrePostProcessor(model)
-    steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
-    steps.input().model().set_layout(ov.Layout("NCHW"))
-    return steps.build()
-
-
-def summary(values: list[float]) -> dict[str, float]:
-    return {"median": round(float(np.median(values)), 2), "p95": round(float(np.percentile(values, 95)), 2)}
+from engines_shapes import build
+from reports import publish, spread
 
 
 def main() -> None:
@@ -63,16 +46,11 @@ def main() -> None:
         "benchmark": "engines_pinning",
         "model": options.model.name,
         "threads": options.threads,
-        "load_average_1min": round(os.getloadavg()[0], 1),
-        "pinned_ms": summary(times[True]),
-        "free_ms": summary(times[False]),
+        "pinned_ms": spread(times[True]),
+        "free_ms": spread(times[False]),
         "median_ratio_pinned_to_free": round(float(np.median(np.array(times[True]) / np.array(times[False]))), 3),
-        "machine": machine_facts(),
     }
-    text = json.dumps(report, indent=1) + "\n"
-    print(text)
-    if options.json:
-        options.json.write_text(text)
+    publish(report, options.json)
 
 
 if __name__ == "__main__":

@@ -8,15 +8,14 @@ All variants take turns in one process. Processor time hardly depends on what el
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from time import perf_counter, process_time, sleep
 from typing import Any, get_args
 
 import numpy as np
+from reports import publish, spread
 
 from featherpose.errors import FeatherposeError
-from featherpose.evaluation.machine import machine_facts
 from featherpose.runtime import EngineOptions, Precision, open_backend
 from featherpose.zoo.resolving import resolve_model
 
@@ -84,11 +83,7 @@ def main() -> None:
                 processor[name].append(1e3 * (process_time() - cpu) / batch)
 
     def summary(values: list[float]) -> dict[str, float]:
-        return {
-            "min": round(min(values), 2),
-            "median": round(float(np.median(values)), 2),
-            "p95": round(float(np.percentile(values, 95)), 2),
-        }
+        return {"min": round(min(values), 2), **spread(values)}
 
     report: dict[str, Any] = {
         "benchmark": "engines_precision",
@@ -99,12 +94,8 @@ def main() -> None:
             name: {"wall": summary(wall[name]), "processor": summary(processor[name])} for name in backends
         },
         "refused": refused,
-        "machine": machine_facts(),
     }
-    text = json.dumps(report, indent=1) + "\n"
-    print(text)
-    if options.json:
-        options.json.write_text(text)
+    publish(report, options.json)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import numpy as np
 import openvino as ov
 import psutil
 from openvino import preprocess as ov_preprocess
+from reports import publish, spread
 
 STRATEGIES = {
     "open sizes, one compilation": "open",
@@ -88,18 +89,14 @@ def measure(strategy: str, model_path: Path, threads: int) -> dict[str, Any]:
     return {
         "sizes": len(seen),
         "compilations": compilations,
-        "first_picture_of_a_size_ms": summary([wall for wall, _ in first]),
-        "first_picture_of_a_size_cpu_ms": summary([cpu for _, cpu in first]),
-        "repeated_size_ms": summary([wall for wall, _ in repeated]),
-        "repeated_size_cpu_ms": summary([cpu for _, cpu in repeated]),
+        "first_picture_of_a_size_ms": spread([wall for wall, _ in first]),
+        "first_picture_of_a_size_cpu_ms": spread([cpu for _, cpu in first]),
+        "repeated_size_ms": spread([wall for wall, _ in repeated]),
+        "repeated_size_cpu_ms": spread([cpu for _, cpu in repeated]),
         "memory_grown_mb": {
             str(count): round((memory[count - 1] - before) / 2**20) for count in (1, 20, 60, 100, 150, 200)
         },
     }
-
-
-def summary(values: list[float]) -> dict[str, float]:
-    return {"median": round(float(np.median(values)), 2), "p95": round(float(np.percentile(values, 95)), 2)}
 
 
 def main() -> None:
@@ -117,12 +114,8 @@ def main() -> None:
         command = [sys.executable, __file__, "--model", str(options.model), "--threads", str(options.threads)]
         done = subprocess.run([*command, "--strategy", key], check=True, capture_output=True, text=True)
         results[name] = json.loads(done.stdout.splitlines()[-1])
-        print(name, json.dumps(results[name], indent=1))
-    from featherpose.evaluation.machine import machine_facts
-
     report = {"model": options.model.name, "height": HEIGHT, "threads": options.threads, "strategies": results}
-    if options.json:
-        options.json.write_text(json.dumps({**report, "machine": machine_facts()}, indent=1) + "\n")
+    publish(report, options.json)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
-import os
 import tempfile
 from array import array
 from collections.abc import Iterator
@@ -27,9 +25,9 @@ from typing import Any
 import cv2
 import numpy as np
 import psutil
+from reports import publish
 
 from featherpose.estimator import PoseEstimator
-from featherpose.evaluation.machine import machine_facts
 from featherpose.media.frames import Frame
 from featherpose.media.sinks import open_video_sink
 from featherpose.media.sources import open_source
@@ -177,12 +175,8 @@ def main() -> None:
         "threads": info.threads,
         "policy": "newest, tracked and smoothed",
         **figures,
-        "load average at the end": round(os.getloadavg()[0], 2),
-        "machine": machine_facts(),
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "live.json").write_text(json.dumps(report, indent=1) + "\n")
-    print(json.dumps(report, indent=1))
+    publish(report, options.out / "live.json")
 
 
 if __name__ == "__main__":

@@ -73,6 +73,7 @@ def all_runs(shared: Path, vtest: Path) -> list[Run]:
         analyze("pipeline", 5, str(videos / "two-people.mp4"), "--model", int8),
         analyze("postprocessing", 3, str(val), "--model", int8),
         analyze("roofline", 2, crowd, "--models", int8, "feather", "--untrained", "openpose"),
+        Run("network_ratio", ("network_ratio.py", "--released", int8, *at("network_ratio")), 1),
         Run("stages", ("featherpose", "analyze", "stages", str(val), "--checkpoint", str(weights), *at("stages"),
                        "--plot", str(IMAGES / "stages")), 4),
         *(

@@ -11,8 +11,6 @@ else runs; the rates do.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,9 +19,9 @@ from time import perf_counter, process_time
 
 import cv2
 import numpy as np
+from reports import publish
 
 from featherpose.estimator import PoseEstimator
-from featherpose.evaluation.machine import machine_facts
 from featherpose.media.images import decode_image
 from featherpose.runtime.backend import EngineOptions
 from featherpose.runtime.processor import available_cores
@@ -105,12 +103,8 @@ def main() -> None:
             for name, values in rates.items()
         },
         "repeats": options.repeats,
-        "load average at the end": os.getloadavg()[0],
-        "machine": machine_facts(),
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "server_batching.json").write_text(json.dumps(report, indent=1) + "\n")
-    print(json.dumps(report, indent=1))
+    publish(report, options.out / "server_batching.json")
 
 
 if __name__ == "__main__":

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import os
 import re
 import signal
 import subprocess
@@ -29,8 +27,7 @@ from typing import Any
 
 import numpy as np
 import psutil
-
-from featherpose.evaluation.machine import machine_facts
+from reports import publish
 
 _MAX_CONNECTIONS = 400
 _PATIENCE_S = 30.0
@@ -277,12 +274,8 @@ def main() -> None:
         "model": model.name if model.is_file() else "bundled",
         "server options": options.server,
         "connections of the closed loop": options.connections,
-        "load average at the end": os.getloadavg()[0],
-        "machine": machine_facts(),
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "server_load.json").write_text(json.dumps(report, indent=1) + "\n")
-    print(json.dumps(report, indent=1))
+    publish(report, options.out / "server_load.json")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ counts threads that spin as busy.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -28,9 +27,10 @@ from statistics import median
 from time import perf_counter, process_time
 from typing import Any
 
+from reports import publish
+
 from featherpose.codecs.paf.decoder import PafDecoder
 from featherpose.estimator import PoseEstimator
-from featherpose.evaluation.machine import machine_facts
 from featherpose.media.sources import open_source
 from featherpose.preprocess import prepare
 from featherpose.runtime.backend import EngineOptions
@@ -183,12 +183,8 @@ def main() -> None:
             video.name: measure(video, model, options.height, options.repeats, cores)
             for video in options.videos or (folder / "two-people.mp4", folder / "one-by-one.mp4")
         },
-        "load average at the end": round(os.getloadavg()[0], 2),
-        "machine": machine_facts(),
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "stream.json").write_text(json.dumps(report, indent=1) + "\n")
-    print(json.dumps(report, indent=1))
+    publish(report, options.out / "stream.json")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks/results"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 _TABLE = re.compile(
     r"(?P<head><!-- table: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(?P<foot><!-- end of table -->)", re.DOTALL
@@ -32,7 +33,7 @@ _NAMES = {
 
 def result(name: str) -> Any:
     """What a benchmark or analysis left."""
-    return json.loads((Path(__file__).parent / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def rows(header: Iterable[object], body: Iterable[Iterable[object]]) -> str:
@@ -174,6 +175,23 @@ def pareto() -> str:
     )  # fmt: skip
 
 
+def network_time() -> str:
+    """The bundled network alone beside the released one; nothing before it was measured on an idle machine."""
+    if not (RESULTS / "network_ratio.json").is_file():
+        return ""
+    data = result("network_ratio")
+    cells = []
+    for s in data["sizes"]:
+        ours, theirs, ratio = s["bundled"], s["released"], s["ratio of a turn"]
+        times = (f"{t['median_ms']:.1f} (p95 {t['p95_ms']:.1f})" for t in (ours, theirs))
+        in_turns = f"**{ratio['median']:.2f}** (p95 {ratio['p95']:.2f})"
+        cells.append([f"{s['size'][0]}x{s['size'][1]}", *times, in_turns, f"{s['ratio of the best']:.2f}"])
+    return rows(
+        [f"INT8, {data['threads']} threads", "feather, ms", "released, ms", "ratio, median of turns", "of the best"],
+        cells,
+    )
+
+
 def stages() -> str:
     """AP after each stage of the released network."""
     data = result("stages")
@@ -213,6 +231,7 @@ def training() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "accuracy": accuracy, "speed": speed, "postprocessing": postprocessing, "pipeline": pipeline,
     "roofline": roofline, "pareto": pareto, "stages": stages, "quantised": quantised, "training": training,
+    "network-time": network_time,
 }  # fmt: skip
 
 
