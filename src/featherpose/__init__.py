@@ -22,6 +22,7 @@ _PUBLIC = {
     "LSP_14": "skeleton",
     "OPENPOSE_18": "skeleton",
     "DecodeOptions": "codecs.paf.options",
+    "EngineOptions": "runtime.backend",
     "FeatherposeError": "errors",
     "Letterbox": "geometry",
     "Maps": "codecs.paf.maps",
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from featherpose.media.sources import open_source as open_source
     from featherpose.poses import Poses as Poses
     from featherpose.similarity import oks_matrix as oks_matrix
+    from featherpose.runtime.backend import EngineOptions as EngineOptions
     from featherpose.skeleton import BODY_25 as BODY_25
     from featherpose.skeleton import COCO_17 as COCO_17
     from featherpose.skeleton import LSP_14 as LSP_14
