@@ -112,6 +112,18 @@ def test_a_result_that_cannot_be_kept_is_told_all_the_same(
     assert "cannot be written: it is a folder" in captured.err
 
 
+def test_an_interrupted_run_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*arguments: object, **options: object) -> TrainResult:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("featherpose.training.loop.train", stopped)
+    monkeypatch.chdir(tmp_path)
+    assert run(["train", "own-skeleton"]) == 130
+    assert capsys.readouterr().err.strip() == "featherpose: interrupted"
+
+
 @pytest.mark.slow
 def test_smoke_run_finds_the_people_of_its_own_pictures(tmp_path: Path) -> None:
     assert run(["train", "--smoke", "--out", str(tmp_path / "smoke")]) == 0

@@ -51,6 +51,7 @@ app = App(
     result_action="return_value",
     exit_on_error=False,
     print_error=False,
+    suppress_keyboard_interrupt=False,  # run() answers it
 )
 for _name, (_module, _attribute, _help) in _COMMANDS.items():
     if (Path(__file__).parent / f"{_module}.py").is_file():
