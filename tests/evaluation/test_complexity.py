@@ -77,5 +77,5 @@ def test_sizes_and_files_that_cannot_be_counted(tmp_path: Path) -> None:
         network_complexity("openpose", (100, 100))
     broken = tmp_path / "model.onnx"
     broken.write_bytes(b"nothing")
-    with pytest.raises(ModelError, match="not a model that OpenVINO can read"):
+    with pytest.raises(ModelError, match=r"model\.onnx"):
         graph_complexity(broken)

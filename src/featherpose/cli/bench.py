@@ -13,6 +13,7 @@ from featherpose.cli.report import print_table, write_json
 from featherpose.errors import OptionError
 from featherpose.estimator import PoseEstimator
 from featherpose.evaluation.benchmark import BenchOptions, BenchReport, Image, bench_crowd, bench_frames, make_crowd
+from featherpose.media.atomic import check_writable
 from featherpose.media.sources import open_source
 
 __all__ = ["bench"]
@@ -48,6 +49,8 @@ def bench(
     wanted = _parse_size(size)
     if people < 0:
         raise OptionError(f"--people {people}", expected="0 or more")
+    if json is not None:
+        check_writable(json)
     with PoseEstimator(model.model, height=model.height, engine=replace(model.engine, requests=requests)) as estimator:
         if source is None:
             report = bench_crowd(estimator, make_crowd(estimator, people, wanted), options)

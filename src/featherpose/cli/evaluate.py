@@ -18,6 +18,7 @@ from featherpose.estimator import PoseEstimator
 from featherpose.evaluation.coco import CocoDataset, read_coco_dataset
 from featherpose.evaluation.coco_ap import CocoScores, average_precision, estimate_dataset
 from featherpose.evaluation.machine import machine_facts
+from featherpose.media.atomic import check_writable
 
 __all__ = ["evaluate"]
 
@@ -51,6 +52,9 @@ def evaluate(
     """
     if limit is not None and limit < 1:
         raise OptionError(f"--limit {limit}", expected="at least one picture")
+    for file in (save_results, json):
+        if file is not None:
+            check_writable(file)
     data = read_coco_dataset(dataset, images)
     if limit is not None:
         data = data.first(limit)

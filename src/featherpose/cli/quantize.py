@@ -13,6 +13,7 @@ from featherpose.deploy.quantize import QuantizeOptions
 from featherpose.deploy.quantizing import QuantizeRequest, QuantizeResult, quantize_model
 from featherpose.deploy.verify import Limits
 from featherpose.evaluation.machine import machine_facts
+from featherpose.media.atomic import check_writable
 
 __all__ = ["quantize"]
 
@@ -57,6 +58,8 @@ def quantize(
         json: Also write the result to this file.
     """
     target = output if output is not None else Path(f"{Path(model).with_suffix('')}-int8.xml")
+    if json is not None:
+        check_writable(json)
     result = quantize_model(
         QuantizeRequest(
             model=model, calibration=calibration, output=target, labelled=labelled, tune=tune, tune_every=tune_every,

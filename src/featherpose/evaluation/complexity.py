@@ -147,7 +147,9 @@ def network_complexity(
         built = create_network(network, skeleton, refinements=refinements)
         width, height = size
         if width < 8 or height < 8 or width % built.size_multiple or height % built.size_multiple:
-            raise OptionError(f"input size {width}x{height}", expected=f"multiples of {built.size_multiple}")
+            raise OptionError(
+                f"input size {width}x{height}", expected=f"multiples of {built.size_multiple}, at least 8x8"
+            )
         images = torch.zeros(1, 3, height, width)
     module = as_module(built).eval()
     counter = FlopCounterMode(display=False, depth=99)

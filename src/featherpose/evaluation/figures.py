@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featherpose.errors import MissingExtraError
-from featherpose.media.atomic import replacing
+from featherpose.media.atomic import check_writable, replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "new_figure", "save_figure"]
+__all__ = ["COLOURS", "check_figure", "new_figure", "save_figure"]
 
 # Okabe and Ito's palette, told apart by colour-blind readers and in print.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#999999")
+
+
+_SUFFIXES = (".png", ".svg")
+
+
+def check_figure(path: Path) -> None:
+    """Find out before the work whether `save_figure` could write there; nothing is made.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+        OutputError: If a file could not be written.
+    """
+    if find_spec("matplotlib") is None:
+        raise MissingExtraError("drawing charts", "eval")
+    for suffix in _SUFFIXES:
+        check_writable(path.with_suffix(suffix))
 
 
 def new_figure(width: float = 8.0, height: float = 4.5) -> tuple[Figure, Axes]:
@@ -39,15 +57,13 @@ def new_figure(width: float = 8.0, height: float = 4.5) -> tuple[Figure, Axes]:
 
 
 def save_figure(figure: Figure, path: Path) -> list[Path]:
-    """Write ``<path>.png`` and ``<path>.svg``; a suffix that was given is dropped.
+    """Write ``<path>.png`` and ``<path>.svg``, both or none; a suffix that was given is dropped.
 
     Raises:
         OutputError: If a file cannot be written.
     """
-    written = []
-    for suffix in (".png", ".svg"):
-        target = path.with_suffix(suffix)
-        with replacing(target) as part:
-            figure.savefig(part, dpi=150)
-        written.append(target)
-    return written
+    targets = [path.with_suffix(suffix) for suffix in _SUFFIXES]
+    with ExitStack() as parts:
+        for target in targets:
+            figure.savefig(parts.enter_context(replacing(target)), dpi=150)
+    return targets

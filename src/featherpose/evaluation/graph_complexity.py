@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from featherpose.evaluation.complexity import Complexity, Part
+from featherpose.zoo.graph_files import read_graph_file
 
 __all__ = ["graph_complexity"]
 
@@ -21,11 +22,13 @@ def graph_complexity(path: Path, size: tuple[int, int] = (368, 368)) -> Complexi
         their results.
 
     Raises:
-        ModelError: If the file cannot be read.
+        ModelError: If the file is missing or cannot be read.
         OptionError: If the network cannot take this size.
     """
     from featherpose.runtime.openvino_graphs import read_layers
 
+    if path.suffix.lower() != ".tflite":
+        read_graph_file(path)  # a damaged file is reported in our words; OpenVINO tries readers that talk on stderr
     layers = read_layers(path, size)
     parts, total = [], 0
     # Matrix products have no stride and come last.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from featherpose.errors import OutputError
 
-__all__ = ["make_folder", "output_error", "part_path", "replacing", "write_bytes"]
+__all__ = ["check_writable", "make_folder", "output_error", "part_path", "replacing", "write_bytes"]
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
@@ -50,6 +50,21 @@ def make_folder(path: Path) -> None:
         raise OutputError(f"{file} is a file", expected="a folder, or a name that is free") from error
     except OSError as error:
         raise output_error(path, error) from error
+
+
+def check_writable(path: Path) -> None:
+    """Find out beforehand what would keep a file from being written; nothing is made.
+
+    Raises:
+        OutputError: If the name is a folder's, or its folder cannot be made or written to.
+    """
+    if path.is_dir():
+        raise output_error(path, IsADirectoryError(errno.EISDIR, "is a folder"))
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    if not there.is_dir():
+        raise OutputError(f"{there} is a file", expected="a folder, or a name that is free")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise output_error(path, PermissionError(errno.EACCES, "permission denied"))
 
 
 def part_path(path: Path) -> Path:

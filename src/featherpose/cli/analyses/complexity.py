@@ -8,13 +8,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from featherpose.cli.analyses.checking import check_outputs
 from featherpose.cli.report import print_table, write_json
-from featherpose.errors import OptionError
+from featherpose.errors import ModelError, OptionError
 from featherpose.evaluation.complexity import Complexity, network_complexity
 from featherpose.evaluation.graph_complexity import graph_complexity
 from featherpose.skeleton import load_skeleton
 
 __all__ = ["complexity"]
+
+_GRAPH_SUFFIXES = (".xml", ".onnx", ".tflite")
 
 
 def complexity(
@@ -41,8 +44,17 @@ def complexity(
     if not match:
         raise OptionError(f"--size {size!r}", expected="width x height, such as 456x256")
     wanted = int(match[1]), int(match[2])
-    if Path(network).suffix.lower() in (".xml", ".onnx", ".tflite"):
-        counted = graph_complexity(Path(network), wanted)
+    check_outputs(json, plot)
+    file = Path(network)
+    if file.suffix.lower() in _GRAPH_SUFFIXES:
+        if not file.is_file():
+            raise ModelError(f"there is no model file {file}", expected="a .xml, .onnx or .tflite file, or a name")
+        counted = graph_complexity(file, wanted)
+    elif len(file.parts) > 1 or file.suffix:
+        raise ModelError(
+            f"{file} is no model file whose layers can be counted",
+            expected="a .xml, .onnx or .tflite file, or the name of a network such as lightweight-openpose",
+        )
     else:
         counted = network_complexity(network, wanted, skeleton=load_skeleton(skeleton), refinements=refinements)
     print_table(

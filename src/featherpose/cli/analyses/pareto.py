@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from featherpose.cli.analyses.checking import check_at_least, check_heights, check_outputs
 from featherpose.cli.report import print_table, write_json
-from featherpose.errors import OptionError
 from featherpose.runtime.backend import Precision
 
 if TYPE_CHECKING:
@@ -57,10 +57,12 @@ def pareto(
     from featherpose.runtime.backend import EngineOptions
     from featherpose.zoo.resolving import resolve_model
 
-    if limit is not None and limit < 1:
-        raise OptionError(f"--limit {limit}", expected="at least one picture")
-    if any(height < 8 for height in heights):
-        raise OptionError(f"--heights {' '.join(map(str, heights))}", expected="8 pixels and more")
+    if limit is not None:
+        check_at_least("--limit", limit, 1)
+    check_heights("--heights", *heights)
+    check_at_least("--rounds", rounds, 1)
+    engine = EngineOptions(precision=precision, threads=threads, device=device)
+    check_outputs(json, plot)
     if quick:
         heights, limit = heights[:2], min(limit or 20, 20)
     data = read_coco_dataset(dataset)
@@ -71,7 +73,7 @@ def pareto(
         resolved,
         data,
         heights,
-        engine=EngineOptions(precision=precision, threads=threads, device=device),
+        engine=engine,
         decode=DecodeOptions.published() if preset == "published" else None,
         rounds=rounds,
         progress=lambda message: print(message, file=sys.stderr),
@@ -121,11 +123,12 @@ def _draw(points: Sequence[CostPoint], path: Path) -> None:
         # Heights are written under the first line and above the second, so that neighbouring lines keep theirs apart.
         places: tuple[tuple[tuple[int, int], str], ...] = (((4, -12), "left"), ((-4, 6), "right"))
         for number, model in enumerate(dict.fromkeys(p.model for p in points)):
-            line = sorted((p for p in points if p.model == model), key=cost)
+            line = sorted((p for p in points if p.model == model), key=lambda p: p.height)
             colour = COLOURS[number % len(COLOURS)]
             place, side = places[number % 2]
+            name = f"{model.removesuffix('-int8')}, {line[0].precision.upper()}"
             panel.plot([cost(p) for p in line], [p.AP for p in line], "o-", color=colour, linewidth=2,
-                       label=f"{model}, {line[0].precision.upper()}" if panel is axes[0] else None)  # fmt: skip
+                       label=name if panel is axes[0] else None)  # fmt: skip
             for p in line:
                 panel.annotate(str(p.height), (cost(p), p.AP), xytext=place, ha=side, textcoords="offset points",
                                fontsize=9, color=colour)  # fmt: skip

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from featherpose.cli.analyses.checking import check_at_least, check_heights, check_outputs
 from featherpose.cli.analyses.models import untrained_variant
 from featherpose.cli.report import print_table, write_json
 from featherpose.errors import ModelError, OptionError, SourceError
@@ -67,9 +68,12 @@ def pipeline(
         raise OptionError("no video was given", expected="one or more videos with people")
     for video in videos:
         if not video.is_file():
-            raise SourceError(f"there is no video {video}")
-    if frames < 2:
-        raise OptionError(f"--frames {frames}", expected="at least 2")
+            raise SourceError(f"there is no video {video}", expected="one or more video files with people")
+    check_heights("--height", height)
+    check_at_least("--frames", frames, 2)
+    check_at_least("--people", people, 0)
+    check_at_least("--cores", min(cores, default=0), 1)
+    check_outputs(json, plot)
     available = len(core_numbers())
     cores = tuple(sorted({count for count in cores if count <= available})) or (available,)
     frames = min(frames, 8) if quick else frames
@@ -77,6 +81,8 @@ def pipeline(
     with tempfile.TemporaryDirectory(prefix="featherpose-") as temporary:
         folder = Path(temporary)
         variants = expand_precisions(resolved, folder, device=device)
+        mosaic, shown = fill_mosaic(videos, variants[-1], height=height, people=people, frames=frames, device=device)
+        _say(f"{mosaic.tiles} tiles show {shown:g} people")
         systems: list[System] = []
         if baseline:
             _say("building OpenPose (VGG-19, five refinement stages), untrained")
@@ -89,8 +95,6 @@ def pipeline(
         else:
             precision: Precision = "int8" if is_quantised(ours.path) else "f32"
             systems.append(System(Variant(ours.spec.name, ours.path, ours.spec, precision)))
-        mosaic, shown = fill_mosaic(videos, variants[-1], height=height, people=people, frames=frames, device=device)
-        _say(f"{mosaic.tiles} tiles show {shown:g} people")
         times: list[SystemTimes] = []
         for count in cores:
             _say(f"measuring on {count} core{'s' if count > 1 else ''}")
@@ -126,7 +130,7 @@ def pipeline(
             },
         )
     if plot is not None:
-        _draw(times, plot)
+        _draw(times, height, plot)
 
 
 def _say(message: str) -> None:
@@ -147,7 +151,7 @@ def _row(one: SystemTimes, times: Sequence[SystemTimes]) -> list[object]:
     ]  # fmt: skip
 
 
-def _draw(times: Sequence[SystemTimes], path: Path) -> None:
+def _draw(times: Sequence[SystemTimes], height: int, path: Path) -> None:
     from featherpose.evaluation.figures import COLOURS, new_figure, save_figure
     from featherpose.evaluation.pipeline import PUBLISHED
 
@@ -173,6 +177,6 @@ def _draw(times: Sequence[SystemTimes], path: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("frames per second")
     people = next(t.people for t in times if t.trained)
-    axes.set_title(f"456x256, {people:g} people, {most} core{'s' if most > 1 else ''}", loc="left")
+    axes.set_title(f"Input height {height}, {people:g} people, {most} core{'s' if most > 1 else ''}", loc="left")
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     save_figure(figure, path)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from featherpose.cli.analyses.checking import check_at_least, check_heights, check_outputs
 from featherpose.cli.report import print_table, write_json
-from featherpose.errors import OptionError
 
 if TYPE_CHECKING:
     from featherpose.evaluation.postprocessing import StageProfile
@@ -54,8 +54,9 @@ def postprocessing(
     from featherpose.runtime.opening import open_backend
     from featherpose.zoo.resolving import resolve_model
 
-    if height < 8:
-        raise OptionError(f"--height {height}", expected="at least 8 pixels")
+    check_heights("--height", height)
+    check_at_least("--repeats", repeats, 1)
+    check_outputs(json, plot)
     if quick:
         people, repeats = tuple(p for p in people if p <= 20) or people[:1], min(repeats, 5)
     resolved = resolve_model(model)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from featherpose.cli.analyses.checking import check_at_least, check_heights, check_outputs
 from featherpose.cli.analyses.models import untrained_variant
 from featherpose.cli.report import print_table, write_json
 
@@ -55,6 +56,10 @@ def roofline(
     from featherpose.media.images import read_image
     from featherpose.zoo.resolving import resolve_model
 
+    check_heights("--height", height)
+    check_at_least("--rounds", rounds, 1)
+    check_at_least("--threads", threads, 0)
+    check_outputs(json, plot)
     image = read_image(picture)
     if quick:
         rounds, seconds = 2, min(seconds, 0.3)

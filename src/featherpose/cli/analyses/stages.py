@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from featherpose.cli.analyses.checking import check_at_least, check_heights, check_outputs
 from featherpose.cli.report import print_table, write_json
 from featherpose.codecs.paf.options import DecodeOptions
 from featherpose.errors import MissingExtraError, OptionError
@@ -58,8 +59,15 @@ def stages(
         from featherpose.nn.checkpoints import load_network, read_checkpoint
     except ModuleNotFoundError as error:
         raise MissingExtraError("looking at the stages of a checkpoint", "train") from error
-    if limit is not None and limit < 1:
-        raise OptionError(f"--limit {limit}", expected="at least one picture")
+    if limit is not None:
+        check_at_least("--limit", limit, 1)
+    check_heights("--height", height)
+    if precision == "int8":
+        raise OptionError(
+            "--precision int8, but a checkpoint has floating-point weights", expected="auto, f32, bf16 or f16"
+        )
+    engine = EngineOptions(precision=precision, threads=threads)
+    check_outputs(json, plot)
     data = read_coco_dataset(dataset, images)
     data = data if limit is None else data.first(limit)
     found = read_checkpoint(checkpoint)
@@ -72,7 +80,7 @@ def stages(
         for index in range(found.refinements + 1):
             card = card_of(built, f"stage-{index}", kind, precision="FP16")
             exported = export_network(built, card, Path(folder), stage=index)
-            backend = open_backend(exported.ir, exported.spec, EngineOptions(precision=precision, threads=threads))
+            backend = open_backend(exported.ir, exported.spec, engine)
             cost = costs[len(costs) - 1 - found.refinements + index].macs_total / 1e9
             try:
                 rows.append(score_stage(kind, index, backend, data, height=height, decode=decode, gmacs=cost))
@@ -111,7 +119,9 @@ def _draw(rows: list[StageScore], path: Path, title: str) -> None:
         axes.plot([name for name, _ in published], [value for _, value in published], "D--", color=COLOURS[1],
                   label="published (another subset)")  # fmt: skip
     for row in rows:
-        axes.annotate(f"{row.AP:.3f}", (row.stage, row.AP), xytext=(0, 8), textcoords="offset points", ha="center")
+        below = row.published is not None and row.published > row.AP  # the other mark is above
+        axes.annotate(f"{row.AP:.3f}", (row.stage, row.AP), xytext=(0, -10 if below else 8), ha="center",
+                      va="top" if below else "bottom", textcoords="offset points")  # fmt: skip
     axes.set_ylim(0, 1.15 * max(value for row in rows for value in (row.AP, row.published or 0, 0.01)))
     axes.margins(x=0.15)
     axes.set_ylabel("AP")
