@@ -1,7 +1,8 @@
 """Tables of README.md and docs/ from the figures in benchmarks/results.
 
 A table stands in its page between ``<!-- table: NAME -->`` and ``<!-- end of table -->``. This script writes it anew
-from the JSON files, or says with ``--check`` where a page tells other figures than they do.
+from the JSON files, or says with ``--check`` where a page tells other figures than they do. Sentences that are full
+of figures stand there, too.
 
     python benchmarks/tables.py --check
     python benchmarks/tables.py
@@ -123,6 +124,35 @@ def postprocessing() -> str:
     return rows([title, "resize ms", "extract ms", "group ms", "total ms", "fps"], body)
 
 
+def crowded() -> str:
+    """The largest crowd, in a sentence."""
+    profiles = result("analyze-postprocessing")["profiles"]
+    most = max(p["people"] for p in profiles)
+    total = {p["method"]: p["total"]["median_ms"] for p in profiles if p["people"] == most}
+    return (
+        f"With {most} people ours takes {short(total['ours'])} ms, the full resize "
+        f"{short(total['resize to image'] / 1e3)} s.\n"
+    )
+
+
+def shares() -> str:
+    """Where the time of a frame goes, in sentences."""
+    systems = [s for s in result("analyze-pipeline")["systems"] if s["cores"] == 2]
+    baseline = next(s for s in systems if not s["trained"])
+    lines = []
+    for s in systems:
+        part = 100 * s["postprocessing"]["median_ms"] / s["frame"]["median_ms"]
+        line = f"- {_system(s['system'])}: post-processing is {part:.0f} % of a frame"
+        if s is baseline:
+            lines.append(f"{line}; in the talk it was 62 %.")
+        elif s["system"].endswith("INT8"):
+            faster = baseline["network"]["median_ms"] / s["network"]["median_ms"]
+            more = s["throughput_fps"] / s["fps"]
+            lines.append(f"{line}; the network alone is {faster:.0f} times as fast as OpenPose's, and several frames")
+            lines.append(f"  under way give {more:.2f} times as many a second.")
+    return "\n".join(lines) + "\n"
+
+
 def pipeline() -> str:
     """Network and post-processing together, on one and two cores."""
     data = result("analyze-pipeline")
@@ -163,6 +193,17 @@ def roofline() -> str:
             for n in data["networks"]
         ),
     )  # fmt: skip
+
+
+def decoding_floor() -> str:
+    """Decoding beside reading its maps, in a sentence."""
+    d = result("analyze-roofline")["decoding"]
+    took, floor = d["decoding"]["median_ms"], d["floor_ms"]
+    size = f"{d['map_bytes'] / 1e3:.0f} KB"
+    return (
+        f"Decoding {d['people']} people took {short(took)} ms, reading their {size} of maps from memory takes "
+        f"{short(floor)} ms, {short(took / floor)} times less.\n"
+    )
 
 
 def pareto() -> str:
@@ -231,7 +272,7 @@ def training() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "accuracy": accuracy, "speed": speed, "postprocessing": postprocessing, "pipeline": pipeline,
     "roofline": roofline, "pareto": pareto, "stages": stages, "quantised": quantised, "training": training,
-    "network-time": network_time,
+    "network-time": network_time, "crowded": crowded, "shares": shares, "decoding-floor": decoding_floor,
 }  # fmt: skip
 
 
