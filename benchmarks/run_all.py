@@ -69,7 +69,8 @@ def all_runs(shared: Path, vtest: Path) -> list[Run]:
         return Run(name, (*command, *at(name)), 0.3)
 
     return [
-        analyze("pareto", 5, str(val), "--models", "feather", int8, "--heights", "128", "192", "256", "320", "368"),
+        analyze("pareto", 6, str(val), "--models", "feather", int8, "--heights", "128", "192", "256", "320", "368",
+                "448"),
         analyze("pipeline", 5, str(videos / "two-people.mp4"), "--model", int8),
         analyze("postprocessing", 3, str(val), "--model", int8),
         analyze("roofline", 2, crowd, "--models", int8, "feather", "--untrained", "openpose"),
