@@ -155,7 +155,7 @@ def fill_mosaic(
     finally:
         backend.close()
     raise OptionError(
-        f"{', '.join(video.name for video in videos)} show at most {best:g} people at height {height}",
+        f"at most {best:g} people are found in {', '.join(video.name for video in videos)} at height {height}",
         expected=f"more than {people}",
         hint="give videos with more people, or a greater --height",
     )
