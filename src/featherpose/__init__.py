@@ -59,8 +59,8 @@ if TYPE_CHECKING:
     from featherpose.media.sources import ReconnectOptions as ReconnectOptions
     from featherpose.media.sources import open_source as open_source
     from featherpose.poses import Poses as Poses
-    from featherpose.similarity import oks_matrix as oks_matrix
     from featherpose.runtime.backend import EngineOptions as EngineOptions
+    from featherpose.similarity import oks_matrix as oks_matrix
     from featherpose.skeleton import BODY_25 as BODY_25
     from featherpose.skeleton import COCO_17 as COCO_17
     from featherpose.skeleton import LSP_14 as LSP_14
