@@ -94,7 +94,8 @@ def pipeline(
             _say("no bundled network is installed: ours is left out")
         else:
             precision: Precision = "int8" if is_quantised(ours.path) else "f32"
-            systems.append(System(Variant(ours.spec.name, ours.path, ours.spec, precision)))
+            if ours.path != resolved.path:  # else it is among the variants
+                systems.append(System(Variant(ours.spec.name, ours.path, ours.spec, precision)))
         times: list[SystemTimes] = []
         for count in cores:
             _say(f"measuring on {count} core{'s' if count > 1 else ''}")
