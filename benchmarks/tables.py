@@ -258,7 +258,9 @@ def training() -> str:
     """Training throughput beside the authors' way."""
     data = result("training_throughput")
     titles = {"authors": "the authors' way, FP32", "featherpose": f"featherpose, {data['format']}",
-              "featherpose f32": "featherpose, FP32"}  # fmt: skip
+              "featherpose, a process a core": f"the same, one process a core by `torchrun`, {data['format']}",
+              "featherpose f32": "featherpose, FP32",
+              "featherpose f32, a process a core": "the same, one process a core by `torchrun`, FP32"}  # fmt: skip
     return rows(
         [f"batch {data['batch']}, {data['threads']} cores", "pictures/s", "processor s a picture", "times as many"],
         (

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from featherpose.errors import CheckpointError, OutputError, SkeletonError
@@ -268,7 +268,8 @@ def save_network(
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, part, header)
+        # As bytes: safetensors' own writer makes files that nobody else may read.
+        part.write_bytes(save(tensors, header))
         part.replace(path)
     except (OSError, SafetensorError) as error:
         raise OutputError(
