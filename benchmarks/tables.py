@@ -266,7 +266,7 @@ def training() -> str:
         (
             [title, f"{data['pictures_per_s'][name]:.2f}", f"{data['processor_s_per_picture'][name]:.3f}",
              f"{data['ratio'][name]:.2f}" if name in data["ratio"] else 1]
-            for name, title in titles.items()
+            for name, title in titles.items() if name in data["pictures_per_s"]
         ),
     )  # fmt: skip
 

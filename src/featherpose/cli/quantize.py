@@ -28,7 +28,7 @@ def quantize(
     keep: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     keep_sensitive: int = 0,
     ranges: Literal["whole", "mean"] = "whole",
-    bias_correction: bool = False,
+    bias_correction: bool = True,
     labelled: Path | None = None,
     tune: Path | None = None,
     tune_every: int = 1,
@@ -48,7 +48,7 @@ def quantize(
         keep: Regular expression; layers whose name matches stay in floating point. May be given several times.
         keep_sensitive: So many of the most sensitive layers stay in floating point, too.
         ranges: What an activation's range spans: every value seen, or the mean of the pictures' extremes.
-        bias_correction: Let biases make up for the mean error of rounding.
+        bias_correction: Let biases make up for the mean error of rounded weights.
         labelled: Labelled folder (annotations.json and images/): AP before and after, side by side.
         tune: Labelled folder, another one: sensitive layers are kept until its AP falls by no more than --max-drop.
         tune_every: Of --tune, only pictures whose id is a multiple of this (held-out pictures of a training folder).

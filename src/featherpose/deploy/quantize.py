@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from featherpose.deploy.graph_files import read_graph
+from featherpose.deploy.rounding_errors import correct_biases, give_each_filter_its_scale
 from featherpose.errors import MissingExtraError, ModelError, OptionError
 from featherpose.media.images import read_image
 from featherpose.preprocess import prepare
@@ -30,6 +31,7 @@ __all__ = ["QuantizeOptions", "Sensitivity", "calibration_inputs", "layer_names"
 
 _log = logging.getLogger(__name__)
 _LAYERS = ("Convolution", "GroupConvolution", "MatMul")
+_MEANS_OF = 32  # pictures that tell the means of a layer's inputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +46,7 @@ class QuantizeOptions:
         ranges: How an activation's range follows from the pictures: ``whole`` spans every value that was seen,
             ``mean`` the mean of the pictures' extremes. Keypoints are what is rare and large in a map, so cutting
             extremes costs more here than it gains in resolution.
-        bias_correction: Whether biases make up for the mean error of rounding.
+        bias_correction: Whether biases make up for the mean error of rounded weights.
 
     Raises:
         OptionError: If a value is outside its range.
@@ -55,7 +57,7 @@ class QuantizeOptions:
     keep: tuple[str, ...] = ()
     keep_sensitive: int = 0
     ranges: Literal["whole", "mean"] = "whole"
-    bias_correction: bool = False
+    bias_correction: bool = True
 
     def __post_init__(self) -> None:
         if self.height < 8 or self.pictures < 1 or self.keep_sensitive < 0:
@@ -152,19 +154,23 @@ def quantize_graph(
     names = layer_names(model)
     ignored = list(dict.fromkeys([*kept, *_matching(names, options.keep)]))
     convert = graph_input(model, spec)
-    dataset = nncf.Dataset([convert(images) for images in calibration_inputs(pictures, spec, options.height)])
-    advanced = nncf.AdvancedQuantizationParameters(
-        disable_bias_correction=not options.bias_correction, **_range_estimator(options)
-    )
+    seen = [convert(images) for images in calibration_inputs(pictures, spec, options.height)]
+    # Its bias correction comes too early: filters are rounded anew below.
+    advanced = nncf.AdvancedQuantizationParameters(disable_bias_correction=True, **_range_estimator(options))
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         # NNCF draws progress bars on standard output and warns of its own dependencies.
         warnings.simplefilter("ignore")
-        return nncf.quantize(
-            model, dataset, subset_size=len(pictures), target_device=nncf.TargetDevice.CPU,
+        quantised = nncf.quantize(
+            model, nncf.Dataset(seen), subset_size=len(pictures), target_device=nncf.TargetDevice.CPU,
             # ELU and the maps themselves take both signs, ReLU one: asymmetric activations, symmetric weights.
-            preset=nncf.QuantizationPreset.MIXED, fast_bias_correction=True,
+            preset=nncf.QuantizationPreset.MIXED,
             ignored_scope=nncf.IgnoredScope(names=ignored) if ignored else None, advanced_parameters=advanced,
         )  # fmt: skip
+    original = read_graph(path)
+    give_each_filter_its_scale(quantised, original)
+    if options.bias_correction:
+        correct_biases(quantised, original, seen[:: max(1, len(seen) // _MEANS_OF)])
+    return quantised
 
 
 def _range_estimator(options: QuantizeOptions) -> dict[str, Any]:
