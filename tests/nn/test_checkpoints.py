@@ -197,12 +197,14 @@ def test_failed_save_leaves_the_earlier_file(tmp_path: Path, monkeypatch: pytest
     save_network(path, network, "lightweight-openpose")
     before = path.read_bytes()
 
-    def full(tensors: object, filename: Path, metadata: object) -> None:
-        Path(filename).write_bytes(b"half")
+    def full(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(data[: len(data) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("featherpose.nn.checkpoints.save_file", full)
-    with pytest.raises(OutputError, match="No space left"):
-        save_network(path, network, "lightweight-openpose")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OutputError, match="No space left"):
+            save_network(path, network, "lightweight-openpose")
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["network.safetensors"]
