@@ -89,12 +89,13 @@ def measure_pareto(
     *,
     engine: EngineOptions | None = None,
     decode: DecodeOptions | None = None,
-    rounds: int = 4,
+    rounds: int = 12,
     progress: Callable[[str], None] | None = None,
 ) -> list[CostPoint]:
     """Measure every model at every height.
 
-    Times are taken on pictures of the most frequent shape of the data set, in turns over the models, before the AP.
+    Times are taken on pictures of the most frequent shape of the data set, in turns over models and heights, before
+    the AP: machines have slow minutes, and one that fell on a single height would bend the curve.
 
     Args:
         models: What to compare.
@@ -118,21 +119,21 @@ def measure_pareto(
     engine = engine or EngineOptions()
     pictures = _frequent_shape(dataset)
     names = _told_apart(models)
+    if progress is not None:
+        progress("times")
+    pairs = [(height, model, name) for height in heights for model, name in zip(models, names, strict=True)]
+    timings, sizes = _time_networks([(height, model) for height, model, _ in pairs], pictures, engine, rounds)
     points = []
-    for height in heights:
+    for (height, model, name), timing, size in zip(pairs, timings, sizes, strict=True):
         if progress is not None:
-            progress(f"height {height}: time")
-        timings, sizes = _time_networks(models, pictures, height, engine, rounds)
-        for model, name, timing, size in zip(models, names, timings, sizes, strict=True):
-            if progress is not None:
-                progress(f"height {height}: AP of {name}")
-            with _estimator(model, height, engine, decode) as estimator:
-                scores = average_precision(dataset, estimate_dataset(estimator, dataset))
-                precision = estimator.info.precision
-            macs = sum(layer.macs for layer in read_layers(model.path, size))
-            points.append(
-                CostPoint(name, height, size, precision, max(0.0, scores.AP), len(dataset.pictures), timing, macs)
-            )
+            progress(f"height {height}: AP of {name}")
+        with _estimator(model, height, engine, decode) as estimator:
+            scores = average_precision(dataset, estimate_dataset(estimator, dataset))
+            precision = estimator.info.precision
+        macs = sum(layer.macs for layer in read_layers(model.path, size))
+        points.append(
+            CostPoint(name, height, size, precision, max(0.0, scores.AP), len(dataset.pictures), timing, macs)
+        )
     return points
 
 
@@ -166,16 +167,15 @@ def _frequent_shape(dataset: CocoDataset) -> list[UInt8[np.ndarray, "H W 3"]]:
 
 
 def _time_networks(
-    models: Sequence[ResolvedModel],
+    pairs: Sequence[tuple[int, ResolvedModel]],
     pictures: Sequence[UInt8[np.ndarray, "H W 3"]],
-    height: int,
     engine: EngineOptions,
     rounds: int,
 ) -> tuple[list[Timing], list[tuple[int, int]]]:
     backends: list[Backend] = []
     calls, sizes = [], []
     try:
-        for model in models:
+        for height, model in pairs:
             spec = model.spec
             prepared = [
                 prepare(picture, height=height, size_multiple=spec.size_multiple, pad_value=spec.pad_value)

@@ -25,7 +25,7 @@ def pareto(
     models: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
     heights: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (128, 192, 256, 320, 368, 448),
     limit: int | None = None,
-    rounds: int = 4,
+    rounds: int = 12,
     preset: Literal["default", "published"] = "default",
     precision: Precision = "auto",
     threads: int = 0,
