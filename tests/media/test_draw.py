@@ -86,7 +86,7 @@ def test_alone_on_black(astronaut: np.ndarray) -> None:
 
 def test_uncertain_keypoints_are_left_out() -> None:
     poses = some_people(1)
-    faint = Poses(poses.keypoints, poses.keypoint_scores * 0.1, poses.scores, poses.skeleton, poses.image_size)
+    faint = Poses(poses.keypoints, poses.keypoint_scores * 0.05, poses.scores, poses.skeleton, poses.image_size)
     canvas = np.zeros((320, 320, 3), np.uint8)
     draw_poses(canvas, faint)
     assert not canvas.any()

@@ -185,7 +185,7 @@ class DrawingOptions:
     joints: Annotated[bool, Parameter(help="Mark keypoints with dots.")] = True
     black: Annotated[bool, Parameter(negative="", help="Draw the skeletons alone, on black.")] = False
     min_keypoint_score: Annotated[float, Parameter(help="Do not draw keypoints below this score; files keep them.")] = (
-        0.15
+        0.1
     )
 
     def __post_init__(self) -> None:

@@ -54,7 +54,7 @@ class DrawOptions:
     ids: bool = False
     scores: bool = False
     on_black: bool = False
-    min_keypoint_score: float = 0.15
+    min_keypoint_score: float = 0.1
 
     def __post_init__(self) -> None:
         if self.colour not in ("limb", "person"):
