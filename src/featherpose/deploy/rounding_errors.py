@@ -73,14 +73,15 @@ def correct_biases(quantised: Any, original: Any, inputs: Iterable[np.ndarray]) 
         bias = _bias_after(layer.node)
         if bias is None:
             continue
+        constant = bias.get_source_output().get_node()
         scales = layer.scales.reshape(-1, *[1] * (layer.weights.ndim - 1))
         error = (layer.steps * scales - layer.weights).reshape(len(scales), -1, *layer.weights.shape[-2:])
         summed = error.sum(axis=(2, 3))  # D by the channels that a filter sees
         shift = summed[:, 0] * mean if layer.node.get_type_name() == "GroupConvolution" else summed @ mean
-        constant = bias.get_node()
         values = np.array(constant.data, np.float32)
         moved = (values.ravel() - shift).reshape(values.shape).astype(constant.get_element_type().to_dtype())
-        bias.replace(operations.constant(moved).output(0))
+        # This layer's alone: equal constants may be one node that other layers read, too.
+        bias.replace_source_output(operations.constant(moved).output(0))
         corrected += 1
     return corrected
 
@@ -106,11 +107,11 @@ def _mean_inputs(
 
 
 def _bias_after(node: Any) -> Any:
-    """The output of the constant that is added to a convolution; None without one."""
+    """Where the sum behind a convolution reads its constant; None without one."""
     readers = list(node.output(0).get_target_inputs())
     if len(readers) != 1 or readers[0].get_node().get_type_name() != "Add":
         return None
-    for output in readers[0].get_node().input_values():
-        if output.get_node().get_type_name() == "Constant":
-            return output
+    for given in readers[0].get_node().inputs():
+        if given.get_source_output().get_node().get_type_name() == "Constant":
+            return given
     return None
