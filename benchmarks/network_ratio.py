@@ -39,7 +39,7 @@ def measure(models: dict[str, str], size: tuple[int, int], threads: int, turns: 
             found = resolve_model(model)
             backends.append(open_backend(found.path, found.spec, EngineOptions(threads=threads)))
         calls = [partial(backend.infer, picture) for backend in backends]
-        times = time_in_turns(calls, rounds=turns, block=_BLOCK, warm_up=10)
+        times = time_in_turns(calls, rounds=turns, block=_BLOCK, warm_up=30)
         formats = [backend.info.precision for backend in backends]
     finally:
         for backend in backends:

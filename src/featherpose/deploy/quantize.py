@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from featherpose.deploy.graph_files import read_graph
+from featherpose.deploy.needless_rounding import drop_needless_rounding
 from featherpose.deploy.rounding_errors import correct_biases, give_each_filter_its_scale
 from featherpose.errors import MissingExtraError, ModelError, OptionError
 from featherpose.media.images import read_image
@@ -167,6 +168,7 @@ def quantize_graph(
             ignored_scope=nncf.IgnoredScope(names=ignored) if ignored else None, advanced_parameters=advanced,
         )  # fmt: skip
     original = read_graph(path)
+    drop_needless_rounding(quantised)
     give_each_filter_its_scale(quantised, original)
     if options.bias_correction:
         correct_biases(quantised, original, seen[:: max(1, len(seen) // _MEANS_OF)])

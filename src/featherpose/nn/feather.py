@@ -22,11 +22,11 @@ from torch.nn import functional as F
 
 from featherpose.errors import ModelError
 from featherpose.nn.feather_front import FeatherFront, FrontShape
-from featherpose.nn.movenet import KeypointHead, MoveNetTrunk, Pyramid, TrunkTail, upsampled_onto
+from featherpose.nn.movenet import FrontFeatures, KeypointHead, MoveNetTrunk, Pyramid, TrunkTail, upsampled_onto
 from featherpose.nn.outputs import StageMaps
 from featherpose.skeleton import COCO_17, OPENPOSE_18, Skeleton
 
-__all__ = ["Feather", "PafHead", "Smoothing", "TrunkFeatures"]
+__all__ = ["Feather", "KeypointContext", "PafHead", "Smoothing", "TrunkFeatures"]
 
 
 class TrunkFeatures(NamedTuple):
@@ -70,8 +70,8 @@ class PafHead(nn.Module):
         self.hidden = nn.Conv2d(channels, channels, 1)
         self.out = nn.Conv2d(channels, 2 * limbs, 1)
 
-    def forward(self, p8: Tensor, c8: Tensor, d16: Tensor, c32: Tensor) -> Float[Tensor, "B D h8 w8"]:
-        """Fields from the features of `TrunkFeatures`."""
+    def features(self, p8: Tensor, c8: Tensor, d16: Tensor, c32: Tensor) -> Float[Tensor, "B N h8 w8"]:
+        """What fields are read off, from the features of `TrunkFeatures`."""
         x = F.relu(upsampled_onto(self.from32(c32), self.from16(d16)))
         x = x + F.relu(self.context(x))
         for block in self.blocks16:
@@ -79,7 +79,38 @@ class PafHead(nn.Module):
         x = F.relu(upsampled_onto(x, self.from8(c8) + self.from_pyramid(p8)))
         for block in self.blocks8:
             x = block(x)
-        result: Tensor = self.out(F.relu(self.hidden(x)))
+        return x
+
+    def forward(self, features: Float[Tensor, "B N h8 w8"]) -> Float[Tensor, "B D h8 w8"]:
+        """Fields from `features`."""
+        result: Tensor = self.out(F.relu(self.hidden(features)))
+        return result
+
+
+class KeypointContext(nn.Module):
+    """What the PAF head's features say about keypoints: heatmap logits at stride 8, added to those at stride 4.
+
+    The keypoint head sees 24 channels and a small neighbourhood; whoever knows where limbs run knows better which of
+    its maxima are joints. The two are added before the sigmoid, so either can silence the other, and places stay as
+    exact as stride 4 has them. The last layer starts at zero: a network that gets this says at first what it said.
+
+    Args:
+        channels: Of the PAF head.
+        keypoints: Heatmaps.
+        hidden: Channels between the two 1x1 convolutions.
+    """
+
+    def __init__(self, channels: int, keypoints: int, hidden: int = 64) -> None:
+        super().__init__()
+        self.hidden = nn.Conv2d(channels, hidden, 1)
+        self.out = nn.Conv2d(hidden, keypoints, 1)
+        nn.init.zeros_(self.out.weight)
+        if self.out.bias is not None:
+            nn.init.zeros_(self.out.bias)
+
+    def forward(self, features: Float[Tensor, "B N h8 w8"]) -> Float[Tensor, "B K h8 w8"]:
+        """Logits to be added."""
+        result: Tensor = self.out(F.relu(self.hidden(features)))
         return result
 
 
@@ -140,6 +171,7 @@ class Feather(nn.Module):
         self.pyramid = Pyramid()
         self.keypoints = KeypointHead(skeleton.num_keypoints)
         self.pafs = PafHead(skeleton.num_limbs, channels, blocks)
+        self.context = KeypointContext(channels, skeleton.num_keypoints)
         self.smooth = Smoothing(skeleton.num_keypoints)
 
     @classmethod
@@ -171,14 +203,18 @@ class Feather(nn.Module):
 
     def features(self, bgr: Float[Tensor, "B 3 H W"]) -> TrunkFeatures:
         """What the heads read."""
-        front = self.front(bgr)
+        return self.features_behind(self.front(bgr))
+
+    def features_behind(self, front: FrontFeatures) -> TrunkFeatures:
+        """What the heads read, from what the front says."""
         c8, c16, d16, c32 = self.tail(front.stride8)
         _, p8, p4 = self.pyramid(front.stride4, c8, c16, c32)
         return TrunkFeatures(p4, p8, c8, d16, c32)
 
     def logits(self, features: TrunkFeatures) -> StageMaps:
         """Heatmap logits, not yet smoothed, and fields."""
-        return StageMaps(self.keypoints(features.p4), self.pafs(features.p8, features.c8, features.d16, features.c32))
+        x = self.pafs.features(features.p8, features.c8, features.d16, features.c32)
+        return StageMaps(upsampled_onto(self.context(x), self.keypoints(features.p4)), self.pafs(x))
 
     def smoothed(self, logits: StageMaps) -> StageMaps:
         """What `logits` gave, the heatmaps as smoothed probabilities; training losses work on these."""
@@ -195,8 +231,8 @@ class Feather(nn.Module):
             "front": ("front",),
             "trunk": ("tail",),
             "pyramid": ("pyramid",),
-            "heatmaps": ("keypoints", "smooth"),
             "pafs": ("pafs",),
+            "heatmaps": ("keypoints", "context", "smooth"),
         }
 
     @torch.no_grad()

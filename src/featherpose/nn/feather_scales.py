@@ -88,7 +88,9 @@ def _listen(_: nn.Module, inputs: tuple[Tensor, ...], *, note: Callable[[Tensor]
 
 
 def _groups(network: Feather) -> Iterator[_Channels]:
-    front, pyramid, head, pafs = network.front, network.pyramid, network.keypoints, network.pafs
+    front, pyramid, head, pafs, context = (
+        network.front, network.pyramid, network.keypoints, network.pafs, network.context
+    )  # fmt: skip
     stages = [[_block(b) for b in stage.children()] for stage in network.tail.stages]
     top = network.tail.top
     laterals, depthwise, pointwise = ([_conv(m) for m in p] for p in (pyramid.laterals, pyramid.depthwise,
@@ -118,11 +120,12 @@ def _groups(network: Feather) -> Iterator[_Channels]:
     blocks = [*pafs.blocks16, *pafs.blocks8]
     yield _Channels(
         (pafs.from32, pafs.from16, pafs.context, pafs.from8, pafs.from_pyramid, *(_conv(b.pointwise) for b in blocks)),
-        (pafs.context, *(_conv(b.depthwise) for b in blocks), pafs.hidden),
+        (pafs.context, *(_conv(b.depthwise) for b in blocks), pafs.hidden, context.hidden),
     )
     for b in blocks:
         yield _Channels((_conv(b.depthwise),), (_conv(b.pointwise),))
     yield _Channels((pafs.hidden,), (pafs.out,))
+    yield _Channels((context.hidden,), (context.out,))
 
 
 def _conv(module: nn.Module | Tensor) -> nn.Conv2d:

@@ -6,9 +6,6 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import BoundedSemaphore, Lock
 
-import numpy as np
-from jaxtyping import UInt8
-
 from featherpose.codecs.paf.maps import Maps
 from featherpose.errors import ModelError
 
@@ -16,25 +13,26 @@ __all__ = ["InFlight"]
 
 
 class InFlight:
-    """Runs a blocking inference function on up to ``limit`` threads; the threads only wait for the engine.
+    """Runs blocking inferences on up to ``limit`` threads; the threads only wait for the engine.
 
     Results are finished by the worker, so a caller may start as many inferences as it likes before it asks for the
     first result: `submit` waits for an engine that is busy, never for a caller that is.
 
     Args:
-        run: Inference of one batch; must be thread-safe up to ``limit`` calls at once.
         limit: Inferences at once, at least 1.
     """
 
-    def __init__(self, run: Callable[[UInt8[np.ndarray, "B H W 3"]], list[Maps]], limit: int) -> None:
-        self._run = run
+    def __init__(self, limit: int) -> None:
         self._free = BoundedSemaphore(limit)
         self._lock = Lock()
         self._closed = False
         self._executor = ThreadPoolExecutor(limit, thread_name_prefix="featherpose-infer")
 
-    def submit(self, images: UInt8[np.ndarray, "B H W 3"]) -> Future[list[Maps]]:
+    def submit(self, run: Callable[[], list[Maps]]) -> Future[list[Maps]]:
         """Start an inference; blocks while ``limit`` others run.
+
+        Args:
+            run: The inference of one batch.
 
         Raises:
             ModelError: If `close` was called.
@@ -44,7 +42,7 @@ class InFlight:
             with self._lock:  # an executor that is shut down while we submit must not surface as a RuntimeError
                 if self._closed:
                     raise ModelError("the model was closed", hint="open it again")
-                future = self._executor.submit(self._run, images)
+                future = self._executor.submit(run)
         except BaseException:
             self._free.release()
             raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ class OnnxRuntimeBackend:
             threads=threads or cores,
             model=str(path),
         )
-        self._in_flight = InFlight(self.infer, max(2, options.requests))
+        self._in_flight = InFlight(max(2, options.requests))
         self._probe(path)
         _logger.debug("opened %s", self._info)
 
@@ -110,7 +111,7 @@ class OnnxRuntimeBackend:
 
     def submit(self, images: UInt8[np.ndarray, "B H W 3"]) -> Future[list[Maps]]:
         """Start the network and return at once; blocks only while all requests are busy."""
-        return self._in_flight.submit(images)
+        return self._in_flight.submit(partial(self.infer, images))
 
     def close(self) -> None:
         """Wait for running inferences and release the engine's memory; calling it again does nothing."""

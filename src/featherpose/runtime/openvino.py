@@ -1,18 +1,17 @@
 """OpenVINO: the default engine. The only module that imports ``openvino``.
 
-One compiled model serves every picture size. Its batch, height and width stay open: on the released network that
-costs no time at a repeated size and a cheap preparation of the kernels at a new one, where a compiled shape for every
-size costs a compilation each and memory without end (``benchmarks/engines_shapes.py``).
+One compiled model serves every picture size. Its batch, height and width stay open: a new size costs a cheap
+preparation of the kernels, where a compiled shape for every size costs a compilation each and memory without end
+(``benchmarks/engines_shapes.py``). A size that comes many times in a row gets a network of its own
+(`featherpose.runtime.openvino_sizes`).
 """
 
 from __future__ import annotations
 
 import logging
 from concurrent.futures import Future
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from featherpose.errors import ModelError
 from featherpose.runtime.backend import EngineInfo, EngineOptions, ModelSpec
 from featherpose.runtime.compiled_cache import compiled_cache
 from featherpose.runtime.inflight import InFlight
+from featherpose.runtime.openvino_sizes import FittedNetworks, Requests
 from featherpose.runtime.processor import available_cores, processor
 from featherpose.runtime.validation import check_channels, check_images, check_strides, engine_message
 
@@ -88,20 +88,21 @@ class OpenVinoBackend:
             settings["CACHE_DIR"] = str(kept)
         if options.requests > 1:
             settings["NUM_STREAMS"] = options.requests
+        outputs = spec.heatmap_output, spec.paf_output
+        # One more than run at once: it waits with its input in place, and no core waits for this side's threads.
+        limit = max(1, options.requests) + 1
+
+        def fitted_to(shape: tuple[int, ...]) -> Requests:
+            sized = model.clone()
+            sized.reshape(list(shape))
+            return Requests(_compile(sized, device, settings), outputs, limit)
+
         try:
             compiled = _compile(model, device, settings)
-            # One more than run at once: it waits with its input in place, and no core waits for this side's threads.
-            requests = [compiled.create_infer_request() for _ in range(max(1, options.requests) + 1)]
+            self._networks = FittedNetworks(Requests(compiled, outputs, limit), fitted_to)
         except Exception as error:
             raise ModelError(f"OpenVINO cannot prepare {path} for {device} ({engine_message(error)})") from error
-        self._outputs = tuple(compiled.output(name) for name in (spec.heatmap_output, spec.paf_output))
-        self._idle: SimpleQueue[Any] = SimpleQueue()
-        self._closed = False
-        self._closing = Lock()
-        self._num_requests = len(requests)
-        for request in requests:
-            self._idle.put(request)
-        self._in_flight = InFlight(self.infer, len(requests))
+        self._in_flight = InFlight(limit)
         float_precision = _NAMES[compiled.get_property("INFERENCE_PRECISION_HINT").to_string()]
         self._info = EngineInfo(
             engine=f"openvino {ov.__version__.split('-')[0]}",
@@ -124,47 +125,34 @@ class OpenVinoBackend:
         return self._info
 
     def infer(self, images: UInt8[np.ndarray, "B H W 3"]) -> list[Maps]:
-        """Run the network now; the result owns its arrays.
-
-        The input is read in place. The output is copied once, which frees the request for the next picture: 0.1 %
-        of the time of an inference, where holding the request back would hold the next picture back.
+        """Run the network now; the input is read in place, the result owns its arrays.
 
         Raises:
             ModelError: If the picture has a size that the network cannot take, or the engine failed.
         """
-        images = check_images(images, self._spec)
-        request = None if self._closed else self._idle.get()
-        if request is None:
-            self._idle.put(None)
-            raise ModelError(f"the model {self._info.model} was closed", hint="open it again")
-        try:
-            request.set_input_tensor(ov.Tensor(images, shared_memory=True))
-            request.start_async()
-            request.wait()
-            heatmaps, pafs = (request.get_tensor(output).data.copy() for output in self._outputs)
-        except Exception as error:
-            raise ModelError(
-                f"OpenVINO failed on an input of shape {images.shape} ({engine_message(error)})"
-            ) from error
-        finally:
-            self._idle.put(request)
-        strides = self._spec.heatmap_stride, self._spec.paf_stride
-        return [Maps(heatmap, paf, *strides) for heatmap, paf in zip(heatmaps, pafs, strict=True)]
+        return self._run(self._networks.choose(images.shape), images)
 
     def submit(self, images: UInt8[np.ndarray, "B H W 3"]) -> Future[list[Maps]]:
         """Start the network and return at once; blocks only while all requests are busy."""
-        return self._in_flight.submit(images)
+        return self._in_flight.submit(partial(self._run, self._networks.choose(images.shape), images))
 
     def close(self) -> None:
         """Wait for running inferences and release the engine's memory; calling it again does nothing."""
         self._in_flight.close()
-        self._closed = True  # or busy threads would take the requests from under our nose
-        with self._closing:
-            while self._num_requests:
-                self._idle.get()  # waits for the inferences of other threads
-                self._num_requests -= 1
-            self._idle.put(None)  # whoever comes now, and everybody after that
-        self._outputs = ()
+        self._networks.close()
+
+    def _run(self, requests: Requests, images: UInt8[np.ndarray, "B H W 3"]) -> list[Maps]:
+        images = check_images(images, self._spec)
+        try:
+            found = requests.run(images)
+        except Exception as error:
+            raise ModelError(
+                f"OpenVINO failed on an input of shape {images.shape} ({engine_message(error)})"
+            ) from error
+        if found is None:
+            raise ModelError(f"the model {self._info.model} was closed", hint="open it again")
+        strides = self._spec.heatmap_stride, self._spec.paf_stride
+        return [Maps(heatmaps, pafs, *strides) for heatmaps, pafs in found]
 
 
 def _compile(model: Any, device: str, settings: dict[str, Any]) -> Any:
@@ -272,7 +260,9 @@ def _embed_input(model: Any, spec: ModelSpec, path: Path) -> Any:
     if spec.rgb:
         steps.input().preprocess().reverse_channels()  # behind the others, whose numbers are in BGR order
     for name in (spec.heatmap_output, spec.paf_output):
-        steps.output(name).tensor().set_element_type(ov.Type.f32)
+        # Its layers keep channels last: turning them round is left to `Requests.run`, which does it faster.
+        steps.output(name).model().set_layout(ov.Layout("NCHW"))
+        steps.output(name).tensor().set_layout(ov.Layout("NHWC")).set_element_type(ov.Type.f32)
     return steps.build()
 
 

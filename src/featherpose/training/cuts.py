@@ -10,6 +10,7 @@ from torch import Tensor
 
 from featherpose.nn.feather import Feather, TrunkFeatures
 from featherpose.nn.lightweight import LightweightOpenPose
+from featherpose.nn.movenet import FrontFeatures
 from featherpose.nn.networks import as_module
 from featherpose.nn.openpose import OpenPose
 from featherpose.nn.outputs import PoseNetwork, StageMaps, normalised
@@ -46,6 +47,8 @@ def cuts_of(network: PoseNetwork) -> tuple[Cut, ...]:
         return (
             Cut(("front", "tail", "pyramid"), TrunkFeatures._fields, network.features,
                 lambda seen: _feather_stages(network, TrunkFeatures(*seen))),
+            Cut(("front",), FrontFeatures._fields, network.front,
+                lambda seen: _feather_stages(network, network.features_behind(FrontFeatures(*seen)))),
         )  # fmt: skip
     if isinstance(network, LightweightOpenPose):
         return (
