@@ -1,8 +1,8 @@
 """Rounding of activations that no 8-bit layer reads.
 
 NNCF rounds both sides of every sum and what comes out of it, and goes on doing so between layers that stay in floating
-point. An engine gains from rounded values only where a layer multiplies them: every other rounding is a pass over a map,
-often with a change of its memory layout, and an error for nothing.
+point. An engine gains from rounded values only where a layer multiplies them: every other rounding is a pass over a
+map, often with a change of its memory layout, and an error for nothing.
 """
 
 from __future__ import annotations
