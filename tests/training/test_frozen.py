@@ -41,6 +41,7 @@ _FEATHER = NetworkConfig(kind="feather", start="bundled", freeze=("front", "tail
 _NETWORKS = {
     "feather": _FEATHER,
     "feather, keypoints too": replace(_FEATHER, freeze=("front", "tail", "pyramid", "keypoints")),
+    "front": replace(_FEATHER, freeze=("front",)),
     "backbone": NetworkConfig(kind="lightweight-openpose", freeze=("model",)),
     "backbone and cpm": NetworkConfig(kind="lightweight-openpose", freeze=("model", "cpm")),
     "released": NetworkConfig(kind="human-pose-estimation-0001", freeze=("model", "cpm")),
@@ -85,7 +86,7 @@ def test_features_equal_those_of_pytorch(name: str, pictures: torch.Tensor, exac
         torch.testing.assert_close(said, true, rtol=1e-3, atol=1e-4 * float(true.abs().max()))
 
 
-@pytest.mark.parametrize("name", ["feather", "backbone"])
+@pytest.mark.parametrize("name", ["feather", "front", "backbone"])
 def test_gradients_of_the_rest_equal_those_of_pytorch(name: str, pictures: torch.Tensor, exact: Arithmetic) -> None:
     network = _network(_NETWORKS[name])
     module = exact.place(as_module(network)).train()
@@ -131,7 +132,7 @@ def test_a_frozen_batch_norm_keeps_its_statistics(pictures: torch.Tensor, exact:
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        (NetworkConfig(kind="feather", freeze=("front", "pyramid")), "front and tail and pyramid in freeze"),
+        (NetworkConfig(kind="feather", freeze=("tail", "pyramid")), "front or front and tail and pyramid in freeze"),
         (NetworkConfig(kind="lightweight-openpose", freeze=("cpm",)), "model or model and cpm in freeze"),
     ],
 )
@@ -165,7 +166,8 @@ def test_what_watches_inside_is_refused() -> None:
 
 
 def test_every_network_has_a_place_to_be_parted() -> None:
-    assert [cut.parts for cut in cuts_of(Feather(channels=8, blocks=1))] == [("front", "tail", "pyramid")]
+    places = [cut.parts for cut in cuts_of(Feather(channels=8, blocks=1))]
+    assert places == [("front", "tail", "pyramid"), ("front",)]
 
 
 @pytest.fixture

@@ -70,8 +70,10 @@ class PafHead(nn.Module):
         self.hidden = nn.Conv2d(channels, channels, 1)
         self.out = nn.Conv2d(channels, 2 * limbs, 1)
 
-    def features(self, p8: Tensor, c8: Tensor, d16: Tensor, c32: Tensor) -> Float[Tensor, "B N h8 w8"]:
-        """What fields are read off, from the features of `TrunkFeatures`."""
+    def forward(
+        self, p8: Tensor, c8: Tensor, d16: Tensor, c32: Tensor
+    ) -> tuple[Float[Tensor, "B D h8 w8"], Float[Tensor, "B N h8 w8"]]:
+        """Fields, and the features that they are read off, from those of `TrunkFeatures`."""
         x = F.relu(upsampled_onto(self.from32(c32), self.from16(d16)))
         x = x + F.relu(self.context(x))
         for block in self.blocks16:
@@ -79,12 +81,7 @@ class PafHead(nn.Module):
         x = F.relu(upsampled_onto(x, self.from8(c8) + self.from_pyramid(p8)))
         for block in self.blocks8:
             x = block(x)
-        return x
-
-    def forward(self, features: Float[Tensor, "B N h8 w8"]) -> Float[Tensor, "B D h8 w8"]:
-        """Fields from `features`."""
-        result: Tensor = self.out(F.relu(self.hidden(features)))
-        return result
+        return self.out(F.relu(self.hidden(x))), x
 
 
 class KeypointContext(nn.Module):
@@ -213,8 +210,8 @@ class Feather(nn.Module):
 
     def logits(self, features: TrunkFeatures) -> StageMaps:
         """Heatmap logits, not yet smoothed, and fields."""
-        x = self.pafs.features(features.p8, features.c8, features.d16, features.c32)
-        return StageMaps(upsampled_onto(self.context(x), self.keypoints(features.p4)), self.pafs(x))
+        fields, inside = self.pafs(features.p8, features.c8, features.d16, features.c32)
+        return StageMaps(upsampled_onto(self.context(inside), self.keypoints(features.p4)), fields)
 
     def smoothed(self, logits: StageMaps) -> StageMaps:
         """What `logits` gave, the heatmaps as smoothed probabilities; training losses work on these."""
