@@ -4,8 +4,9 @@ The authors' way, as their published code describes it, is written anew here: FP
 worker processes that resize, rotate, crop and mirror picture and mask one after the other, targets drawn cell by cell
 in Python around each keypoint and limb, masks repeated for every channel. Ours is what `featherpose train` runs, in the
 format that it chooses here and in FP32, as one process on all cores and as one process a core, which torchrun starts
-for a user. Rounds of all alternate, so that a busy machine slows them alike; each round times its steps behind one
-that is not counted, with loading under way. Processor seconds count workers and processes.
+for a user. Each runs in processes of its own. Rounds of all alternate, so that a busy machine slows them alike; each
+round times its steps behind one that is not counted, with loading under way. Processor seconds count workers and
+processes.
 
     python benchmarks/training_throughput.py --data ../shared/data/coco-train
 """
@@ -234,20 +235,20 @@ class Ours:
             yield
 
 
-class OursInProcesses:
-    """The same loop shared by several processes of one thread each, driven from here step by step."""
+class InProcesses:
+    """A loop in processes of its own, driven from here step by step: the authors', or ours shared by several.
 
-    def __init__(
-        self, pictures: list[LabelledPicture], batch: int, workers: int, precision: str, processes: int
-    ) -> None:
+    What one loop asks of the process, such as how freed memory is kept, is then not done to the other.
+    """
+
+    def __init__(self, loop: str, arguments: tuple[Any, ...], *, processes: int, threads: int) -> None:
         context, self._ends = multiprocessing.get_context("spawn"), list[Connection]()
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         for rank in range(processes):
             end, other = context.Pipe()
-            context.Process(
-                target=_share, args=(other, rank, processes, port, (pictures, batch, workers, precision)), daemon=True
-            ).start()
+            context.Process(target=_drive, args=(other, loop, arguments, rank, processes, port, threads)).start()
+            other.close()
             self._ends.append(end)
         self._tell("ready")
 
@@ -266,15 +267,29 @@ class OursInProcesses:
         finally:
             self._tell("stop")
 
+    def close(self) -> None:
+        """End the processes."""
+        self._tell("end")
 
-def _share(orders: Connection, rank: int, world: int, port: int, arguments: tuple[Any, ...]) -> None:
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
+
+def _drive(
+    orders: Connection, name: str, arguments: tuple[Any, ...], rank: int, world: int, port: int, threads: int
+) -> None:
+    torch.set_num_threads(threads)
     cv2.setNumThreads(1)
-    keep_freed_memory()
-    loop = Ours(*arguments)
+    loop: Authors | Ours
+    if name == "authors":
+        loop = Authors(*arguments)
+    else:
+        if world > 1:
+            os.environ |= {
+                "RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+            }  # fmt: skip
+        keep_freed_memory()
+        loop = Ours(*arguments)
     steps: Generator[None] | None = None
-    while True:
+    order = ""
+    while order != "end":
         order = orders.recv()
         if order == "step":
             steps = steps or loop.run()
@@ -307,18 +322,16 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="that load: processes of the authors', threads of ours")
     parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results/training_throughput.json")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    cv2.setNumThreads(1)
     pictures = [p for p in read_coco(options.data / "annotations.json", options.data / "images", OPENPOSE_18) if
                 len(p.keypoints)][:400]  # fmt: skip
-    keep_freed_memory()  # for all alike
-    arguments = pictures, options.batch, options.workers
-    loops: dict[str, Authors | Ours | OursInProcesses] = {
-        "authors": Authors(*arguments), "featherpose": Ours(*arguments, "auto"),
-        "featherpose f32": Ours(*arguments, "f32"),
-        "featherpose, a process a core": OursInProcesses(*arguments, "auto", options.threads),
-        "featherpose f32, a process a core": OursInProcesses(*arguments, "f32", options.threads),
-    }  # fmt: skip
+    given, threads = (pictures, options.batch, options.workers), options.threads
+    loops = {
+        "authors": InProcesses("authors", given, processes=1, threads=threads),
+        "featherpose": InProcesses("ours", (*given, "auto"), processes=1, threads=threads),
+        "featherpose f32": InProcesses("ours", (*given, "f32"), processes=1, threads=threads),
+        "featherpose, a process a core": InProcesses("ours", (*given, "auto"), processes=threads, threads=1),
+        "featherpose f32, a process a core": InProcesses("ours", (*given, "f32"), processes=threads, threads=1),
+    }
     wall: dict[str, list[float]] = {name: [] for name in loops}
     processor: dict[str, list[float]] = {name: [] for name in loops}
     for number in range(options.rounds):
@@ -332,10 +345,12 @@ def main() -> None:
             processor[name].append((_processor_s() - used) / options.steps / options.batch)
             steps.close()
             print(f"round {number + 1}: {name} {1 / wall[name][-1]:.2f} pictures/s", flush=True)
+    for loop in loops.values():
+        loop.close()
     result = {
         "what": "training throughput, Lightweight OpenPose, 368x368",
         "batch": options.batch, "threads": options.threads, "workers": options.workers,
-        "format": str(cast(Ours, loops["featherpose"]).arithmetic.half or torch.float32).removeprefix("torch."),
+        "format": str(Arithmetic.choose("cpu", "auto").half or torch.float32).removeprefix("torch."),
         "pictures_per_s": {name: 1 / statistics.median(values) for name, values in wall.items()},
         "processor_s_per_picture": {name: statistics.median(values) for name, values in processor.items()},
         "ratio": {name: _paired(wall["authors"], wall[name]) for name in loops if name != "authors"},
