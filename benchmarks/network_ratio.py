@@ -21,7 +21,7 @@ from reports import publish, spread
 
 from featherpose.evaluation.timing import Timing, time_in_turns
 from featherpose.media.images import read_image
-from featherpose.runtime.backend import EngineOptions
+from featherpose.runtime.backend import SETTLED_AFTER, EngineOptions
 from featherpose.runtime.opening import open_backend
 from featherpose.zoo.resolving import resolve_model
 
@@ -39,7 +39,7 @@ def measure(models: dict[str, str], size: tuple[int, int], threads: int, turns: 
             found = resolve_model(model)
             backends.append(open_backend(found.path, found.spec, EngineOptions(threads=threads)))
         calls = [partial(backend.infer, picture) for backend in backends]
-        times = time_in_turns(calls, rounds=turns, block=_BLOCK, warm_up=30)
+        times = time_in_turns(calls, rounds=turns, block=_BLOCK, warm_up=SETTLED_AFTER)
         formats = [backend.info.precision for backend in backends]
     finally:
         for backend in backends:

@@ -105,7 +105,7 @@ def all_runs(shared: Path, vtest: Path) -> list[Run]:
         Run("end_to_end-nine-people", ("end_to_end.py", str(videos / "two-people.mp4"), "--columns", "3",
                                        "--data", str(shared), *at("end_to_end-nine-people")), 2),
         Run("frame_work", ("frame_work.py", "--data", str(shared), *at("frame_work")), 1),
-        Run("cold_start", ("cold_start.py", _photograph(), "--model", int8, *at("cold_start")), 1),
+        Run("cold_start", ("cold_start.py", _photograph(), "--model", "feather", *at("cold_start")), 1),
         Run("people_growth", ("people_growth.py", "--model", int8, "--data", str(val), *at("people_growth")), 2),
         Run("engines_precision", ("engines_precision.py", "--model", int8, *at("engines_precision")), 1),
         Run("engines_interpolation", ("engines_interpolation.py", "--model", int8, "--data", str(train),

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from featherpose.runtime import EngineOptions, ModelSpec, open_backend
+from featherpose.runtime.backend import SETTLED_AFTER
 from featherpose.runtime.openvino_sizes import FittedNetworks, Requests
 
 if TYPE_CHECKING:
     from tests.runtime.conftest import SmallNetwork
 
-_ROW = 24
+_ROW = SETTLED_AFTER
 
 
 class _Named:

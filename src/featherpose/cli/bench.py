@@ -15,6 +15,7 @@ from featherpose.estimator import PoseEstimator
 from featherpose.evaluation.benchmark import BenchOptions, BenchReport, Image, bench_crowd, bench_frames, make_crowd
 from featherpose.media.atomic import check_writable
 from featherpose.media.sources import open_source
+from featherpose.runtime.backend import SETTLED_AFTER
 
 __all__ = ["bench"]
 
@@ -26,7 +27,7 @@ def bench(
     people: int = 10,
     size: str = "1280x720",
     frames: int = 100,
-    warmup: int = 10,
+    warmup: int = SETTLED_AFTER,
     in_flight: int = 4,
     requests: int = 0,
     json: Path | None = None,

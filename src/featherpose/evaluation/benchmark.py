@@ -26,6 +26,7 @@ from featherpose.evaluation.machine import machine_facts, peak_memory_mb
 from featherpose.geometry import Letterbox
 from featherpose.media.draw import draw_poses
 from featherpose.poses import Poses
+from featherpose.runtime.backend import SETTLED_AFTER
 
 __all__ = ["BenchOptions", "BenchReport", "Crowd", "StageFigures", "bench_crowd", "bench_frames", "make_crowd"]
 
@@ -43,7 +44,7 @@ class BenchOptions:
     """
 
     frames: int = 100
-    warmup: int = 10
+    warmup: int = SETTLED_AFTER
     in_flight: int = 4
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ from featherpose.evaluation.coco_ap import average_precision, estimate_dataset
 from featherpose.evaluation.timing import Timing, time_in_turns
 from featherpose.media.images import read_image
 from featherpose.preprocess import prepare
-from featherpose.runtime.backend import Backend, EngineOptions
+from featherpose.runtime.backend import SETTLED_AFTER, Backend, EngineOptions
 from featherpose.runtime.opening import open_backend
 from featherpose.runtime.openvino_graphs import read_layers
 from featherpose.zoo.resolving import ResolvedModel
@@ -184,7 +184,7 @@ def _time_networks(
             backends.append(open_backend(model.path, spec, engine))
             calls.append(partial(_infer_all, backends[-1], [network_input for network_input, _ in prepared]))
             sizes.append(prepared[0][1].network_size)
-        samples = time_in_turns(calls, rounds=rounds, warm_up=1)
+        samples = time_in_turns(calls, rounds=rounds, warm_up=-(-SETTLED_AFTER // len(pictures)))
     finally:
         for backend in backends:
             backend.close()

@@ -22,6 +22,7 @@ from featherpose.errors import OptionError
 from featherpose.evaluation.timing import Timing, time_in_turns
 from featherpose.evaluation.variants import Variant
 from featherpose.preprocess import prepare
+from featherpose.runtime.backend import SETTLED_AFTER
 from featherpose.runtime.opening import open_backend
 from featherpose.runtime.openvino_graphs import read_layers
 from featherpose.runtime.openvino_matmul import MatmulPeak, measure_matmul, native_formats
@@ -238,7 +239,7 @@ def measure_networks(
             calls.append(partial(backends[-1].infer, network_input))
         heavy = [sum(layer.macs for layer in found) > 1e9 * slow_gmacs for found in layers]
         light = [call for call, slow in zip(calls, heavy, strict=True) if not slow]
-        light_times = iter(time_in_turns(light, rounds=rounds, block=5, warm_up=3))
+        light_times = iter(time_in_turns(light, rounds=rounds, block=5, warm_up=SETTLED_AFTER))
         dear = [call for call, slow in zip(calls, heavy, strict=True) if slow]
         slow_times = iter(time_in_turns(dear, rounds=min(rounds, 3)))
         for variant, found, size, slow in zip(variants, layers, sizes, heavy, strict=True):

@@ -13,10 +13,12 @@ from featherpose.codecs.paf.options import DecodeOptions
 from featherpose.errors import OptionError
 from featherpose.skeleton import Skeleton
 
-__all__ = ["Backend", "EngineInfo", "EngineName", "EngineOptions", "ModelSpec", "Pending", "Precision"]
+__all__ = ["SETTLED_AFTER", "Backend", "EngineInfo", "EngineName", "EngineOptions", "ModelSpec", "Pending", "Precision"]
 
 Precision = Literal["auto", "f32", "bf16", "f16", "int8"]
 EngineName = Literal["auto", "openvino", "onnxruntime"]
+# Inferences of one size in a row after which a backend is as fast as it will be: what times an engine begins then.
+SETTLED_AFTER = 24
 _PRECISIONS = ("auto", "f32", "bf16", "f16", "int8")
 _ENGINES = ("auto", "openvino", "onnxruntime")
 

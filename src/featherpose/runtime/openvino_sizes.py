@@ -3,7 +3,7 @@
 With an open size the engine works out shapes again in every inference and joins fewer layers: a fifth of the time of
 a network of many small layers. A folder of photographs is better off with it all the same, because a network for
 every size costs a compilation each and memory without end. The frames of a film, a camera or a stream are all of one
-size: theirs is worth compiling.
+size: theirs is worth a compilation, of a tenth of a second to one.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ import numpy as np
 import openvino as ov
 from jaxtyping import Float32, UInt8
 
+from featherpose.runtime.backend import SETTLED_AFTER
 from featherpose.runtime.validation import engine_message
 
 __all__ = ["FittedNetworks", "Requests"]
 
 _logger = logging.getLogger(__name__)
-# Inferences of one size in a row after which its network is compiled: a quarter of a second to two, once.
-_IN_A_ROW = 24
 # Sizes that are kept, the latest used: each holds memory for its feature maps.
 _KEPT_SIZES = 2
 
@@ -114,7 +113,7 @@ class FittedNetworks:
                 return self._fitted[shape]
             self._in_a_row = self._in_a_row + 1 if shape == self._last else 1
             self._last = shape
-            if self._in_a_row < _IN_A_ROW:
+            if self._in_a_row < SETTLED_AFTER:
                 return self._any
             try:
                 fitted = self._fitted_to(shape)
