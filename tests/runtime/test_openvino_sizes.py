@@ -92,6 +92,13 @@ def test_one_compilation_however_many_threads_ask() -> None:
     assert compiler.made == [FILM]
 
 
+def test_what_is_closed_compiles_nothing_more() -> None:
+    compiler = _Compiler()
+    compiler.networks.close()
+    assert compiler.ask(FILM, 2 * _ROW) == "any"
+    assert compiler.made == []
+
+
 @pytest.mark.parametrize("requests", [0, 2])
 def test_answers_before_and_after(
     small: SmallNetwork, small_ir: Path, small_spec: ModelSpec, pictures: Callable[..., np.ndarray], requests: int

@@ -103,6 +103,7 @@ class FittedNetworks:
         self._fitted: OrderedDict[tuple[int, ...], Requests] = OrderedDict()
         self._last: tuple[int, ...] = ()
         self._in_a_row = 0
+        self._closed = False
         self._lock = Lock()
 
     def choose(self, shape: tuple[int, ...]) -> Requests:
@@ -113,7 +114,7 @@ class FittedNetworks:
                 return self._fitted[shape]
             self._in_a_row = self._in_a_row + 1 if shape == self._last else 1
             self._last = shape
-            if self._in_a_row < SETTLED_AFTER:
+            if self._in_a_row < SETTLED_AFTER or self._closed:
                 return self._any
             try:
                 fitted = self._fitted_to(shape)
@@ -128,5 +129,6 @@ class FittedNetworks:
     def close(self) -> None:
         """Wait for running inferences and release everything; calling it again does nothing."""
         with self._lock:
+            self._closed = True
             for requests in (*self._fitted.values(), self._any):
                 requests.close()
