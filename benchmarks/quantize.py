@@ -4,13 +4,14 @@
 
 Exports the released weights, quantises them with pictures of coco-train, measures AP on coco-val (pictures that
 nothing was chosen by) in FP32, our INT8 and the official INT8, and times both INT8 files in turns, picture by picture.
-``--times-only FOLDER`` takes the files of an earlier run.
+``--reuse`` takes the files that an earlier run left in the folder of ``--work``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of development data")
     parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--work", type=Path, default=Path("quantize-benchmark"), help="folder for the model files")
+    # Outside the checkout: these files are the released network's, and must never be taken for the project's.
+    work = Path(tempfile.gettempdir()) / "featherpose-quantize"
+    parser.add_argument("--work", type=Path, default=work, help="folder for the model files")
     parser.add_argument("--pictures", type=int, default=200, help="calibration pictures")
     parser.add_argument("--calibration-height", type=int, default=256)
     parser.add_argument("--heights", type=int, nargs="+", default=[256, 368])

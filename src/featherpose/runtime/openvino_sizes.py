@@ -3,7 +3,7 @@
 With an open size the engine works out shapes again in every inference and joins fewer layers: a fifth of the time of
 a network of many small layers. A folder of photographs is better off with it all the same, because a network for
 every size costs a compilation each and memory without end. The frames of a film, a camera or a stream are all of one
-size: theirs is worth a compilation, of a tenth of a second to one.
+size: theirs is worth a compilation, some tenths of a second.
 """
 
 from __future__ import annotations
@@ -55,9 +55,11 @@ class Requests:
         The input is read in place. Turning the output channels first is the one copy, which frees the request for the
         next picture; left to the engine it takes several times as long.
         """
-        request = None if self._closed else self._idle.get()
+        if self._closed:
+            return None
+        request = self._idle.get()
         if request is None:
-            self._idle.put(None)
+            self._idle.put(None)  # for the next one that was waiting
             return None
         try:
             request.set_input_tensor(ov.Tensor(images, shared_memory=True))
