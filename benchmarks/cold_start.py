@@ -1,9 +1,9 @@
-"""From a cold process to the first pose: ``featherpose predict`` on one picture, everything included.
+"""From a cold process to the first pose: ``featherpose predict`` on one image, everything included.
 
 Each run is a process of its own: Python, imports, engine, model, network, decoder, JSON Lines. The decoder's kernels
 were compiled by a run before (the first run ever compiles them once), files are in the system's cache.
 
-    python benchmarks/cold_start.py PICTURE --model MODEL.xml --json benchmarks/results/cold_start.json
+    python benchmarks/cold_start.py IMAGE --model MODEL.xml --json benchmarks/results/cold_start.json
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from time import perf_counter
 
 import numpy as np
 
-from featherpose.evaluation.machine import machine_facts
+from featherpose.evaluation.performance.machine import machine_facts
 
 
 def run(arguments: list[str]) -> tuple[float, float]:
@@ -36,7 +36,7 @@ def run(arguments: list[str]) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("picture", type=Path)
+    parser.add_argument("image", type=Path)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--height", type=int, default=256)
     parser.add_argument("--runs", type=int, default=15)
@@ -45,7 +45,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "poses.jsonl"
         command = [
-            sys.executable, "-m", "featherpose.cli.main", "predict", str(options.picture),
+            sys.executable, "-m", "featherpose.cli.main", "predict", str(options.image),
             "--model", str(options.model), "--height", str(options.height), "--jsonl", str(out),
         ]  # fmt: skip
         run(command)
@@ -54,8 +54,8 @@ def main() -> None:
         python = [run([sys.executable, "-c", "pass"])[0] for _ in range(options.runs)]
     seconds, memory = (np.array(values) for values in zip(*figures, strict=True))
     result = {
-        "what": "featherpose predict PICTURE --jsonl, from a cold process, kernels compiled before",
-        "picture": options.picture.name,
+        "what": "featherpose predict IMAGE --jsonl, from a cold process, kernels compiled before",
+        "image": options.image.name,
         "people": people,
         "model": options.model.stem,
         "height": options.height,

@@ -19,17 +19,17 @@ from typing import Any
 import cv2
 import numpy as np
 
-from featherpose.codecs.paf.decoder import PafDecoder
-from featherpose.codecs.paf.encode import encode_into, encode_maps
-from featherpose.codecs.paf.maps import Maps
-from featherpose.codecs.paf.options import DecodeOptions
-from featherpose.evaluation.baselines import PlainPafDecoder
-from featherpose.evaluation.machine import machine_facts
-from featherpose.evaluation.round_trip import arrangements
-from featherpose.evaluation.timing import Timing
+from featherpose.evaluation.performance.machine import machine_facts
+from featherpose.evaluation.performance.timing import Timing
+from featherpose.evaluation.reference.paf import PlainPafDecoder
+from featherpose.evaluation.reference.round_trip import arrangements
 from featherpose.geometry import Letterbox
+from featherpose.methods.paf.decode_options import PafOptions
+from featherpose.methods.paf.decoder import PafDecoder
+from featherpose.methods.paf.encode import encode_into, encode_maps
+from featherpose.methods.paf.maps import Maps
+from featherpose.oks import oks_matrix
 from featherpose.poses import Poses
-from featherpose.similarity import oks_matrix
 from featherpose.skeleton import OPENPOSE_18
 
 
@@ -105,9 +105,9 @@ def came_out(truth: np.ndarray, poses: Poses) -> int:
 
 
 def measure(people: list[np.ndarray], count: int, size: tuple[int, int], rounds: int, plain: bool) -> dict[str, Any]:
-    """Times of one crowd: the median over five different ones."""
+    """Return the times of one crowd: the median over five different ones."""
     box = Letterbox(size, size, (0, 0), size)
-    better, published = PafDecoder(OPENPOSE_18), PafDecoder(OPENPOSE_18, DecodeOptions.published())
+    better, published = PafDecoder(OPENPOSE_18), PafDecoder(OPENPOSE_18, PafOptions.published())
     truths = [crowd(people, count, size, seed) for seed in range(5)]
     scenes = [encode_maps(truth, OPENPOSE_18, size) for truth in truths]
     results: dict[str, Any] = {"people": count, "map": [size[1] // 8, size[0] // 8]}

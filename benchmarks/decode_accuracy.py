@@ -13,17 +13,18 @@ from typing import Any
 
 import cv2
 
-from featherpose.codecs.paf.decoder import PafDecoder
-from featherpose.codecs.paf.options import DecodeOptions
-from featherpose.evaluation.baselines import PlainPafDecoder
-from featherpose.evaluation.coco import read_coco_dataset
-from featherpose.evaluation.coco_ap import average_precision
-from featherpose.evaluation.decoder_search import keep_maps
-from featherpose.evaluation.machine import machine_facts
+from featherpose.evaluation.keypoints.coco_ap import average_precision
+from featherpose.evaluation.keypoints.dataset import read_coco_dataset
+from featherpose.evaluation.keypoints.decoder_search import keep_maps
+from featherpose.evaluation.performance.machine import machine_facts
+from featherpose.evaluation.reference.paf import PlainPafDecoder
 from featherpose.formats.coco import coco_results
+from featherpose.methods.paf.decode_options import PafOptions
+from featherpose.methods.paf.decoder import PafDecoder
+from featherpose.methods.paf.method import maps_of
 from featherpose.runtime.backend import EngineOptions
-from featherpose.runtime.opening import open_backend
-from featherpose.zoo.resolving import resolve_model
+from featherpose.runtime.engines import open_backend
+from featherpose.zoo.resolve import resolve_model
 
 
 def main() -> None:
@@ -40,23 +41,23 @@ def main() -> None:
     resolved = resolve_model(options.model)
     skeleton = resolved.spec.skeleton
     backend = open_backend(resolved.path, resolved.spec, EngineOptions())
-    kept = list(keep_maps(data.pictures, backend, height=options.height, failed=print))
+    kept = list(keep_maps(data.images, backend, height=options.height, failed=print))
     info = backend.info
     backend.close()
     decoders: dict[str, PafDecoder | PlainPafDecoder] = {
         "default": PafDecoder(skeleton),
-        "published": PafDecoder(skeleton, DecodeOptions.published()),
+        "published": PafDecoder(skeleton, PafOptions.published()),
         "plain, maps x8, maxima of cells below the pixel": PlainPafDecoder(skeleton, ratio=8, refined=True),
         "plain, maps x8": PlainPafDecoder(skeleton, ratio=8),
         "plain, maps x4": PlainPafDecoder(skeleton, ratio=4),
-        "plain, maps at picture size": PlainPafDecoder(skeleton),
+        "plain, maps at image size": PlainPafDecoder(skeleton),
     }
     rows: dict[str, Any] = {}
     for name, decoder in decoders.items():
         results: list[dict[str, Any]] = []
         seconds = 0.0
         for one in kept:
-            maps = one.maps()
+            maps = maps_of(one.arrays(), resolved.spec.outputs)
             started = perf_counter()
             poses = decoder(maps, one.letterbox)
             seconds += perf_counter() - started
@@ -69,7 +70,7 @@ def main() -> None:
         print(name, rows[name], flush=True)
     report = {
         "dataset": data.name,
-        "pictures": len(kept),
+        "images": len(kept),
         "height": options.height,
         "model": resolved.spec.name,
         "precision": info.precision,

@@ -1,9 +1,9 @@
 """Frames in, JSON Lines out: featherpose against the pipeline of the slides, in the same run.
 
 The slides' pipeline: Lightweight OpenPose in PyTorch FP32, every map resized by cubic interpolation, keypoints and
-people found in plain Python (`featherpose.evaluation.baselines`), one frame after the other. It is timed in two
-variants: maps resized to the picture, as the slides' table of stages times them, and by a factor of 4, as in their
-optimised table. featherpose: the same network in INT8 on OpenVINO, several frames in flight.
+people found in plain Python (`featherpose.evaluation.reference.paf`), one frame after the other. It is timed in two
+variants: maps resized to the image, as the slides' table of stages times them, and by a factor of 4, as in their
+optimized table. featherpose: the same network in INT8 on OpenVINO, several frames in flight.
 
 Both get the same frames in memory (1280x720) and write the same kind of file; reading a video is
 in neither. Rounds alternate, the ratio is taken round by round, its median is reported.
@@ -30,14 +30,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from featherpose.codecs.paf.maps import Maps
-from featherpose.codecs.paf.options import DecodeOptions
 from featherpose.estimator import PendingPoses, PoseEstimator
-from featherpose.evaluation.baselines import PlainPafDecoder
-from featherpose.evaluation.machine import machine_facts
+from featherpose.evaluation.performance.machine import machine_facts
+from featherpose.evaluation.reference.paf import PlainPafDecoder
 from featherpose.formats.jsonl import JsonlWriter
 from featherpose.formats.record import FrameRecord
-from featherpose.media.sources import open_source
+from featherpose.media.sources.find import open_source
+from featherpose.methods.paf.decode_options import PafOptions
+from featherpose.methods.paf.maps import Maps
 from featherpose.poses import Poses
 from featherpose.preprocess import prepare
 from featherpose.runtime.backend import EngineOptions
@@ -77,7 +77,7 @@ def read_frames(video: Path, count: int, columns: int) -> list[np.ndarray]:
 
 
 def slides_network(shared: Path, threads: int) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """The released network in PyTorch FP32: uint8[1, h, w, 3] -> heatmaps, pafs."""
+    """Return the released network in PyTorch FP32: uint8[1, h, w, 3] -> heatmaps, pafs."""
     import torch
     from safetensors.torch import load_file
 
@@ -104,7 +104,7 @@ def run_slides(frames: list[np.ndarray], network: Any, decode: PlainPafDecoder, 
     """One frame after the other; milliseconds a frame by stage, and people."""
     spent = dict.fromkeys(("prepare", "infer", "decode", "write"), 0.0)
     people = 0
-    writer = JsonlWriter(out)
+    writer = JsonlWriter(out, OPENPOSE_18)
     for index, frame in enumerate(frames):
         t0 = perf_counter()
         network_input, box = prepare(frame, height=HEIGHT, size_multiple=8, pad_value=128)
@@ -126,7 +126,7 @@ def run_featherpose(frames: list[np.ndarray], estimator: PoseEstimator, in_fligh
     """Several frames in flight; milliseconds a frame in all, and people."""
     running: deque[PendingPoses] = deque()
     people = written = 0
-    writer = JsonlWriter(out)
+    writer = JsonlWriter(out, estimator.skeleton)
 
     def finish_oldest() -> None:
         nonlocal people, written
@@ -172,19 +172,19 @@ def main() -> None:
     some = [frames[i] for i in np.linspace(0, len(frames) - 1, options.slides_frames).astype(int)]
     model = options.data / "models/human-pose-estimation-0001/human-pose-estimation-0001-int8.xml"
     network = slides_network(options.data, options.threads)
-    published = DecodeOptions.published()
+    published = PafOptions.published()
     slides = {
-        "slides, maps resized to the picture": PlainPafDecoder(OPENPOSE_18, published),
+        "slides, maps resized to the image": PlainPafDecoder(OPENPOSE_18, published),
         "slides, maps resized by 4": PlainPafDecoder(OPENPOSE_18, published, ratio=4),
     }
-    in_flight = options.requests + 1
+    in_flight = options.num_streams + 1
     ours = "featherpose, INT8"
     times: dict[str, list[float]] = {ours: [], **{name: [] for name in slides}}
     people: dict[str, float] = {}
     stages: dict[str, list[dict[str, float]]] = {name: [] for name in slides}
     with (
         PoseEstimator(
-            model, height=HEIGHT, engine=EngineOptions(threads=options.threads, requests=options.requests)
+            model, height=HEIGHT, engine=EngineOptions(threads=options.threads, num_streams=options.num_streams)
         ) as estimator,
         tempfile.TemporaryDirectory() as folder,
     ):
@@ -210,7 +210,7 @@ def main() -> None:
         "frames": {ours: len(frames), **{name: len(some) for name in slides}},
         "rounds": options.rounds,
         "threads": options.threads,
-        "requests": options.requests,
+        "requests": options.num_streams,
         "in_flight": in_flight,
         "engine": info.engine,
         "precision": info.precision,

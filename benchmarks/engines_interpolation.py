@@ -1,4 +1,4 @@
-"""Which interpolation shrinks a picture for the network: time on one core, and what it does to the AP.
+"""Which interpolation shrinks an image for the network: time on one core, and what it does to the AP.
 
 The AP is of the released INT8 network on every fifth training photograph (nothing is chosen on coco-val).
 
@@ -20,11 +20,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from reports import publish, spread
 
-from featherpose.codecs.paf.decoder import PafDecoder
 from featherpose.preprocess import fit
 from featherpose.runtime import EngineOptions, open_backend
 from featherpose.skeleton import COCO_17
-from featherpose.zoo.resolving import resolve_model
+from featherpose.zoo.resolve import resolve_model
 
 KINDS = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA, "cubic": cv2.INTER_CUBIC}
 
@@ -52,14 +51,14 @@ def ap_of(model: Path, data: Path, height: int, kind: int, limit: int) -> dict[s
     ids = sorted(truth.getImgIds())[::5][:limit]
     resolved = resolve_model(model)
     backend = open_backend(resolved.path, resolved.spec, EngineOptions(precision="int8"))
-    decode = PafDecoder(resolved.spec.skeleton)
+    decode = resolved.spec.decoder()
     results = []
     for image_id in ids:
         image = cv2.imread(str(data / "images" / truth.imgs[image_id]["file_name"]))
         assert image is not None
         network_input, box = resize(np.asarray(image), height, kind)
-        poses = decode(backend.infer(network_input)[0], box).to(COCO_17)
-        for keypoints, found, score in zip(poses.keypoints, poses.visible, poses.scores, strict=True):
+        poses = decode(backend.infer(network_input)[0], box).to_skeleton(COCO_17)
+        for keypoints, found, score in zip(poses.keypoints, poses.detected, poses.scores, strict=True):
             flat = np.concatenate((np.nan_to_num(keypoints), found[:, None]), axis=1).ravel().tolist()
             results.append({"image_id": image_id, "category_id": 1, "keypoints": flat, "score": float(score)})
     with contextlib.redirect_stdout(io.StringIO()):
@@ -69,7 +68,7 @@ def ap_of(model: Path, data: Path, height: int, kind: int, limit: int) -> dict[s
         evaluation.accumulate()
         evaluation.summarize()
     return {
-        "pictures": len(ids),
+        "images": len(ids),
         "AP": round(float(evaluation.stats[0]), 4),
         "AR": round(float(evaluation.stats[5]), 4),
     }

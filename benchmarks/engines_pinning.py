@@ -32,11 +32,11 @@ def main() -> None:
         }
         compiled = core.compile_model(build(options.model, [-1, 3, -1, -1]), "CPU", settings)
         requests[pinned] = compiled.create_infer_request()
-    picture = ov.Tensor(np.zeros((1, 256, 456, 3), np.uint8))
+    image = ov.Tensor(np.zeros((1, 256, 456, 3), np.uint8))
     times: dict[bool, list[float]] = {True: [], False: []}
     for turn in range(options.rounds + 3):
         for pinned, request in requests.items():
-            request.set_input_tensor(picture)
+            request.set_input_tensor(image)
             started = perf_counter()
             request.start_async()
             request.wait()

@@ -17,7 +17,7 @@ from reports import publish, spread
 
 from featherpose.errors import FeatherposeError
 from featherpose.runtime import EngineOptions, Precision, open_backend
-from featherpose.zoo.resolving import resolve_model
+from featherpose.zoo.resolve import resolve_model
 
 SIZE = (456, 256)
 
@@ -29,25 +29,25 @@ def variants(model: Path, onnx: Path | None) -> dict[str, tuple[Path, EngineOpti
             name = f"INT8 file on OpenVINO, other layers {precision}, {threads} threads"
             found[name] = (model, EngineOptions(precision=precision, threads=threads), 1)
     for batch in (2, 4, 8):
-        found[f"INT8 file on OpenVINO, other layers f32, 2 threads, batch {batch}"] = (
+        found[f"INT8 file on OpenVINO, other layers fp32, 2 threads, batch {batch}"] = (
             model,
-            EngineOptions(precision="f32", threads=2),
+            EngineOptions(precision="fp32", threads=2),
             batch,
         )
     if onnx is not None:
         for precision in get_args(Precision)[1:3]:
             name = f"float file on OpenVINO, {precision}, 2 threads"
             found[name] = (onnx, EngineOptions(precision=precision, threads=2, engine="openvino"), 1)
-        found["float file on ONNX Runtime, f32, 2 threads"] = (
+        found["float file on ONNX Runtime, fp32, 2 threads"] = (
             onnx,
-            EngineOptions(precision="f32", threads=2, engine="onnxruntime"),
+            EngineOptions(precision="fp32", threads=2, engine="onnxruntime"),
             1,
         )
     return found
 
 
 def wait_for_silence() -> None:
-    """An engine's threads spin for a while after their work; that must not count for whoever comes next."""
+    """Wait until an engine's threads stop spinning, so that they do not count for the next measurement."""
     for _ in range(100):
         before = process_time()
         sleep(0.05)
@@ -90,9 +90,7 @@ def main() -> None:
         "model": options.model.name,
         "network_input": "x".join(map(str, SIZE)),
         "rounds": options.rounds,
-        "ms_a_picture": {
-            name: {"wall": summary(wall[name]), "processor": summary(processor[name])} for name in backends
-        },
+        "ms_a_image": {name: {"wall": summary(wall[name]), "processor": summary(processor[name])} for name in backends},
         "refused": refused,
     }
     publish(report, options.json)

@@ -1,7 +1,7 @@
-"""How to serve pictures of many sizes: one model with open sizes, or a compiled shape for each size.
+"""How to serve images of many sizes: one model with open sizes, or a compiled shape for each size.
 
-Every strategy runs in a process of its own: 200 pictures of random aspect ratios at one input height, each size once
-in a row, then one size 40 times (a video). Reported: compilations, time of a first picture of a size, time of a
+Every strategy runs in a process of its own: 200 images of random aspect ratios at one input height, each size once
+in a row, then one size 40 times (a video). Reported: compilations, time of a first image of a size, time of a
 repeated size, memory.
 
     python benchmarks/engines_shapes.py --model MODEL.xml --json benchmarks/results/engines_shapes.json
@@ -71,8 +71,8 @@ def measure(strategy: str, model_path: Path, threads: int) -> dict[str, Any]:
     def run(width: int) -> tuple[float, float]:
         wall, cpu = perf_counter(), process_time()
         request, run_width = request_for(width)
-        picture = np.zeros((1, HEIGHT, run_width, 3), np.uint8)
-        request.set_input_tensor(ov.Tensor(picture, shared_memory=True))
+        image = np.zeros((1, HEIGHT, run_width, 3), np.uint8)
+        request.set_input_tensor(ov.Tensor(image, shared_memory=True))
         request.infer()
         return 1e3 * (perf_counter() - wall), 1e3 * (process_time() - cpu)
 
@@ -89,8 +89,8 @@ def measure(strategy: str, model_path: Path, threads: int) -> dict[str, Any]:
     return {
         "sizes": len(seen),
         "compilations": compilations,
-        "first_picture_of_a_size_ms": spread([wall for wall, _ in first]),
-        "first_picture_of_a_size_cpu_ms": spread([cpu for _, cpu in first]),
+        "first_image_of_a_size_ms": spread([wall for wall, _ in first]),
+        "first_image_of_a_size_cpu_ms": spread([cpu for _, cpu in first]),
         "repeated_size_ms": spread([wall for wall, _ in repeated]),
         "repeated_size_cpu_ms": spread([cpu for _, cpu in repeated]),
         "memory_grown_mb": {

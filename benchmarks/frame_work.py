@@ -1,7 +1,8 @@
 """What one frame costs besides the network: resize, decode and draw, one core, against the plain way.
 
-A 1280x720 picture of people cut out of photographs, as many as asked for (`featherpose.evaluation.mosaics`), goes
-through the network once; its maps are decoded and the people drawn again and again. The plain way in the same run is
+A 1280x720 image of people cut out of photographs, as many as asked for
+(`featherpose.evaluation.performance.mosaics`), goes through the network once; its maps are decoded and the people drawn
+again and again. The plain way in the same run is
 what the papers' Python code does: area resize, every map resized by 4, peaks and groups in Python, one OpenCV call
 for each limb and joint.
 
@@ -20,20 +21,20 @@ from time import thread_time
 import cv2
 import numpy as np
 
-from featherpose.codecs.paf.decoder import PafDecoder
-from featherpose.codecs.paf.maps import Maps
+from featherpose.drawing.draw import draw_poses
+from featherpose.drawing.palette import limb_colors
 from featherpose.estimator import PoseEstimator
-from featherpose.evaluation.baselines import PlainPafDecoder
-from featherpose.evaluation.machine import machine_facts
-from featherpose.evaluation.mosaics import find_cutouts, fit_crowd
-from featherpose.evaluation.timing import Timing, time_in_turns
-from featherpose.media.draw import draw_poses
-from featherpose.media.palette import limb_colours
+from featherpose.evaluation.performance.machine import machine_facts
+from featherpose.evaluation.performance.mosaics import find_cutouts, fit_crowd
+from featherpose.evaluation.performance.timing import Timing, time_in_turns
+from featherpose.evaluation.reference.paf import PlainPafDecoder
+from featherpose.methods.paf.decoder import PafDecoder
+from featherpose.methods.paf.method import maps_of
 from featherpose.poses import Poses
 from featherpose.preprocess import prepare
 from featherpose.runtime.backend import EngineOptions
-from featherpose.runtime.opening import open_backend
-from featherpose.zoo.resolving import resolve_model
+from featherpose.runtime.engines import open_backend
+from featherpose.zoo.resolve import resolve_model
 
 SIZE = (1280, 720)
 HEIGHT = 256
@@ -42,10 +43,10 @@ HEIGHT = 256
 def draw_plainly(image: np.ndarray, poses: Poses) -> None:
     """One call for each limb and each joint."""
     for person in poses.keypoints:
-        for (a, b), colour in zip(poses.skeleton.limbs, limb_colours(poses.skeleton), strict=True):
+        for (a, b), color in zip(poses.skeleton.limbs, limb_colors(poses.skeleton), strict=True):
             if not np.isnan(person[[a, b]]).any():
                 start, end = person[a].astype(int).tolist(), person[b].astype(int).tolist()
-                cv2.line(image, start, end, colour, 3, cv2.LINE_AA)
+                cv2.line(image, start, end, color, 3, cv2.LINE_AA)
         for x, y in person[~np.isnan(person[:, 0])].astype(int).tolist():
             cv2.circle(image, (x, y), 4, (255, 255, 255), cv2.FILLED, cv2.LINE_AA)
 
@@ -61,17 +62,16 @@ def median_cpu_ms(call: Callable[[], object], runs: int) -> float:
 
 
 def measure(model: Path, data: Path, people: int, rounds: int) -> dict[str, object]:
-    """Times of the stages and of all three together."""
+    """Return the times of the stages and of all three together."""
     cv2.setNumThreads(1)
     resolved = resolve_model(model)
     backend = open_backend(resolved.path, resolved.spec, EngineOptions(threads=1))
     estimator = PoseEstimator.from_backend(backend, height=HEIGHT)
-    picture, found = fit_crowd(find_cutouts(data / "data/coco-val"), people, lambda p: len(estimator(p)), SIZE)
-    network_input, letterbox = prepare(picture, height=HEIGHT)
-    maps = backend.infer(network_input)[0]
-    maps = Maps(np.array(maps.heatmaps), np.array(maps.pafs), maps.heatmap_stride, maps.paf_stride)
+    image, found = fit_crowd(find_cutouts(data / "data/coco-val"), people, lambda p: len(estimator(p)), SIZE)
+    network_input, letterbox = prepare(image, height=HEIGHT)
+    maps = maps_of(backend.infer(network_input)[0], resolved.spec.outputs)
     decoder, plain = PafDecoder(estimator.skeleton), PlainPafDecoder(estimator.skeleton, ratio=4)
-    poses, canvas = decoder(maps, letterbox), picture.copy()
+    poses, canvas = decoder(maps, letterbox), image.copy()
 
     def whole() -> None:
         prepare(canvas, height=HEIGHT)  # a frame is drawn into where it was read
@@ -82,7 +82,7 @@ def measure(model: Path, data: Path, people: int, rounds: int) -> dict[str, obje
         draw_plainly(canvas, plain(maps, letterbox))
 
     calls: dict[str, Callable[[], object]] = {
-        "resize": lambda: prepare(picture, height=HEIGHT),
+        "resize": lambda: prepare(image, height=HEIGHT),
         "decode": lambda: decoder(maps, letterbox),
         "draw": lambda: draw_poses(canvas, poses),
         "all three": whole,
@@ -95,7 +95,7 @@ def measure(model: Path, data: Path, people: int, rounds: int) -> dict[str, obje
     ratios = np.array(times[6]) / np.array(times[3])
     estimator.close()
     return {
-        "picture": f"{SIZE[0]}x{SIZE[1]}, {found} people found",
+        "image": f"{SIZE[0]}x{SIZE[1]}, {found} people found",
         "input": f"{letterbox.network_size[0]}x{letterbox.network_size[1]}",
         "model": resolved.spec.name,
         "threads": 1,

@@ -22,59 +22,57 @@ import torch
 
 from featherpose.data.augment import AugmentOptions
 from featherpose.data.coco import read_coco
-from featherpose.data.dataset import Batch, EpochSampler, PoseDataset, TargetOptions
+from featherpose.data.dataset import Batch, EpochSampler, PoseDataset
 from featherpose.data.loading import load_batches
-from featherpose.evaluation.machine import machine_facts
-from featherpose.nn.feather import Feather
+from featherpose.evaluation.performance.machine import machine_facts
 from featherpose.nn.networks import as_module
-from featherpose.nn.outputs import StageMaps
+from featherpose.nn.outputs import Stage
 from featherpose.skeleton import OPENPOSE_18
-from featherpose.training.arithmetic import Arithmetic, keep_freed_memory
-from featherpose.training.config import LossConfig, NetworkConfig, OptimiserConfig
-from featherpose.training.cuts import stages_of
+from featherpose.training.config import LossConfig, NetworkConfig, OptimizerConfig
 from featherpose.training.frozen import FrozenPart
-from featherpose.training.losses import loss_of
-from featherpose.training.networks import build_network, still_norms
-from featherpose.training.optimiser import build_optimiser
+from featherpose.training.networks import build_network, freeze_batch_norm_stats
+from featherpose.training.optimizer import build_optimizer
+from featherpose.training.precision import MixedPrecision, keep_freed_memory
 
 _RUNS = {
     "feather, feather-1-pafs": (
         NetworkConfig(
-            kind="feather", start="bundled",
+            arch="feather", init_from="bundled",
             freeze=("front", "tail", "pyramid", "keypoints.depthwise", "keypoints.hidden"),
         ), 256,
     ),
-    "lightweight-openpose, frozen backbone": (NetworkConfig(kind="lightweight-openpose", freeze=("model",)), 368),
+    "lightweight-openpose, frozen backbone": (NetworkConfig(arch="lightweight-openpose", freeze=("model",)), 368),
 }  # fmt: skip
 
 
 def compared(config: NetworkConfig, size_px: int, precision: str, options: argparse.Namespace) -> dict[str, Any]:
     """Seconds of a step and of its frozen part, both ways, and the ratios."""
-    arithmetic = Arithmetic.choose("cpu", precision)
+    mixed = MixedPrecision.choose("cpu", precision)
     network = build_network(config, OPENPOSE_18)
-    module = arithmetic.place(as_module(network)).train()
-    still_norms(module)
-    optimiser = build_optimiser(module, OptimiserConfig())
-    feather = isinstance(network, Feather)
-    targets = TargetOptions(
-        heatmap_stride=network.heatmap_stride, paf_stride=network.paf_stride, background=not feather
+    module = mixed.place(as_module(network)).train()
+    freeze_batch_norm_stats(module)
+    optimizer = build_optimizer(module, OptimizerConfig())
+    images = read_coco(options.data / "annotations.json", options.data / "images", OPENPOSE_18)[:200]
+    dataset = PoseDataset(
+        images, OPENPOSE_18, method=network.method, outputs=network.outputs, augment=AugmentOptions(size_px=size_px)
     )
-    pictures = read_coco(options.data / "annotations.json", options.data / "images", OPENPOSE_18)[:200]
-    dataset = PoseDataset(pictures, OPENPOSE_18, augment=AugmentOptions(size_px=size_px), targets=targets)
     loading = load_batches(dataset, EpochSampler(len(dataset), batch=options.batch, seed=0), options.batch, threads=1)
     batches = [next(loading) for _ in range(3)]
     loading.close()
-    part = FrozenPart(network, arithmetic)
-    loss_config = LossConfig(kind="soft" if feather else "l2")
+    part = FrozenPart(network, mixed)
+    loss_config = LossConfig(kind="soft" if network.probabilities else "l2")
 
-    def step(batch: Batch, stages: Callable[[], tuple[StageMaps, ...]]) -> tuple[float, float]:
+    def step(batch: Batch, stages: Callable[[], tuple[Stage, ...]]) -> tuple[float, float]:
         started, used = time.perf_counter(), time.process_time()
-        with arithmetic.autocast():
+        with mixed.autocast():
             maps = stages()
-        loss, _ = loss_of(maps, batch, loss_config, OPENPOSE_18, probabilities=feather)
+        loss, _ = network.method.loss(
+            [stage._asdict() for stage in maps], batch.values, batch.masks, loss_config, OPENPOSE_18,
+            probabilities=network.probabilities,
+        )  # fmt: skip
         torch.autograd.backward(loss)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
         float(loss.detach())
         return time.perf_counter() - started, time.process_time() - used
 
@@ -82,11 +80,11 @@ def compared(config: NetworkConfig, size_px: int, precision: str, options: argpa
     for number in range(options.steps + 1):
         batch = batches[number % len(batches)]
 
-        def plain(batch: Batch = batch) -> tuple[StageMaps, ...]:
-            return stages_of(network, arithmetic.pictures(batch.pictures))
+        def plain(batch: Batch = batch) -> tuple[Stage, ...]:
+            return network.training_stages(mixed.images(batch.images))
 
-        def engine(batch: Batch = batch) -> tuple[StageMaps, ...]:
-            return part.stages(batch.pictures)
+        def engine(batch: Batch = batch) -> tuple[Stage, ...]:
+            return part.stages(batch.images)
 
         pairs = {"pytorch": step(batch, plain), "engine": step(batch, engine)}
         if number:
@@ -94,7 +92,7 @@ def compared(config: NetworkConfig, size_px: int, precision: str, options: argpa
                 seconds[name].append(pair)
     paired = list(zip(seconds["pytorch"], seconds["engine"], strict=True))
     return {
-        "format": str(arithmetic.half or torch.float32).removeprefix("torch."),
+        "format": str(mixed.half or torch.float32).removeprefix("torch."),
         "step_s": {name: statistics.median(wall for wall, _ in values) for name, values in seconds.items()},
         "processor_s": {name: statistics.median(used for _, used in values) for name, values in seconds.items()},
         "ratio": statistics.median(a[0] / b[0] for a, b in paired),
@@ -116,7 +114,7 @@ def main() -> None:
     keep_freed_memory()
     found: list[dict[str, Any]] = []
     for name, (config, size_px) in _RUNS.items():
-        for precision in ("auto", "f32"):
+        for precision in ("auto", "fp32"):
             figures = compared(config, size_px, precision, options)
             if any(f["what"] == name and f["format"] == figures["format"] for f in found):
                 continue  # no native bf16 here

@@ -3,9 +3,9 @@
     python benchmarks/live.py [--seconds 600] [--fps 60] [--model MODEL] [--data ../shared] [--out benchmarks/results]
 
 A real video, scaled to 1280x720 and encoded in H.264 once, plays over and over at ``--fps`` through `process_stream`
-with the policy ``newest``, with tracking and smoothing, as a camera would. Two ages are stated: *from capture* begins
-when the camera would have taken the picture, so it holds decompression; *from delivery* (``FrameResult.age_ms``) begins
-when the source had it ready. Both end when the result is in the caller's hands.
+with the policy ``latest``, with tracking and smoothing, as a camera would. Two ages are stated: *from capture* begins
+when the camera would have taken the image, so it holds decompression; *from delivery* (``FrameResult.latency_ms``)
+begins when the source had it ready. Both end when the result is in the caller's hands.
 
 Memory is the resident set of this process, the median of each minute; growth is that of any later minute over the
 first one.
@@ -28,9 +28,9 @@ import psutil
 from reports import publish
 
 from featherpose.estimator import PoseEstimator
-from featherpose.media.frames import Frame
-from featherpose.media.sinks import open_video_sink
-from featherpose.media.sources import open_source
+from featherpose.media.sinks.video import open_video_sink
+from featherpose.media.sources.find import open_source
+from featherpose.media.sources.source import Frame
 from featherpose.stream import StreamOptions, process_stream
 from featherpose.tracking import PoseTracker
 
@@ -78,7 +78,7 @@ class PlayedCamera:
 
 
 def scaled(video: Path, to: Path, frames: int) -> None:
-    """The beginning of a video as H.264 of 1280x720."""
+    """Write the beginning of a video as H.264 of 1280x720."""
     with open_source(video) as source, open_video_sink(to, 60) as sink:
         for i, frame in enumerate(itertools.islice(source, frames)):
             sink.write(np.asarray(cv2.resize(frame.image, SIZE, interpolation=cv2.INTER_LINEAR)), i / 60)
@@ -97,14 +97,14 @@ def measure(video: Path, estimator: PoseEstimator, options: argparse.Namespace) 
     for result in process_stream(camera, estimator, tracker, options=stream):
         now = perf_counter() - camera.started_s
         captured.append(1e3 * (now - result.frame.timestamp_s))
-        delivered.append(result.age_ms)
+        delivered.append(result.latency_ms)
         out_of_order += result.frame.index <= last_index
         last_index, dropped, people = result.frame.index, result.dropped, people + len(result.poses)
         spent = (
-            result.wait_ms,
-            result.times.prepare_ms,
-            result.times.infer_ms,
-            result.times.decode_ms,
+            result.queue_ms,
+            result.stage_times.preprocess_ms,
+            result.stage_times.inference_ms,
+            result.stage_times.postprocess_ms,
             result.track_ms,
         )
         for stage, ms in zip(stages, spent, strict=True):
@@ -173,7 +173,7 @@ def main() -> None:
         "height": options.height,
         "precision": info.precision,
         "threads": info.threads,
-        "policy": "newest, tracked and smoothed",
+        "policy": "latest, tracked and smoothed",
         **figures,
     }
     publish(report, options.out / "live.json")

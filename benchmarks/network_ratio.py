@@ -19,27 +19,27 @@ import numpy as np
 from matplotlib import cbook
 from reports import publish, spread
 
-from featherpose.evaluation.timing import Timing, time_in_turns
+from featherpose.evaluation.performance.timing import Timing, time_in_turns
 from featherpose.media.images import read_image
-from featherpose.runtime.backend import SETTLED_AFTER, EngineOptions
-from featherpose.runtime.opening import open_backend
-from featherpose.zoo.resolving import resolve_model
+from featherpose.runtime.backend import WARMUP_INFERENCES, EngineOptions
+from featherpose.runtime.engines import open_backend
+from featherpose.zoo.resolve import resolve_model
 
 SIZES = ((448, 256), (656, 368))
 _BLOCK = 5  # inferences in one turn: a network finds its weights in the cache again, as in real use
 
 
 def measure(models: dict[str, str], size: tuple[int, int], threads: int, turns: int) -> dict[str, Any]:
-    """Times of every model at one size, and those of the first against those of the second."""
+    """Return the times of every model at one size, and the ratios of the first to the second."""
     photograph = read_image(Path(str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))))
-    picture = np.asarray(cv2.resize(photograph, size, interpolation=cv2.INTER_AREA))[None]
+    image = np.asarray(cv2.resize(photograph, size, interpolation=cv2.INTER_AREA))[None]
     backends = []
     try:
         for model in models.values():
             found = resolve_model(model)
             backends.append(open_backend(found.path, found.spec, EngineOptions(threads=threads)))
-        calls = [partial(backend.infer, picture) for backend in backends]
-        times = time_in_turns(calls, rounds=turns, block=_BLOCK, warm_up=SETTLED_AFTER)
+        calls = [partial(backend.infer, image) for backend in backends]
+        times = time_in_turns(calls, rounds=turns, block=_BLOCK, warm_up=WARMUP_INFERENCES)
         formats = [backend.info.precision for backend in backends]
     finally:
         for backend in backends:

@@ -1,6 +1,6 @@
-"""Does a frame take longer when more people are in it? From 1 to 100 real people in one picture.
+"""Does a frame take longer when more people are in it? From 1 to 100 real people in one image.
 
-People are cut from annotated photographs and set side by side into a grey frame. Measured is everything but reading
+People are cut from annotated photographs and set side by side into a gray frame. Measured is everything but reading
 and writing: resize, network, decoding. The numbers of people take turns, so that a busy machine slows all alike;
 processor time stands beside wall time for the same reason.
 
@@ -20,14 +20,14 @@ import cv2
 import numpy as np
 
 from featherpose.estimator import PoseEstimator
-from featherpose.evaluation.machine import machine_facts
+from featherpose.evaluation.performance.machine import machine_facts
 
 COUNTS = (1, 2, 5, 10, 20, 35, 50, 100)
 FRAME = (1280, 720)
 
 
 def people_of(data: Path) -> list[np.ndarray]:
-    """Cut-outs of people of whom nearly everything is seen, the largest first."""
+    """Split-outs of people of whom nearly everything is seen, the largest first."""
     annotations = json.loads((data / "annotations.json").read_text())
     names = {entry["id"]: entry["file_name"] for entry in annotations["images"]}
     whole = [entry for entry in annotations["annotations"] if entry["num_keypoints"] >= 13]
@@ -47,7 +47,7 @@ def people_of(data: Path) -> list[np.ndarray]:
 
 
 def compose(people: list[np.ndarray], count: int) -> np.ndarray:
-    """A frame with that many people in a grid, each as large as fits."""
+    """Compose a frame with that many people in a grid, each as large as fits."""
     width, height = FRAME
     frame = np.full((height, width, 3), 128, np.uint8)
     rows = max(1, round(math.sqrt(count * height / width / 1.8)))
@@ -76,7 +76,7 @@ def measure(model: Path, data: Path, height: int, threads: int, rounds: int) -> 
                 started = process_time()
                 _, times = estimator.timed(frame)
                 processor_ms = 1e3 * (process_time() - started)
-                stages[count].append((times.total_ms, times.infer_ms, times.decode_ms, processor_ms))
+                stages[count].append((times.total_ms, times.inference_ms, times.postprocess_ms, processor_ms))
         info = estimator.info
     rows = {}
     for count in COUNTS:
@@ -85,8 +85,8 @@ def measure(model: Path, data: Path, height: int, threads: int, rounds: int) -> 
         rows[count] = {
             "people_found": found[count],
             "total_ms": {"median": round(median[0], 2), "p95": round(p95[0], 2)},
-            "infer_ms": {"median": round(median[1], 2), "p95": round(p95[1], 2)},
-            "decode_ms": {"median": round(median[2], 3), "p95": round(p95[2], 3)},
+            "inference_ms": {"median": round(median[1], 2), "p95": round(p95[1], 2)},
+            "postprocess_ms": {"median": round(median[2], 3), "p95": round(p95[2], 3)},
             "processor_ms": {"median": round(median[3], 2), "p95": round(p95[3], 2)},
         }
     # Paired: each round gives one ratio, so that a machine that slows down half-way does not count as growth.

@@ -2,8 +2,8 @@
 
     python benchmarks/quantize.py --data ../shared --json benchmarks/results/quantize.json
 
-Exports the released weights, quantises them with pictures of coco-train, measures AP on coco-val (pictures that
-nothing was chosen by) in FP32, our INT8 and the official INT8, and times both INT8 files in turns, picture by picture.
+Exports the released weights, quantizes them with images of coco-train, measures AP on coco-val (images that
+nothing was chosen by) in FP32, our INT8 and the official INT8, and times both INT8 files in turns, image by image.
 ``--reuse`` takes the files that an earlier run left in the folder of ``--work``.
 """
 
@@ -18,18 +18,18 @@ from typing import Any
 
 import numpy as np
 
-from featherpose.deploy.exporting import ExportRequest, export_checkpoint
-from featherpose.deploy.quantize import QuantizeOptions
-from featherpose.deploy.quantizing import QuantizeRequest, quantize_model
 from featherpose.estimator import PoseEstimator
-from featherpose.evaluation.coco import read_coco_dataset
-from featherpose.evaluation.coco_ap import average_precision, estimate_dataset
-from featherpose.evaluation.machine import machine_facts
+from featherpose.evaluation.keypoints.coco_ap import average_precision, estimate_dataset
+from featherpose.evaluation.keypoints.dataset import read_coco_dataset
+from featherpose.evaluation.performance.machine import machine_facts
+from featherpose.export.checkpoint import ExportRequest, export_checkpoint
+from featherpose.export.quantization.nncf import QuantizeOptions
+from featherpose.export.quantization.run import QuantizeRequest, quantize_model
 from featherpose.media.images import read_image
 from featherpose.preprocess import prepare
 from featherpose.runtime.backend import EngineOptions
-from featherpose.runtime.opening import open_backend
-from featherpose.zoo.resolving import resolve_model
+from featherpose.runtime.engines import open_backend
+from featherpose.zoo.resolve import resolve_model
 
 _RELEASED = "models/human-pose-estimation-0001/human-pose-estimation-0001"
 
@@ -41,7 +41,7 @@ def main() -> None:
     # Outside the checkout: these files are the released network's, and must never be taken for the project's.
     work = Path(tempfile.gettempdir()) / "featherpose-quantize"
     parser.add_argument("--work", type=Path, default=work, help="folder for the model files")
-    parser.add_argument("--pictures", type=int, default=200, help="calibration pictures")
+    parser.add_argument("--images", type=int, default=200, help="calibration images")
     parser.add_argument("--calibration-height", type=int, default=256)
     parser.add_argument("--heights", type=int, nargs="+", default=[256, 368])
     parser.add_argument("--rounds", type=int, default=200)
@@ -54,12 +54,12 @@ def main() -> None:
     if not arguments.reuse:
         weights = arguments.data / f"{_RELEASED}-fp16.safetensors"
         export_checkpoint(ExportRequest(checkpoint=weights, output=arguments.work, name="released"))
-        options = QuantizeOptions(pictures=arguments.pictures, height=arguments.calibration_height)
+        options = QuantizeOptions(images=arguments.images, height=arguments.calibration_height)
         quantize_model(
             QuantizeRequest(model=exact, calibration=arguments.data / "data/coco-train", output=ours, options=options)
         )
     report: dict[str, Any] = json.loads(arguments.json.read_text()) if arguments.json.is_file() else {}
-    report |= {"machine": machine_facts(), "calibration_pictures": arguments.pictures,
+    report |= {"machine": machine_facts(), "calibration_images": arguments.images,
                "calibration_height": arguments.calibration_height}  # fmt: skip
     report["time"] = [
         _times(official, ours, arguments.data, threads, arguments.rounds) for threads in arguments.threads
@@ -69,13 +69,13 @@ def main() -> None:
         dataset = read_coco_dataset(arguments.data / "data/coco-val")
         report["AP"] = []
         for height in arguments.heights:
-            row: dict[str, Any] = {"dataset": dataset.name, "pictures": len(dataset.pictures), "height": height}
-            for name, path, precision in (("f32", exact, "f32"), ("int8", ours, "int8"),
+            row: dict[str, Any] = {"dataset": dataset.name, "images": len(dataset.images), "height": height}
+            for name, path, precision in (("fp32", exact, "fp32"), ("int8", ours, "int8"),
                                           ("official_int8", official, "int8")):  # fmt: skip
                 engine = EngineOptions(precision=precision)  # type: ignore[arg-type]
                 with PoseEstimator(path, height=height, engine=engine) as estimator:
                     row[name] = round(average_precision(dataset, estimate_dataset(estimator, dataset)).AP, 5)
-            row["drop"] = round(row["f32"] - row["int8"], 5)
+            row["drop"] = round(row["fp32"] - row["int8"], 5)
             print(row, flush=True)
             report["AP"].append(row)
             _write(arguments.json, report)
@@ -83,8 +83,8 @@ def main() -> None:
 
 def _times(official: Path, ours: Path, data: Path, threads: int, rounds: int) -> dict[str, Any]:
     """Both files in turns on the same input, 456x256; the ratio is the median of the turns' ratios."""
-    picture = read_image(min((data / "data/coco-val/images").iterdir()))
-    images = np.ascontiguousarray(np.resize(prepare(picture, height=256)[0], (1, 256, 456, 3)))
+    image = read_image(min((data / "data/coco-val/images").iterdir()))
+    images = np.ascontiguousarray(np.resize(prepare(image, height=256)[0], (1, 256, 456, 3)))
     backends = []
     for path in (official, ours):
         resolved = resolve_model(path)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from featherpose.evaluation.machine import machine_facts
+from featherpose.evaluation.performance.machine import machine_facts
 
 __all__ = ["publish", "spread"]
 

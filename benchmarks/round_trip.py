@@ -11,9 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from featherpose.codecs.paf.decoder import PafDecoder
-from featherpose.codecs.paf.options import DecodeOptions
-from featherpose.evaluation.round_trip import RoundTrip, arrangements, round_trip
+from featherpose.evaluation.reference.round_trip import RoundTrip, arrangements, round_trip
+from featherpose.methods.paf.decode_options import PafOptions
+from featherpose.methods.paf.decoder import PafDecoder
 from featherpose.skeleton import OPENPOSE_18
 
 
@@ -23,19 +23,19 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=368)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    pictures = [(size, people) for _, size, people in arrangements(options.annotations, OPENPOSE_18)]
+    images = [(size, people) for _, size, people in arrangements(options.annotations, OPENPOSE_18)]
     rows: list[dict[str, Any]] = []
-    for name, rules in (("default", DecodeOptions()), ("published", DecodeOptions.published())):
+    for name, rules in (("default", PafOptions()), ("published", PafOptions.published())):
         decoder = PafDecoder(OPENPOSE_18, rules)
         for low, high in ((1, 5), (6, 10), (11, 1000)):
-            chosen = [(size, people) for size, people in pictures if low <= len(people) <= high]
+            chosen = [(size, people) for size, people in images if low <= len(people) <= high]
             total = RoundTrip()
             for size, people in chosen:
                 total += round_trip(people, size, decoder, height=options.height)
             row = {
                 "rules": name,
-                "people_a_picture": [low, high],
-                "pictures": len(chosen),
+                "people_a_image": [low, high],
+                "images": len(chosen),
                 **asdict(total),
                 "found_part": round(total.found / total.keypoints, 4),
                 "grouped_part": round(total.grouped / total.found, 4),

@@ -39,7 +39,7 @@ class Run:
     needs: tuple[Path, ...] = ()
 
     def words(self) -> list[str]:
-        """What is started."""
+        """Return the command line."""
         program, *arguments = self.command
         if program == "featherpose":
             return [sys.executable, "-m", "featherpose.cli.main", *arguments]
@@ -104,7 +104,9 @@ def all_runs(shared: Path, vtest: Path) -> list[Run]:
             (vtest,)),
         Run("end_to_end-nine-people", ("end_to_end.py", str(videos / "two-people.mp4"), "--columns", "3",
                                        "--data", str(shared), *at("end_to_end-nine-people")), 2),
+        Run("motion", ("motion.py", *at("motion")), 1),
         Run("frame_work", ("frame_work.py", "--data", str(shared), *at("frame_work")), 1),
+        Run("check_cost", ("check_cost.py", *at("check_cost")), 1),
         Run("cold_start", ("cold_start.py", _photograph(), "--model", "feather", *at("cold_start")), 1),
         Run("people_growth", ("people_growth.py", "--model", int8, "--data", str(val), *at("people_growth")), 2),
         Run("engines_precision", ("engines_precision.py", "--model", int8, *at("engines_precision")), 1),
@@ -117,7 +119,9 @@ def all_runs(shared: Path, vtest: Path) -> list[Run]:
             for part, minutes in (("speed", 1), ("scenes", 4), ("smoothing", 4), ("videos", 2))
         ),
         Run("stream", ("stream.py", "--data", str(shared), "--out", str(RESULTS)), 3),
+        Run("mixed_folder", ("mixed_folder.py", "--out", str(RESULTS / "mixed_folder.json")), 3),
         Run("server_load", ("server_load.py", "--data", str(shared), "--out", str(RESULTS)), 7),
+        Run("server-faults", ("server_faults.py", "--out", str(RESULTS)), 11),
         Run("live", ("live.py", "--data", str(shared), "--out", str(RESULTS)), 11),
     ]  # fmt: skip
 

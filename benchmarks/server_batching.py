@@ -1,10 +1,10 @@
-"""What a server gains by batching waiting pictures, against several requests in flight, on the same cores.
+"""What a server gains by batching waiting images, against several requests in flight, on the same cores.
 
     python benchmarks/server_batching.py [--data ../shared] [--out benchmarks/results] [--repeats 7]
 
-Every way does the whole of a picture's work - decompress, prepare, network, decode - on JPEG photographs of one size
+Every way does the whole of an image's work - decompress, prepare, network, decode - on JPEG photographs of one size
 with as many worker threads as the server has. Ways take turns, and the ratio to one request at a time is the median
-over the turns, so that whatever else runs slows all of them. The processor time of a picture hardly depends on what
+over the turns, so that whatever else runs slows all of them. The processor time of an image hardly depends on what
 else runs; the rates do.
 """
 
@@ -31,8 +31,8 @@ def _photos(data: Path, count: int) -> list[bytes]:
     files = sorted((data / "data/coco-val/images").glob("*.jpg"))[:count]
     found = []
     for file in files:
-        picture = decode_image(file.read_bytes(), file.name)
-        whole, jpeg = cv2.imencode(".jpg", cv2.resize(picture, (640, 480)), [cv2.IMWRITE_JPEG_QUALITY, 90])
+        image = decode_image(file.read_bytes(), file.name)
+        whole, jpeg = cv2.imencode(".jpg", cv2.resize(image, (640, 480)), [cv2.IMWRITE_JPEG_QUALITY, 90])
         assert whole
         found.append(jpeg.tobytes())
     return found
@@ -69,7 +69,7 @@ def main() -> None:
     photos = _photos(options.data, options.photos)
     with (
         PoseEstimator(model, engine=EngineOptions()) as quick,
-        PoseEstimator(model, engine=EngineOptions(requests=cores)) as side_by_side,
+        PoseEstimator(model, engine=EngineOptions(num_streams=cores)) as side_by_side,
     ):
         ways: dict[str, Callable[[list[bytes]], None]] = {
             "one at a time": _singles(quick, 1),
@@ -96,9 +96,9 @@ def main() -> None:
         "photos": f"{len(photos)} JPEG of 640x480",
         "ways": {
             name: {
-                "pictures a second, median": round(median(values), 2),
+                "images a second, median": round(median(values), 2),
                 "times one at a time, median of turns": round(float(np.median(np.array(values) / base)), 3),
-                "core ms a picture, median": round(median(core_ms[name]), 2),
+                "core ms an image, median": round(median(core_ms[name]), 2),
             }
             for name, values in rates.items()
         },

@@ -124,7 +124,7 @@ class Client:
 
 
 async def closed_loop(client: Client, connections: int, seconds: float) -> tuple[Tally, float]:
-    """Connections that ask again as soon as they are answered."""
+    """Keep connections that ask again as soon as they are answered."""
     tally, started = Tally(), perf_counter()
 
     async def again() -> None:
@@ -138,7 +138,7 @@ async def closed_loop(client: Client, connections: int, seconds: float) -> tuple
 async def open_loop(
     client: Client, rate_hz: float, seconds: float, server: psutil.Process, *, terminate_at_s: float | None = None
 ) -> tuple[Tally, float, list[tuple[float, float]]]:
-    """Requests at random moments (a Poisson process) of a given rate, whatever becomes of them."""
+    """InferRequestPool at random moments (a Poisson process) of a given rate, whatever becomes of them."""
     rng, tally, started = np.random.default_rng(0), Tally(), perf_counter()
     tasks: set[asyncio.Task[None]] = set()
     memory: list[tuple[float, float]] = []
@@ -194,7 +194,7 @@ def start_server(model: Path | None, extra: list[str]) -> tuple[subprocess.Popen
     raise SystemExit(f"the server did not start: {said}")
 
 
-def load_pictures(data: Path, count: int = 32) -> list[bytes]:
+def load_images(data: Path, count: int = 32) -> list[bytes]:
     photos = sorted((data / "data/coco-val/images").glob("*.jpg"))[:count]
     if not photos:
         from matplotlib import cbook
@@ -207,7 +207,7 @@ def load_pictures(data: Path, count: int = 32) -> list[bytes]:
 async def measure(options: argparse.Namespace, process: subprocess.Popen[str], port: int) -> dict[str, Any]:
     server = psutil.Process(process.pid)
     own = psutil.Process()
-    requests = load_pictures(options.data)
+    requests = load_images(options.data)
     client = Client(port, requests)
     await closed_loop(client, options.connections, min(10.0, options.capacity_seconds))
     tally, seconds = await closed_loop(client, options.connections, options.capacity_seconds)

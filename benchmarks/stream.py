@@ -29,15 +29,14 @@ from typing import Any
 
 from reports import publish
 
-from featherpose.codecs.paf.decoder import PafDecoder
 from featherpose.estimator import PoseEstimator
-from featherpose.media.sources import open_source
+from featherpose.media.sources.find import open_source
 from featherpose.preprocess import prepare
 from featherpose.runtime.backend import EngineOptions
-from featherpose.runtime.opening import open_backend
+from featherpose.runtime.engines import open_backend
 from featherpose.stream import StreamOptions, process_stream
 from featherpose.tracking import PoseTracker, warm_up
-from featherpose.zoo.resolving import ResolvedModel, resolve_model
+from featherpose.zoo.resolve import ResolvedModel, resolve_model
 
 _RELEASED = "models/human-pose-estimation-0001/human-pose-estimation-0001-int8.xml"
 # Frames on which the stages are run alone; they are held in memory.
@@ -90,10 +89,10 @@ def stages(video: Path, model: ResolvedModel, height: int, repeats: int) -> dict
             pass
 
     prepared = inputs()
-    decoder = PafDecoder(spec.skeleton, spec.decode)
+    decoder = spec.decoder()
     backend = open_backend(model.path, spec, EngineOptions(threads=1))
     try:
-        maps = [backend.infer(picture)[0] for picture, _ in prepared]
+        maps = [backend.infer(image)[0] for image, _ in prepared]
         poses = [decoder(m, box) for m, (_, box) in zip(maps, prepared, strict=True)]
 
         def track() -> None:
@@ -104,7 +103,7 @@ def stages(video: Path, model: ResolvedModel, height: int, repeats: int) -> dict
         return {
             "read": core_ms(read, len(frames), repeats),
             "prepare": core_ms(inputs, n, repeats),
-            "infer": core_ms(lambda: exhaust(backend.infer(picture) for picture, _ in prepared), n, repeats),
+            "infer": core_ms(lambda: exhaust(backend.infer(image) for image, _ in prepared), n, repeats),
             "decode": core_ms(lambda: exhaust(map(decoder, maps, [box for _, box in prepared])), n, repeats),
             "track": core_ms(track, n, repeats),
         }
@@ -119,7 +118,7 @@ def measure(video: Path, model: ResolvedModel, height: int, repeats: int, cores:
     runs: dict[str, list[dict[str, float]]] = {
         "plain loop": [], "process_stream": [], "process_stream, side by side": [],
     }  # fmt: skip
-    side_by_side = EngineOptions(requests=max(2, cores))
+    side_by_side = EngineOptions(num_streams=max(2, cores))
     with (
         PoseEstimator(model, height=height) as estimator,
         PoseEstimator(model, height=height, engine=side_by_side) as several,
@@ -127,7 +126,7 @@ def measure(video: Path, model: ResolvedModel, height: int, repeats: int, cores:
         kinds: tuple[Callable[[], int], ...] = (
             lambda: plain(video, estimator),
             lambda: streamed(video, estimator, StreamOptions()),
-            lambda: streamed(video, several, StreamOptions(in_flight=side_by_side.requests + 2)),
+            lambda: streamed(video, several, StreamOptions(in_flight=side_by_side.num_streams + 2)),
         )
         for repeat in range(repeats + 1):
             for name, run in zip(runs, kinds, strict=True):

@@ -33,12 +33,12 @@ _NAMES = {
 
 
 def result(name: str) -> Any:
-    """What a benchmark or analysis left."""
+    """Return the results of a benchmark or analysis."""
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def rows(header: Iterable[object], body: Iterable[Iterable[object]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [list(map(str, line)) for line in (header, *body)]
     head, *rest = ["| " + " | ".join(cells).replace(" |  |", " | |") + " |\n" for cells in lines]
     return "".join((head, "|---" * len(lines[0]) + "|\n", *rest)).replace("|  |", "| |")
@@ -71,10 +71,23 @@ def accuracy() -> str:
     return rows(["network", f"height {heights[0]}", *heights[1:]], body)
 
 
+def peers() -> str:
+    """Return AP and time of every level of quality, beside what people use instead."""
+    systems = result("peers")["systems"]
+    counts = list(next(iter(systems.values()))["ms"])
+    body = [
+        [f"**{name}**" if name.startswith("featherpose") else name, f"{entry['AP']:.3f}", f"{entry['AP50']:.3f}",
+         *(f"{entry['ms'][n]['median']:.0f}" for n in counts), entry["license"]]
+        for name, entry in systems.items()
+    ]  # fmt: skip
+    first = f"ms, {counts[0]} person" if counts[0] == "1" else f"ms, {counts[0]} people"
+    return rows(["system", "AP", "AP50", first, *(f"{n} people" for n in counts[1:]), "license"], body)
+
+
 def speed() -> str:
-    """What the whole of featherpose does, beside what it is compared with."""
+    """Return the table of the whole pipeline, beside its competitors."""
     end = result("end_to_end-vtest")
-    full, small = (end["speedup"][f"slides, maps resized {how}"]["median"] for how in ("to the picture", "by 4"))
+    full, small = (end["speedup"][f"slides, maps resized {how}"]["median"] for how in ("to the image", "by 4"))
     decode = {r["people"]: r for r in result("decode")["decode"] if r["map"] == [32, 57]}
     cold, crowd = result("cold_start"), result("tracking-scenes")["families"]["crowd"]
     times = " / ".join(f"{decode[n]['default']['processor']['median_ms']:.2g}" for n in (10, 20, 100))
@@ -91,7 +104,7 @@ def speed() -> str:
              f"{plain:.0f} ms plain, 10 people, maps resized by 4"],
             ["the whole of the slides' last table, two cores", f"{best['fps']:.1f} fps, {_system(best['system'])}",
              f"{baseline['fps']:.2f} fps OpenPose: {best['fps'] / baseline['fps']:.0f}x (published: 27x)"],
-            ["one picture from a cold start",
+            ["one image from a cold start",
              f"{cold['seconds']['median']:.1f} s, {cold['peak_memory_mb']['median']:.0f} MB", ""],
             ["tracking in crowds of 10 to 30, HOTA", f"{crowd['featherpose']['hota']:.2f}",
              f"{crowd['ByteTrack']['hota']:.2f} ByteTrack, {crowd['previous frame']['hota']:.2f} previous frame only"],
@@ -102,7 +115,7 @@ def speed() -> str:
 def postprocessing() -> str:
     """Resize, extract, group at 20 people."""
     data = result("analyze-postprocessing")
-    (w, h), picture = data["network_input"], data["picture"]
+    (w, h), image = data["network_input"], data["image"]
     counts = sorted({p["people"] for p in data["profiles"]})
     people = min(counts, key=lambda count: abs(count - 20))
 
@@ -120,12 +133,12 @@ def postprocessing() -> str:
     published = [f"{1e3 / fps[s]:.3g}" for s in ("resize", "extract", "group", "total")]
     slides = ["talk, resize to image, more than 20 people, 6 cores", *published, f"{fps['total']:g}"]
     body.append([f"*{cell}*" for cell in slides])
-    title = f"{people} people, input {w}x{h}, picture {picture[0]}x{picture[1]}"
+    title = f"{people} people, input {w}x{h}, image {image[0]}x{image[1]}"
     return rows([title, "resize ms", "extract ms", "group ms", "total ms", "fps"], body)
 
 
 def crowded() -> str:
-    """The largest crowd, in a sentence."""
+    """Describe the largest crowd in a sentence."""
     profiles = result("analyze-postprocessing")["profiles"]
     most = max(p["people"] for p in profiles)
     total = {p["method"]: p["total"]["median_ms"] for p in profiles if p["people"] == most}
@@ -181,7 +194,7 @@ def pipeline() -> str:
 
 
 def roofline() -> str:
-    """What part of the machine's peak each network reaches."""
+    """Return the part of the machine's peak that each network reaches."""
     data = result("analyze-roofline")
     peaks = {p["precision"]: p["gflops"] for p in data["limits"]["peaks"]}
     width, height = data["networks"][0]["size"]
@@ -196,7 +209,7 @@ def roofline() -> str:
 
 
 def decoding_floor() -> str:
-    """Decoding beside reading its maps, in a sentence."""
+    """Compare decoding with reading its maps, in a sentence."""
     d = result("analyze-roofline")["decoding"]
     took, floor = d["decoding"]["median_ms"], d["floor_ms"]
     size = f"{d['map_bytes'] / 1e3:.0f} KB"
@@ -217,7 +230,7 @@ def pareto() -> str:
 
 
 def network_time() -> str:
-    """The bundled network alone beside the released one; nothing before it was measured on an idle machine."""
+    """Return the table of the bundled network alone beside the released one."""
     if not (RESULTS / "network_ratio.json").is_file():
         return ""
     data = result("network_ratio")
@@ -242,10 +255,10 @@ def stages() -> str:
     )
 
 
-def quantised() -> str:
-    """The released network, quantised by our own command, beside the official INT8 file."""
+def quantized() -> str:
+    """Return the table of the released network, quantized by our own command, beside the official INT8 file."""
     data = result("quantize")
-    body = [[f"AP at height {a['height']}, {a['pictures']} pictures", f"{a['f32']:.4f}", f"{a['int8']:.4f}",
+    body = [[f"AP at height {a['height']}, {a['images']} images", f"{a['fp32']:.4f}", f"{a['int8']:.4f}",
              f"{a['official_int8']:.4f}"] for a in data["AP"]]  # fmt: skip
     for t in data["time"]:
         (width, height), official = t["size"], t["official_int8"]["median_ms"]
@@ -259,27 +272,41 @@ def training() -> str:
     data = result("training_throughput")
     titles = {"authors": "the authors' way, FP32", "featherpose": f"featherpose, {data['format']}",
               "featherpose, a process a core": f"the same, one process a core by `torchrun`, {data['format']}",
-              "featherpose f32": "featherpose, FP32",
-              "featherpose f32, a process a core": "the same, one process a core by `torchrun`, FP32"}  # fmt: skip
+              "featherpose fp32": "featherpose, FP32",
+              "featherpose fp32, a process a core": "the same, one process a core by `torchrun`, FP32"}  # fmt: skip
     return rows(
-        [f"batch {data['batch']}, {data['threads']} cores", "pictures/s", "processor s a picture", "times as many"],
+        [f"batch {data['batch']}, {data['threads']} cores", "images/s", "processor s an image", "times as many"],
         (
-            [title, f"{data['pictures_per_s'][name]:.2f}", f"{data['processor_s_per_picture'][name]:.3f}",
+            [title, f"{data['images_per_s'][name]:.2f}", f"{data['processor_s_per_image'][name]:.3f}",
              f"{data['ratio'][name]:.2f}" if name in data["ratio"] else 1]
-            for name, title in titles.items() if name in data["pictures_per_s"]
+            for name, title in titles.items() if name in data["images_per_s"]
         ),
     )  # fmt: skip
 
 
+def fuzz() -> str:
+    """Return the outcomes of mutated inputs, by reader."""
+    data = result("fuzz")
+    columns = ("inputs", "read", "refused", "internal_errors", "crashes", "hangs", "slow", "large")
+    targets = data["targets"]
+    body = [[t["target"], *(f"{t[c]:,}" for c in columns), t["slowest_ms"], t["largest_mb"]] for t in targets]
+    sums = (f"{sum(t[c] for t in targets):,}" for c in columns)
+    body.append(["all", *sums, max(t["slowest_ms"] for t in targets), max(t["largest_mb"] for t in targets)])
+    titles = ("reader", "inputs", "read", "refused", "internal errors", "crashes", "hangs", "over 2 s", "over 1 GB",
+              "slowest, ms of processor time", "most memory, MB")  # fmt: skip
+    return rows(titles, body)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "accuracy": accuracy, "speed": speed, "postprocessing": postprocessing, "pipeline": pipeline,
-    "roofline": roofline, "pareto": pareto, "stages": stages, "quantised": quantised, "training": training,
+    "roofline": roofline, "pareto": pareto, "stages": stages, "quantized": quantized, "training": training,
     "network-time": network_time, "crowded": crowded, "shares": shares, "decoding-floor": decoding_floor,
+    "fuzz": fuzz, "peers": peers,
 }  # fmt: skip
 
 
 def renewed(text: str) -> tuple[str, list[str]]:
-    """A page with its tables from the results, and the names of those that said something else."""
+    """Return a page with its tables from the results, and the names of the changed ones."""
     changed = []
 
     def table(match: re.Match[str]) -> str:

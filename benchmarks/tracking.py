@@ -18,16 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from featherpose.evaluation.machine import machine_facts
-from featherpose.evaluation.scenes import render_scene
-from featherpose.evaluation.tracking import TRACKERS, compare_on_scenes, count_ids, track_all
-from featherpose.evaluation.tracking_detections import detect
-from featherpose.evaluation.tracking_errors import released_errors
-from featherpose.evaluation.tracking_smoothing import measure_smoothing, plot_smoothing
+from featherpose.evaluation.performance.machine import machine_facts
+from featherpose.evaluation.tracking.detector_noise import released_errors
+from featherpose.evaluation.tracking.evaluate import TRACKERS, compare_on_scenes, count_ids, track_all
+from featherpose.evaluation.tracking.scenes import render_scene
+from featherpose.evaluation.tracking.simulate import detect
+from featherpose.evaluation.tracking.smoothing import measure_smoothing, plot_smoothing
 from featherpose.tracking import PoseSmoother, SmoothOptions
 
 _SPEED_PEOPLE = (5, 20, 100)
-# Counted by eye from the pictures.
+# Counted by eye from the images.
 _VIDEOS = {"one-by-one.mp4": 6, "two-people.mp4": None, "store-aisle.gif": None}
 
 
@@ -88,7 +88,7 @@ def smoothing(out: Path) -> dict[str, Any]:
 def videos(data: Path) -> dict[str, Any]:
     """How many ids each tracker gives on real videos."""
     from featherpose.estimator import PoseEstimator
-    from featherpose.media.sources import open_source
+    from featherpose.media.sources.find import open_source
 
     model = data / "models/human-pose-estimation-0001/human-pose-estimation-0001-int8.xml"
     out: dict[str, Any] = {}

@@ -1,7 +1,7 @@
 """Training throughput of Lightweight OpenPose at 368x368: our loop against the authors' way of training, in one run.
 
 The authors' way, as their published code describes it, is written anew here: FP32 PyTorch in its default memory layout,
-worker processes that resize, rotate, crop and mirror picture and mask one after the other, targets drawn cell by cell
+worker processes that resize, rotate, crop and mirror image and mask one after the other, targets drawn cell by cell
 in Python around each keypoint and limb, masks repeated for every channel. Ours is what `featherpose train` runs, in the
 format that it chooses here and in FP32, as one process on all cores and as one process a core, which torchrun starts
 for a user. Each runs in processes of its own. Rounds of all alternate, so that a busy machine slows them alike; each
@@ -37,18 +37,17 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from featherpose.data.augment import AugmentOptions
-from featherpose.data.coco import LabelledPicture, read_coco
-from featherpose.data.dataset import EpochSampler, PoseDataset, TargetOptions
+from featherpose.data.coco import AnnotatedImage, read_coco
+from featherpose.data.dataset import EpochSampler, PoseDataset
 from featherpose.data.loading import load_batches
-from featherpose.evaluation.machine import machine_facts
+from featherpose.evaluation.performance.machine import machine_facts
 from featherpose.nn.depthwise import DepthwiseConv2d
 from featherpose.nn.networks import as_module, create_network
 from featherpose.skeleton import OPENPOSE_18
-from featherpose.training.arithmetic import Arithmetic, keep_freed_memory
-from featherpose.training.config import LossConfig, OptimiserConfig
-from featherpose.training.losses import loss_of
-from featherpose.training.optimiser import build_optimiser
-from featherpose.training.processes import Processes
+from featherpose.training.config import LossConfig, OptimizerConfig
+from featherpose.training.distributed import Distributed
+from featherpose.training.optimizer import build_optimizer
+from featherpose.training.precision import MixedPrecision, keep_freed_memory
 
 _SIDE, _STRIDE, _SIGMA = 368, 8, 7.0
 
@@ -56,19 +55,19 @@ _SIDE, _STRIDE, _SIGMA = 368, 8, 7.0
 class PlainSamples(Dataset[tuple[np.ndarray, ...]]):
     """The authors' data set: one operation after the other, targets cell by cell in Python."""
 
-    def __init__(self, pictures: list[LabelledPicture]) -> None:
-        self.pictures = pictures
+    def __init__(self, images: list[AnnotatedImage]) -> None:
+        self.images = images
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
-        picture = copy.deepcopy(self.pictures[index])
-        image = cv2.imread(str(picture.path), cv2.IMREAD_COLOR)
+        sample = copy.deepcopy(self.images[index])
+        image = cv2.imread(str(sample.path), cv2.IMREAD_COLOR)
         assert image is not None
-        people: list[list[list[float]]] = picture.keypoints.tolist()
+        people: list[list[list[float]]] = sample.keypoints.tolist()
         mask = np.ones(image.shape[:2], np.float32)
-        for left, top, right, bottom in picture.ignore_boxes.astype(int).tolist():
+        for left, top, right, bottom in sample.ignore_boxes.astype(int).tolist():
             mask[max(0, top) : bottom + 1, max(0, left) : right + 1] = 0
         image, mask = self._view(np.asarray(image), mask, people)
         small = cv2.resize(mask, None, fx=1 / _STRIDE, fy=1 / _STRIDE, interpolation=cv2.INTER_AREA)
@@ -165,7 +164,7 @@ def _set_field(field_x: np.ndarray, field_y: np.ndarray, a: list[float], b: list
 
 
 def ordinary(module: nn.Module) -> nn.Module:
-    """The same network with PyTorch's own convolutions everywhere."""
+    """Return the same network with PyTorch's own convolutions everywhere."""
     for name, child in module.named_children():
         if isinstance(child, DepthwiseConv2d):
             plain = nn.Conv2d(
@@ -181,18 +180,18 @@ def ordinary(module: nn.Module) -> nn.Module:
 class Authors:
     """The authors' loop."""
 
-    def __init__(self, pictures: list[LabelledPicture], batch: int, workers: int) -> None:
+    def __init__(self, images: list[AnnotatedImage], batch: int, workers: int) -> None:
         self.network = ordinary(as_module(create_network("lightweight-openpose", OPENPOSE_18)).train())
-        self.optimiser = torch.optim.Adam(self.network.parameters(), 4e-5)
-        self.samples, self.batch, self.workers = PlainSamples(pictures), batch, workers
+        self.optimizer = torch.optim.Adam(self.network.parameters(), 4e-5)
+        self.samples, self.batch, self.workers = PlainSamples(images), batch, workers
 
     def run(self) -> Generator[None]:
-        """Steps without end; each ``next`` is one."""
+        """Yield steps without end; each ``next`` is one."""
         while True:
             loader = DataLoader(self.samples, self.batch, shuffle=True, num_workers=self.workers, drop_last=True)
             for images, heatmaps, pafs, heatmap_mask, paf_mask in loader:
                 stages = self.network(images)
-                self.optimiser.zero_grad()
+                self.optimizer.zero_grad()
                 loss: Tensor = torch.zeros(())
                 for maps in stages:
                     for found, truth, mask in (
@@ -202,35 +201,39 @@ class Authors:
                         part.item()  # it is logged
                         loss = loss + part
                 torch.autograd.backward(loss)
-                self.optimiser.step()
+                self.optimizer.step()
                 yield
 
 
 class Ours:
     """What `featherpose train` does at each step."""
 
-    def __init__(self, pictures: list[LabelledPicture], batch: int, workers: int, precision: str) -> None:
-        self.processes = Processes.join()
-        self.arithmetic = Arithmetic.choose("cpu", precision)
+    def __init__(self, images: list[AnnotatedImage], batch: int, workers: int, precision: str) -> None:
+        self.processes = Distributed.init()
+        self.mixed = MixedPrecision.choose("cpu", precision)
         self.network = create_network("lightweight-openpose", OPENPOSE_18)
-        module = self.arithmetic.place(as_module(self.network)).train()
-        self.optimiser = build_optimiser(module, OptimiserConfig())
+        module = self.mixed.place(as_module(self.network)).train()
+        self.optimizer = build_optimizer(module, OptimizerConfig())
         augment = AugmentOptions(size_px=_SIDE, min_scale=0.5, max_scale=1.1)
-        self.dataset = PoseDataset(pictures, OPENPOSE_18, augment=augment, targets=TargetOptions())
+        method, outputs = self.network.method, self.network.outputs
+        self.dataset = PoseDataset(images, OPENPOSE_18, method=method, outputs=outputs, augment=augment)
         self.batch, self.workers = batch, workers
 
     def run(self) -> Generator[None]:
-        """Steps without end; each ``next`` is one."""
+        """Yield steps without end; each ``next`` is one."""
         rank, world = self.processes.rank, self.processes.world
         sampler = EpochSampler(len(self.dataset), batch=self.batch, seed=0, rank=rank, world=world)
         for batch in load_batches(self.dataset, sampler, self.batch // world, threads=max(1, self.workers // world)):
-            with self.arithmetic.autocast():
-                stages = self.network(self.arithmetic.pictures(batch.pictures))
-            loss, _ = loss_of(stages, batch, LossConfig(), OPENPOSE_18, probabilities=False)
+            with self.mixed.autocast():
+                stages = self.network(self.mixed.images(batch.images))
+            loss, _ = self.network.method.loss(
+                [stage._asdict() for stage in stages], batch.values, batch.masks, LossConfig(), OPENPOSE_18,
+                probabilities=False,
+            )  # fmt: skip
             torch.autograd.backward(loss)
             self.processes.average_gradients(as_module(self.network))
-            self.optimiser.step()
-            self.optimiser.zero_grad(set_to_none=True)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
             float(loss.detach())
             yield
 
@@ -259,7 +262,7 @@ class InProcesses:
             end.recv()
 
     def run(self) -> Generator[None]:
-        """Steps without end; each ``next`` is one."""
+        """Yield steps without end; each ``next`` is one."""
         try:
             while True:
                 self._tell("step")
@@ -322,15 +325,15 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="that load: processes of the authors', threads of ours")
     parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results/training_throughput.json")
     options = parser.parse_args()
-    pictures = [p for p in read_coco(options.data / "annotations.json", options.data / "images", OPENPOSE_18) if
+    images = [p for p in read_coco(options.data / "annotations.json", options.data / "images", OPENPOSE_18) if
                 len(p.keypoints)][:400]  # fmt: skip
-    given, threads = (pictures, options.batch, options.workers), options.threads
+    given, threads = (images, options.batch, options.workers), options.threads
     loops = {
         "authors": InProcesses("authors", given, processes=1, threads=threads),
         "featherpose": InProcesses("ours", (*given, "auto"), processes=1, threads=threads),
-        "featherpose f32": InProcesses("ours", (*given, "f32"), processes=1, threads=threads),
+        "featherpose fp32": InProcesses("ours", (*given, "fp32"), processes=1, threads=threads),
         "featherpose, a process a core": InProcesses("ours", (*given, "auto"), processes=threads, threads=1),
-        "featherpose f32, a process a core": InProcesses("ours", (*given, "f32"), processes=threads, threads=1),
+        "featherpose fp32, a process a core": InProcesses("ours", (*given, "fp32"), processes=threads, threads=1),
     }
     wall: dict[str, list[float]] = {name: [] for name in loops}
     processor: dict[str, list[float]] = {name: [] for name in loops}
@@ -344,15 +347,15 @@ def main() -> None:
             wall[name].append((time.perf_counter() - started) / options.steps / options.batch)
             processor[name].append((_processor_s() - used) / options.steps / options.batch)
             steps.close()
-            print(f"round {number + 1}: {name} {1 / wall[name][-1]:.2f} pictures/s", flush=True)
+            print(f"round {number + 1}: {name} {1 / wall[name][-1]:.2f} images/s", flush=True)
     for loop in loops.values():
         loop.close()
     result = {
         "what": "training throughput, Lightweight OpenPose, 368x368",
         "batch": options.batch, "threads": options.threads, "workers": options.workers,
-        "format": str(Arithmetic.choose("cpu", "auto").half or torch.float32).removeprefix("torch."),
-        "pictures_per_s": {name: 1 / statistics.median(values) for name, values in wall.items()},
-        "processor_s_per_picture": {name: statistics.median(values) for name, values in processor.items()},
+        "format": str(MixedPrecision.choose("cpu", "auto").half or torch.float32).removeprefix("torch."),
+        "images_per_s": {name: 1 / statistics.median(values) for name, values in wall.items()},
+        "processor_s_per_image": {name: statistics.median(values) for name, values in processor.items()},
         "ratio": {name: _paired(wall["authors"], wall[name]) for name in loops if name != "authors"},
         "ratio_of_processor_time": {
             name: _paired(processor["authors"], processor[name]) for name in loops if name != "authors"

@@ -1,4 +1,4 @@
-"""Fixtures: real pictures that packages ship, and the shared development data where it exists."""
+"""Fixtures: real images that packages ship, and the shared development data where it exists."""
 
 from __future__ import annotations
 
@@ -14,13 +14,84 @@ from jaxtyping import install_import_hook
 install_import_hook(
     [
         "featherpose.geometry",
-        "featherpose.similarity",
-        "featherpose.codecs.paf.decoder",
+        "featherpose.oks",
+        "featherpose.methods.paf.decoder",
         "featherpose.preprocess",
-        "featherpose.evaluation.coco_ap",
+        "featherpose.evaluation.keypoints.coco_ap",
     ],
     "shape_checking.checked",
 )
+
+# Slow as a whole: they start browsers, servers, trainings and other processes, build networks and wheels, quantize,
+# export, measure, or run the pages of the docs. Without them (``pytest -m "not slow"``) 1,979 tests are left: about
+# 100 s of processor time in two processes, 36 s of it for collecting, so that they end in 90 s on two idle cores.
+# (Reckoned from the durations of a run beside twenty processes: 222 s of processor time, two thirds of its tests' time
+# marked since.)
+SLOW = (
+    "augment/test_anonymize.py",
+    "cli/test_analyze.py",
+    "cli/test_annotate.py",
+    "cli/test_demo.py",
+    "cli/test_field_siblings.py",
+    "cli/test_inputs.py",
+    "cli/test_outputs.py",
+    "cli/test_predict_live.py",
+    "cluster/test_batch.py",
+    "cluster/test_videos.py",
+    "docs/test_code_blocks.py",
+    "evaluation/test_baselines.py",
+    "evaluation/test_benchmark.py",
+    "evaluation/test_pareto.py",
+    "evaluation/test_pipeline.py",
+    "evaluation/test_published_sizes.py",
+    "evaluation/test_postprocessing.py",
+    "evaluation/test_roofline.py",
+    "evaluation/test_stages.py",
+    "evaluation/test_tracking.py",
+    "evaluation/test_tune_decoder.py",
+    "export/",
+    "fuzz/",
+    "media/test_browser.py",
+    "media/test_reconnect.py",
+    "methods/test_round_trip.py",
+    "motion/test_command.py",
+    "motion/test_report_page.py",
+    "nn/test_checkpoints.py",
+    "nn/test_depthwise.py",
+    "nn/test_feather.py",
+    "nn/test_networks.py",
+    "nn/test_refiner.py",
+    "runtime/test_compiled_cache.py",
+    "runtime/test_contract.py",
+    "runtime/test_forking.py",
+    "runtime/test_no_telemetry.py",
+    "runtime/test_precision.py",
+    "runtime/test_static_shapes.py",
+    "server/",
+    "test_extensions.py",
+    "test_prediction.py",
+    "topdown/test_detect_every.py",
+    "tracking/test_predict_video.py",
+    "tracking/test_warm_up.py",
+    "training/",
+    "zoo/test_fetching.py",
+)
+SLOW_EXAMPLES = (
+    "augment/several_heights.py",
+    "nn/published/",
+    "stream/detect_every.py",
+    "topdown/person_estimator.py",
+    "training/",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of the files above, and the examples that build large networks."""
+    tests = Path(__file__).parent
+    for item in items:
+        for folder, names in ((tests, SLOW), (tests.parent / "src/featherpose", SLOW_EXAMPLES)):
+            if item.path.is_relative_to(folder) and item.path.relative_to(folder).as_posix().startswith(names):
+                item.add_marker(pytest.mark.slow)
 
 
 def _shared_root() -> Path:
@@ -59,10 +130,10 @@ def astronaut() -> np.ndarray:
     """uint8[512, 512, 3] BGR, a public-domain photograph of one person, shipped by scikit-image."""
     import skimage.data
 
-    picture: np.ndarray = skimage.data.astronaut()  # type: ignore[no-untyped-call]
-    picture = np.ascontiguousarray(picture[..., ::-1])
-    picture.flags.writeable = False  # every test sees the same photograph
-    return picture
+    image: np.ndarray = skimage.data.astronaut()  # type: ignore[no-untyped-call]
+    image = np.ascontiguousarray(image[..., ::-1])
+    image.flags.writeable = False  # every test sees the same photograph
+    return image
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Picture to network input: the pixel convention, pinned with white pixels, and every kind of picture."""
+"""Image to network input: the pixel convention, pinned with white pixels, and every kind of image."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featherpose.codecs.paf.maps import Maps
-from featherpose.codecs.paf.peaks import find_peaks
 from featherpose.errors import OptionError, SourceError
 from featherpose.geometry import Letterbox, cell_to_pixel
+from featherpose.methods.paf.maps import Maps
+from featherpose.methods.paf.peaks import find_peaks
 from featherpose.preprocess import as_bgr, fit, prepare
 
 
 def identity_network(network_input: np.ndarray) -> Maps:
     """The plainest network of stride 8: each cell is the mean of its 8x8 pixels."""
-    grey = network_input[0].astype(np.float32).mean(-1) / 255
-    rows, columns = grey.shape[0] // 8, grey.shape[1] // 8
-    heatmaps = grey.reshape(rows, 8, columns, 8).mean((1, 3))[None]
+    gray = network_input[0].astype(np.float32).mean(-1) / 255
+    rows, columns = gray.shape[0] // 8, gray.shape[1] // 8
+    heatmaps = gray.reshape(rows, 8, columns, 8).mean((1, 3))[None]
     return Maps(np.ascontiguousarray(heatmaps), np.zeros((2, rows, columns), np.float32))
 
 
 def spot(size: tuple[int, int], x: float, y: float, sigma: float) -> np.ndarray:
-    """A black picture with one white Gaussian spot centred at (x, y)."""
+    """A black image with one white Gaussian spot centered at (x, y)."""
     xs, ys = np.arange(size[0]), np.arange(size[1])
-    grey = 255 * np.exp(-((xs[None] - x) ** 2 + (ys[:, None] - y) ** 2) / (2 * sigma**2))
-    return np.repeat(grey.round().astype(np.uint8)[..., None], 3, axis=2)
+    gray = 255 * np.exp(-((xs[None] - x) ** 2 + (ys[:, None] - y) ** 2) / (2 * sigma**2))
+    return np.repeat(gray.round().astype(np.uint8)[..., None], 3, axis=2)
 
 
 @pytest.mark.parametrize("pixel", [(0, 0), (7, 7), (8, 0), (100, 63), (319, 239)])
@@ -51,12 +51,12 @@ def test_a_white_spot_comes_back_to_where_it_was(size: tuple[int, int], height: 
         image = spot(size, float(true[0]), float(true[1]), 7 * scale)
         network_input, letterbox = prepare(image, height=height, pad_value=0)
         maps = identity_network(network_input)
-        # The centre of mass knows nothing of peaks: it pins resize, padding, stride and letterbox alone.
+        # The center of mass knows nothing of peaks: it pins resize, padding, stride and letterbox alone.
         heatmap = maps.heatmaps[0]
         rows, columns = np.indices(heatmap.shape)
         mass = np.array([(heatmap * columns).sum(), (heatmap * rows).sum()]) / heatmap.sum()
-        centre = np.array([cell_to_pixel(float(cell), 8) for cell in mass], np.float32)
-        assert np.abs(letterbox.inverse(centre) - true).max() < 0.12 * scale
+        center = np.array([cell_to_pixel(float(cell), 8) for cell in mass], np.float32)
+        assert np.abs(letterbox.inverse(center) - true).max() < 0.12 * scale
         # The decoder's own peak, refined below the cell, agrees.
         peaks = find_peaks(maps.heatmaps, 1, threshold=0.05, suppression_radius=1.0)
         assert len(peaks.positions) == 1
@@ -92,7 +92,7 @@ def test_it_is_a_plain_resize(astronaut: np.ndarray) -> None:
         np.testing.assert_array_equal(network_input[0], expected)
 
 
-def test_picture_is_not_touched_and_views_work(astronaut: np.ndarray) -> None:
+def test_image_is_not_touched_and_views_work(astronaut: np.ndarray) -> None:
     before = astronaut.copy()
     crop = astronaut[100:401, 50:351]
     network_input, _ = prepare(crop, height=128)
@@ -115,20 +115,20 @@ def test_into_a_buffer(astronaut: np.ndarray) -> None:
         prepare(astronaut, height=128, out=np.zeros((128, 136, 3), np.uint8))
 
 
-def test_kinds_of_pictures(astronaut: np.ndarray) -> None:
-    grey = cv2.cvtColor(astronaut, cv2.COLOR_BGR2GRAY)
-    np.testing.assert_array_equal(as_bgr(grey), as_bgr(grey[..., None]))
-    assert (as_bgr(grey)[..., 0] == grey).all()
-    np.testing.assert_array_equal(as_bgr(np.dstack((astronaut, grey))), astronaut)
+def test_kinds_of_images(astronaut: np.ndarray) -> None:
+    gray = cv2.cvtColor(astronaut, cv2.COLOR_BGR2GRAY)
+    np.testing.assert_array_equal(as_bgr(gray), as_bgr(gray[..., None]))
+    assert (as_bgr(gray)[..., 0] == gray).all()
+    np.testing.assert_array_equal(as_bgr(np.dstack((astronaut, gray))), astronaut)
     assert as_bgr(astronaut) is astronaut
 
 
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (None, "NoneType"),
+        (None, "None instead of an image.*cv2.imread"),
         ([[1, 2], [3, 4]], "list"),
-        ("photo.jpg", "read_image"),
+        ("photo.jpg", "type str"),
         (np.zeros((4, 4, 3), np.float32), "float32"),
         (np.zeros((4, 4, 3), np.uint16), "uint16"),
         (np.zeros((4, 4, 2), np.uint8), r"\(4, 4, 2\)"),
@@ -137,7 +137,7 @@ def test_kinds_of_pictures(astronaut: np.ndarray) -> None:
         (np.zeros(4, np.uint8), r"\(4,\)"),
     ],
 )
-def test_what_is_no_picture(image: object, message: str) -> None:
+def test_what_is_no_image(image: object, message: str) -> None:
     with pytest.raises(SourceError, match=message):
         as_bgr(image)
 

@@ -14,8 +14,8 @@ from live_servers import RTSP_MISSING, Camera, access_units, rtsp_is_here
 
 from featherpose.errors import ModelError, OptionError, SourceError
 from featherpose.estimator import PoseEstimator, StageTimes
-from featherpose.media.frames import Frame
-from featherpose.media.sources import ReconnectOptions, open_source
+from featherpose.media.sources.find import ReconnectOptions, open_source
+from featherpose.media.sources.source import Frame
 from featherpose.poses import Poses
 from featherpose.skeleton import COCO_17
 from featherpose.stream import FrameResult, StreamOptions, process_stream, process_streams
@@ -84,7 +84,7 @@ def test_no_more_than_the_bounds_is_in_memory() -> None:
             yield frame
 
     estimator = Slow()
-    stream = process_stream(counting(), estimator, options=StreamOptions(in_flight=2, ahead=3))
+    stream = process_stream(counting(), estimator, options=StreamOptions(in_flight=2, prefetch=3))
     for _ in range(5):
         next(stream)
     time.sleep(0.2)
@@ -93,9 +93,9 @@ def test_no_more_than_the_bounds_is_in_memory() -> None:
     assert estimator.most <= 2
 
 
-def test_newest_drops_what_is_late_and_counts_it() -> None:
+def test_latest_drops_what_is_late_and_counts_it() -> None:
     results = list(
-        process_stream(frames(60, pause_s=0.005), Slow(0.03), options=StreamOptions(policy="newest", in_flight=1))
+        process_stream(frames(60, pause_s=0.005), Slow(0.03), options=StreamOptions(policy="latest", in_flight=1))
     )
     indices = [r.frame.index for r in results]
     assert indices == sorted(indices)
@@ -103,7 +103,7 @@ def test_newest_drops_what_is_late_and_counts_it() -> None:
     assert results[-1].frame.index == 59
     assert results[-1].dropped == 60 - len(results)
     # Never older than one frame's work before it and its own, with room for a loaded machine.
-    assert float(np.median([r.age_ms for r in results])) < 120
+    assert float(np.median([r.latency_ms for r in results])) < 120
 
 
 class Network:
@@ -140,19 +140,19 @@ class Network:
             return Poses.empty(COCO_17, (64, 48)), StageTimes(0.0, 0.0, 0.0)
 
 
-def test_newest_begins_a_frame_only_when_the_network_is_free_and_before_the_last_one_is_decoded() -> None:
+def test_latest_begins_a_frame_only_when_the_network_is_free_and_before_the_last_one_is_decoded() -> None:
     network = Network(0.03)
-    options = StreamOptions(policy="newest")
+    options = StreamOptions(policy="latest")
     results = list(process_stream(frames(100, pause_s=0.004), network, options=options))
     assert network.most == 1
     for i in range(1, len(results) - 3):
         assert network.log.index(f"begin {i + 1}") < network.log.index(f"decode {i}")
     # A frame waits for the next one to come at most, not for a place in a queue.
-    assert float(np.median([r.wait_ms for r in results])) < 15
+    assert float(np.median([r.queue_ms for r in results])) < 15
     assert results[-1].dropped == 100 - len(results) > 40
 
 
-def test_a_live_source_is_taken_newest_first_and_a_file_is_not() -> None:
+def test_a_live_source_is_taken_latest_first_and_a_file_is_not() -> None:
     class Camera:
         live = True
 
@@ -192,7 +192,7 @@ def test_live_sources_are_smoothed_and_files_are_not() -> None:
 
     def trembling(live: bool, smoother: PoseSmoother | bool | None) -> float:
         stream = process_stream(
-            Source(live), Trembling(), PoseTracker(), smoother=smoother, options=StreamOptions(policy="every")
+            Source(live), Trembling(), PoseTracker(), smoother=smoother, options=StreamOptions(policy="all")
         )
         return float(np.std([r.poses.keypoints for r in stream][20:], axis=0).mean())
 
@@ -288,27 +288,27 @@ def test_sources_take_turns_and_keep_their_own_trackers() -> None:
     trackers = [PoseTracker(), PoseTracker()]
     results = list(process_streams([frames(30), frames(10)], Slow(0.002), trackers))
     for number, count in ((0, 30), (1, 10)):
-        assert [r.frame.index for r in results if r.source == number] == list(range(count))
+        assert [r.frame.index for r in results if r.source_index == number] == list(range(count))
     # While both have frames neither gets two turns more than the other (the very first ones apart).
-    both = [r.source for r in results[:18]]
+    both = [r.source_index for r in results[:18]]
     assert abs(both.count(0) - both.count(1)) <= 4
 
 
 def test_live_sources_share_the_network_evenly_however_many_frames_they_send() -> None:
-    options = StreamOptions(policy="newest")
+    options = StreamOptions(policy="latest")
     sources = [frames(10**9, pause_s=pause_s) for pause_s in (0.004, 0.001, 0.008)]
     results = list(itertools.islice(process_streams(sources, Network(0.02), options=options), 45))
-    counts = [sum(r.source == i for r in results) for i in range(3)]
+    counts = [sum(r.source_index == i for r in results) for i in range(3)]
     assert min(counts) > 0.6 * max(counts)
     for i in range(3):
-        indices = [r.frame.index for r in results if r.source == i]
+        indices = [r.frame.index for r in results if r.source_index == i]
         assert indices == sorted(indices)
 
 
 def test_time_that_goes_back_starts_ids_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     # Recorded at the source: what other tests did to the process's logging does not matter then.
     said: list[str] = []
-    monkeypatch.setattr("featherpose.stream.processing._log.warning", lambda text, *values: said.append(text))
+    monkeypatch.setattr("featherpose.tracking.follower._log.warning", lambda text, *values: said.append(text))
 
     def twice() -> Iterator[Frame]:
         yield from frames(5)
@@ -329,6 +329,7 @@ def test_bad_options_are_refused() -> None:
         process_streams([frames(1)], Slow(), [])
 
 
+@pytest.mark.slow
 def test_a_killed_camera_comes_back_into_the_same_stream(tmp_path: Path, astronaut: np.ndarray) -> None:
     if not rtsp_is_here():
         pytest.skip(RTSP_MISSING)
@@ -362,14 +363,14 @@ def test_real_video_gives_what_the_plain_loop_gives(shared: Path, released_int8:
     video = shared / "data/videos/two-people.mp4"
     with PoseEstimator(released_int8, height=128, threads=2) as estimator:
         plain = PoseTracker()
-        with open_source(video, every=3) as source:
+        with open_source(video, frame_step=3) as source:
             expected = [plain.update(estimator(frame.image), frame.timestamp_s) for frame in source]
         tracker = PoseTracker()
-        with open_source(video, every=3) as source:
+        with open_source(video, frame_step=3) as source:
             results = list(process_stream(source, estimator, tracker))
     assert [r.frame.index for r in results] == list(range(0, 100, 3))
     assert tracker.count == plain.count >= 2
     for result, poses in zip(results, expected, strict=True):
         np.testing.assert_array_equal(result.poses.track_ids, poses.track_ids)
         np.testing.assert_allclose(result.poses.keypoints, poses.keypoints, atol=1e-3)
-        assert result.age_ms >= result.times.decode_ms
+        assert result.latency_ms >= result.stage_times.postprocess_ms

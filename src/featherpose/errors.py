@@ -1,13 +1,16 @@
 """The exceptions of featherpose: every message says what was given, what was expected and what to do.
 
-All derive from `FeatherposeError`, so one ``except`` catches whatever a user can cause; anything else
-that escapes is a defect of ours.
+All derive from `FeatherposeError`, so one ``except`` catches every error that a user can cause; any other
+exception is a defect of featherpose.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 __all__ = [
     "CheckpointError",
+    "ClusterError",
     "ConfigError",
     "DatasetError",
     "DownloadError",
@@ -15,19 +18,22 @@ __all__ = [
     "MissingExtraError",
     "ModelError",
     "OptionError",
+    "OutOfMemoryError",
     "OutputError",
+    "SelectionError",
     "SkeletonError",
     "SourceError",
+    "StoreError",
     "TrainingError",
 ]
 
 
 class FeatherposeError(Exception):
-    """Something a user gave cannot be used.
+    """Base class of errors that a user's input causes.
 
     Args:
         given: What was given and what is wrong with it, one clause without a final full stop.
-        expected: What would have been right, if that is not obvious.
+        expected: What would be right, if that is not obvious.
         hint: What to do now.
 
     Example:
@@ -56,8 +62,18 @@ class SkeletonError(FeatherposeError, ValueError):
     """A skeleton contradicts itself, or two skeletons do not fit together."""
 
 
+class SelectionError(FeatherposeError, IndexError):
+    """A person or keypoint was selected that does not exist."""
+
+
 class SourceError(FeatherposeError):
-    """A picture, video, camera or stream cannot be read."""
+    """An image, video, camera or stream cannot be read.
+
+    Attributes:
+        path: The file, where one of several is meant.
+    """
+
+    path: Path | None = None
 
 
 class OutputError(FeatherposeError):
@@ -68,12 +84,16 @@ class ModelError(FeatherposeError):
     """A model file is missing, damaged, of an unknown architecture, or unusable on this machine."""
 
 
+class OutOfMemoryError(SourceError, ModelError, MemoryError):
+    """There is not enough memory for an image, a video or a network; nothing is wrong with the files."""
+
+
 class DownloadError(FeatherposeError):
     """A download failed, was refused, or arrived with the wrong hash."""
 
 
 class DatasetError(FeatherposeError):
-    """An annotation file or a folder of pictures is not what its name says."""
+    """An annotation file or a folder of images is not of the stated kind."""
 
 
 class ConfigError(FeatherposeError, ValueError):
@@ -85,7 +105,15 @@ class CheckpointError(FeatherposeError):
 
 
 class TrainingError(FeatherposeError):
-    """Training cannot go on, for instance because the loss is no longer a number."""
+    """Training cannot continue, for instance because the loss is no longer a number."""
+
+
+class StoreError(FeatherposeError):
+    """A store of files cannot be reached, or refuses; nothing is wrong with the single file."""
+
+
+class ClusterError(FeatherposeError):
+    """Ray cannot be started or reached, or it ended."""
 
 
 class MissingExtraError(FeatherposeError, ImportError):

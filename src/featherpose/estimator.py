@@ -1,63 +1,82 @@
-"""Picture in, everyone's keypoints out: preprocessing, network and decoder in one object."""
+"""Image in, everyone's keypoints out: preprocessing, network and decoder in one object."""
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 from jaxtyping import UInt8
 
-from featherpose.codecs.paf.decoder import PafDecoder
-from featherpose.codecs.paf.maps import Maps
-from featherpose.codecs.paf.options import DecodeOptions
-from featherpose.errors import OptionError, SourceError
-from featherpose.geometry import Letterbox
+from featherpose.errors import ModelError, OptionError, SourceError
+from featherpose.media.images import read_image
+from featherpose.methods.method import Arrays
+from featherpose.methods.person_boxes import PERSON_BOX
 from featherpose.poses import Poses
-from featherpose.preprocess import as_bgr, fit, prepare
-from featherpose.runtime.backend import Backend, EngineInfo, EngineOptions, ModelSpec, Pending, Precision
-from featherpose.runtime.opening import open_backend
-from featherpose.skeleton import Skeleton
-from featherpose.tiles import TileOptions, TilePlan, merge_scales, stitch
+from featherpose.preprocess import as_bgr
+from featherpose.quality import Quality, QualityName, quality_named
+from featherpose.runtime.backend import Backend, EngineInfo, EngineOptions, ModelSpec, Precision
+from featherpose.runtime.engines import open_backend
+from featherpose.skeleton import COCO_17, Skeleton
+from featherpose.tiling import TileOptions
+from featherpose.topdown.refinement import Refiner, open_refiner, refinable
+from featherpose.topdown.topdown_options import RefineMode, RefineOptions
+from featherpose.views import View, ViewOptions, decode_views, make_views
 
 if TYPE_CHECKING:
-    from featherpose.zoo.resolving import ResolvedModel
+    from featherpose.zoo.resolve import ResolvedModel
 
 __all__ = ["PendingPoses", "PoseEstimator", "StageTimes"]
 
-# Pictures per inference of a list: enough to fill the engine, few enough that input and maps stay in megabytes.
-_MAX_BATCH = 8
-_MAX_HEIGHT_PX = 8192
+# Images under way in `PoseEstimator.map`: two in the engine, of which one waits with its input in place, and one that
+# is being decoded.
+_IN_FLIGHT = 3
 
 
 @dataclass(frozen=True, slots=True)
 class StageTimes:
-    """Where the time of one picture went.
+    """Times of one image by stage.
 
     Attributes:
-        prepare_ms: Resize and padding.
-        infer_ms: The network; for `PoseEstimator.submit` with the wait for a free request.
-        decode_ms: Maps to people.
+        preprocess_ms: Resize and padding.
+        inference_ms: The network; for `PoseEstimator.submit` with the wait for a free request.
+        postprocess_ms: Maps to people.
+        refine_ms: People looked at again, one at a time; 0 without refinement.
     """
 
-    prepare_ms: float
-    infer_ms: float
-    decode_ms: float
+    preprocess_ms: float
+    inference_ms: float
+    postprocess_ms: float
+    refine_ms: float = 0.0
 
     @property
     def total_ms(self) -> float:
-        """All three."""
-        return self.prepare_ms + self.infer_ms + self.decode_ms
+        """Return the sum of all stages."""
+        return sum(self.by_stage().values())
+
+    def by_stage(self) -> dict[str, float]:
+        """Return milliseconds by stage name, in the order in which an image passes the stages.
+
+        Example:
+            >>> StageTimes(0.5, 20.0, 1.0, 6.0).by_stage()
+            {'prepare': 0.5, 'infer': 20.0, 'decode': 1.0, 'refine': 6.0}
+        """
+        return {
+            "prepare": self.preprocess_ms,
+            "infer": self.inference_ms,
+            "decode": self.postprocess_ms,
+            "refine": self.refine_ms,
+        }
 
 
 class PendingPoses:
-    """A picture whose network is running; `result` waits and decodes, in the thread that calls it."""
+    """An image whose network is running; `result` waits and decodes, in the thread that calls it."""
 
     __slots__ = ("_finish", "_poses", "_times", "_wait")
 
@@ -68,11 +87,11 @@ class PendingPoses:
         self._times: StageTimes | None = None
 
     def wait(self) -> None:
-        """Return when the network is done, well or not; the engine is then free for the next picture."""
+        """Return when the network is done, successfully or not; the engine is then free for the next image."""
         self._wait()
 
     def result(self) -> Poses:
-        """Everyone in the picture; calling it again returns the same.
+        """Return everyone in the image; calling it again returns the same.
 
         Raises:
             ModelError: If the engine failed.
@@ -80,31 +99,39 @@ class PendingPoses:
         return self.timed_result()[0]
 
     def timed_result(self) -> tuple[Poses, StageTimes]:
-        """Everyone in the picture, and where the time went."""
+        """Return everyone in the image, and the times by stage."""
         if self._finish is not None:
             self._poses, self._times = self._finish()
-            self._finish, self._wait = None, _done  # lets go of picture and maps
+            self._finish, self._wait = None, _done  # releases image and maps
         assert self._poses is not None
         assert self._times is not None
         return self._poses, self._times
 
 
 class PoseEstimator:
-    """Finds everyone's keypoints in pictures.
+    """Finds everyone's keypoints in images.
 
-    Any thread may call it, several at once; pictures of any size may follow each other.
+    Any thread may call it, several at once; images of any size may follow each other.
 
     Args:
         model: A model file (``.xml``, ``.onnx``), a name of ``featherpose models list``, None for the bundled one, or
             what `resolve_model` made of one of these.
-        height: Network input height in pixels; the width follows the picture. Higher finds smaller people and costs
+        quality: ``fast``, ``balanced`` or ``best``, or a `Quality`: height, scales, mirrored image and refinement that
+            suit each other. The following options replace single parts of it.
+        height: Network input height in pixels; the width follows the image. Higher finds smaller people and costs
             time in proportion to its square.
+        scales: Multiples of the height at which each image is seen; outputs are averaged.
+        mirror: Whether the mirrored image is seen as well.
+        refine: ``off``, ``auto`` or ``all``, or `RefineOptions`: who is looked at again by a single-person network.
+            Skeletons that it does not know are left alone unless `RefineOptions` ask for it.
         engine: How the network runs.
-        decode: The rules by which maps become people; those that suit the model unless given.
+        options: Decoding options of the model's method (`featherpose.PafOptions` for the bundled network); those
+            that suit the model unless given.
         precision: Replaces ``engine.precision``.
         threads: Replaces ``engine.threads``.
         device: Replaces ``engine.device``.
-        tiles: Overlapping views of each picture, for small and far people.
+        tiles: Overlapping views of each image instead of scales, for small and far people.
+        candidates: Also tell every place that looks like a keypoint with at least this score, as ``Poses.candidates``.
 
     Raises:
         OptionError: If an option is outside its range.
@@ -121,15 +148,20 @@ class PoseEstimator:
         self,
         model: str | Path | ResolvedModel | None = None,
         *,
-        height: int = 256,
+        quality: QualityName | Quality = "balanced",
+        height: int | None = None,
+        scales: Sequence[float] | None = None,
+        mirror: bool | None = None,
+        refine: RefineMode | RefineOptions | None = None,
         engine: EngineOptions | None = None,
-        decode: DecodeOptions | None = None,
+        options: Any | None = None,
         precision: Precision | None = None,
         threads: int | None = None,
         device: str | None = None,
         tiles: TileOptions | None = None,
+        candidates: float | None = None,
     ) -> None:
-        from featherpose.zoo.resolving import ResolvedModel, resolve_model
+        from featherpose.zoo.resolve import ResolvedModel, resolve_model
 
         engine = engine or EngineOptions()
         engine = replace(
@@ -138,9 +170,30 @@ class PoseEstimator:
             threads=engine.threads if threads is None else threads,
             device=engine.device if device is None else device,
         )
-        _check_height(height)
+        level = quality if isinstance(quality, Quality) else quality_named(quality)
+        whole = tiles is None
+        views = ViewOptions(
+            height=level.height if height is None else height,
+            scales=(level.scales if whole else (1.0,)) if scales is None else tuple(scales),
+            mirror=(level.mirror and whole) if mirror is None else mirror,
+            tiles=tiles,
+        )
+        asked = RefineOptions(mode=refine) if isinstance(refine, str) else refine
         resolved = model if isinstance(model, ResolvedModel) else resolve_model(model)
-        self._set_up(open_backend(resolved.path, resolved.spec, engine), height, decode, tiles)
+        if resolved.spec.crop is not None:
+            raise ModelError(
+                f"model {resolved.spec.name} sees one person at a time",
+                expected="a network that sees whole images",
+                hint="give it as the refiner: --refiner in commands, RefineOptions(model=...) in Python",
+            )
+        self._set_up(open_backend(resolved.path, resolved.spec, engine), views, options, None, level.name, candidates)
+        try:
+            self._refiner = _open_refiner(
+                asked or level.refine, resolved.spec.skeleton, engine, demanded=asked is not None
+            )
+        except BaseException:
+            self._backend.close()
+            raise
 
     @classmethod
     def from_backend(
@@ -148,100 +201,203 @@ class PoseEstimator:
         backend: Backend,
         *,
         height: int = 256,
-        decode: DecodeOptions | None = None,
+        options: Any | None = None,
         tiles: TileOptions | None = None,
+        refiner: Refiner | None = None,
+        candidates: float | None = None,
     ) -> PoseEstimator:
-        """An estimator on a network that is already open; closing the estimator closes it.
+        """Make an estimator on networks that are already open; closing the estimator closes them.
 
         Raises:
             OptionError: If the height is outside its range.
         """
-        _check_height(height)
         estimator = cls.__new__(cls)
-        estimator._set_up(backend, height, decode, tiles)
+        estimator._set_up(backend, ViewOptions(height=height, tiles=tiles), options, refiner, "fast", candidates)
         return estimator
 
-    def _set_up(self, backend: Backend, height: int, decode: DecodeOptions | None, tiles: TileOptions | None) -> None:
+    def _set_up(
+        self,
+        backend: Backend,
+        views: ViewOptions,
+        options: Any | None,
+        refiner: Refiner | None,
+        quality: str,
+        candidates: float | None,
+    ) -> None:
+        if candidates is not None and not 0 <= candidates <= 1:
+            raise OptionError(f"candidates from score {candidates:g} on", expected="0 to 1")
+        self._candidates = candidates
         self._backend = backend
-        self._height = height
-        self._tiles = tiles
-        self._decoder = PafDecoder(backend.spec.skeleton, decode or backend.spec.decode)
+        self._view_options = views
+        self._refiner = refiner
+        self._quality = quality
+        self._decoder = backend.spec.decoder(options)
 
     @property
     def info(self) -> EngineInfo:
-        """What really runs: engine, device, precision, threads."""
+        """Return the facts of the running engine: engine, device, precision, threads."""
         return self._backend.info
 
     @property
     def spec(self) -> ModelSpec:
-        """What the model is."""
+        """Return the facts of the model."""
         return self._backend.spec
 
     @property
     def skeleton(self) -> Skeleton:
-        """What the keypoints are."""
-        return self._backend.spec.skeleton
+        """Return the keypoints and limbs of the results: behind a detector those of the single-person network."""
+        own = self._backend.spec.skeleton
+        return self._refiner.skeleton if own == PERSON_BOX and self._refiner is not None else own
 
     @property
     def height(self) -> int:
-        """Network input height in pixels."""
-        return self._height
+        """Return the network input height in pixels."""
+        fixed = self.spec.fixed_size
+        return self._view_options.height if fixed is None else fixed[1]
 
     @property
-    def decode_options(self) -> DecodeOptions:
-        """The rules of decoding."""
+    def refiner(self) -> Refiner | None:
+        """Return the refiner, if people are refined."""
+        return self._refiner
+
+    def at_height(self, height: int) -> PoseEstimator:
+        """Return an estimator on the same networks with another input height; closing either closes both.
+
+        Raises:
+            OptionError: If the height is outside its range.
+        """
+        estimator = PoseEstimator.__new__(PoseEstimator)
+        views = replace(self._view_options, height=height)
+        estimator._set_up(self._backend, views, self.options, self._refiner, self._quality, self._candidates)
+        return estimator
+
+    @property
+    def options(self) -> Any:
+        """Return the decoding options of the model's method."""
         return self._decoder.options
 
     def __repr__(self) -> str:
-        return f"PoseEstimator({self.spec.name}, height {self._height}, {self.info.engine}, {self.info.precision})"
+        return f"PoseEstimator({self.spec.name}, height {self.height}, {self.info.engine}, {self.info.precision})"
 
     def warm_up(self) -> None:
-        """Load the compiled kernels of the decoder, or compile them on the first run ever."""
+        """Load the compiled kernels of the decoders, or compile them on the first run ever."""
         self._decoder.warm_up()
+        if self._refiner is not None:
+            self._refiner.warm_up()
+
+    def describe(self) -> dict[str, Any]:
+        """Return the facts of a run: model, method, what it sees, refinement, engine, device, precision and threads.
+
+        ``budget_crops`` is the most crops an image, None for as many as there are people.
+
+        Example:
+            >>> with PoseEstimator(height=128) as estimator:
+            ...     facts = estimator.describe()
+            >>> facts["model"], facts["method"], facts["height"]
+            ('feather', 'paf', 128)
+        """
+        info, refiner = self.info, self._refiner
+        return {
+            "model": self.spec.name,
+            "method": self.spec.method.name,
+            "quality": self._quality,
+            "height": self.height,
+            "scales": list(self._view_options.scales),
+            "mirror": self._view_options.mirror,
+            "refiner": None if refiner is None else refiner.model,
+            "budget_crops": 0 if refiner is None else refiner.budget_crops,
+            "precision": info.precision,
+            "float_precision": info.float_precision,
+            "engine": info.engine,
+            "device": info.device,
+            "threads": info.threads,
+        }
 
     @overload
-    def __call__(self, image: np.ndarray) -> Poses: ...
+    def __call__(self, image: list[Any] | tuple[Any, ...]) -> list[Poses]: ...
     @overload
-    def __call__(self, image: Sequence[np.ndarray]) -> list[Poses]: ...
-    def __call__(self, image: np.ndarray | Sequence[np.ndarray]) -> Poses | list[Poses]:
-        """Everyone in a picture, or in each picture of a list.
+    def __call__(self, image: np.ndarray | str | Path) -> Poses: ...
+    @overload
+    def __call__(self, image: object) -> Any: ...
+    def __call__(self, image: object) -> Poses | list[Poses]:
+        """Find everyone in an image, or in each image of a list.
 
         Args:
-            image: uint8[H, W, 3] in BGR order, or a list of such; grey pictures and a fourth channel are accepted.
-                Pictures of a list may differ in size: those that give the same input size run through the network
-                together.
+            image: uint8[H, W, 3] in BGR order (grayscale and a fourth channel are accepted), the path of an image file,
+                a PIL image, or a list of these.
 
         Returns:
-            One `Poses`, or a list of them in the order of the pictures; people in pixels of their picture.
+            One `Poses`, or a list of them in the order of the images; people in pixels of their image.
 
         Raises:
-            SourceError: If something is not a picture of 8 bits a channel.
+            SourceError: If something is not an image of 8 bits a channel.
             ModelError: If the engine failed.
         """
-        if isinstance(image, np.ndarray):
-            return self.timed(image)[0]
-        return self._estimate_list(image)
+        if isinstance(image, list | tuple):
+            return list(self.map(image))
+        return self.timed(image)[0]
 
-    def timed(self, image: np.ndarray) -> tuple[Poses, StageTimes]:
-        """Everyone in one picture, and where the time went."""
-        started = perf_counter()
-        views = self._views(as_bgr(image))
-        prepared = perf_counter()
-        maps = [self._backend.infer(view.network_input) for view in views]
-        inferred = perf_counter()
-        poses = self._decode(views, maps)
-        return poses, _stage_times(started, prepared, inferred, perf_counter())
+    def map(self, images: Iterable[object], *, in_flight: int | None = None) -> Iterator[Poses]:
+        """Find everyone in many images: while one is in the network the next is resized and the last one decoded.
 
-    def submit(self, image: np.ndarray) -> PendingPoses:
-        """Start a picture and return while its network runs; blocks only while all requests are busy.
+        Args:
+            images: What `__call__` takes; read lazily, so that an endless source is fine.
+            in_flight: Images in flight at once; enough to keep the engine busy unless given.
 
-        The picture is resized here, in the calling thread, and may be changed afterwards.
+        Yields:
+            One `Poses` an image, in order.
 
         Raises:
-            SourceError: If it is not a picture of 8 bits a channel.
+            OptionError: If ``in_flight`` is not positive.
+            SourceError: As `__call__` does; the message names the position of the image.
+            ModelError: If the engine failed.
+
+        Example:
+            >>> blank = np.full((240, 320, 3), 128, np.uint8)
+            >>> with PoseEstimator(height=128) as estimator:
+            ...     [len(poses) for poses in estimator.map([blank, blank[:200]])]
+            [0, 0]
+        """
+        limit = _IN_FLIGHT if in_flight is None else in_flight
+        if limit < 1:
+            raise OptionError(f"{in_flight} images in flight", expected="a positive number")
+        # Whoever reads into one buffer may change it before the refiner looks at it; the images of a list stay.
+        copies = self._refiner is not None and not isinstance(images, list | tuple)
+        running: deque[PendingPoses] = deque()
+        for index, image in enumerate(images):
+            try:
+                kept = image.copy() if copies and isinstance(image, np.ndarray) else image
+                running.append(self.submit(kept))
+            except SourceError as error:
+                raise SourceError(f"image {index}: {error.given}", expected=error.expected, hint=error.hint) from None
+            if len(running) >= limit:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+
+    def timed(self, image: object) -> tuple[Poses, StageTimes]:
+        """Find everyone in one image, and return the times by stage."""
+        started = perf_counter()
+        loaded = _load(image)
+        views = make_views(loaded, self._backend.spec, self._view_options)
+        prepared = perf_counter()
+        answers = [self._backend.infer(view.network_input) for view in views]
+        inferred = perf_counter()
+        poses, decode_ms, refine_ms = self._people(loaded, views, answers)
+        return poses, StageTimes(1e3 * (prepared - started), 1e3 * (inferred - prepared), decode_ms, refine_ms)
+
+    def submit(self, image: object) -> PendingPoses:
+        """Start an image and return while its network runs; blocks only while all requests are busy.
+
+        The image is resized here, in the calling thread. With refinement it is looked at again for the result and must
+        not be changed until then.
+
+        Raises:
+            SourceError: If it is not an image of 8 bits a channel.
         """
         started = perf_counter()
-        views = self._views(as_bgr(image))
+        loaded = _load(image)
+        views = make_views(loaded, self._backend.spec, self._view_options)
         prepared = perf_counter()
         pending = [self._backend.submit(view.network_input) for view in views]
         inferred = 0.0
@@ -255,17 +411,31 @@ class PoseEstimator:
 
         def finish() -> tuple[Poses, StageTimes]:
             wait()
-            maps = [inference.result() for inference in pending]
-            began = perf_counter()
-            poses = self._decode(views, maps)
-            decode_ms = 1e3 * (perf_counter() - began)
-            return poses, StageTimes(1e3 * (prepared - started), 1e3 * (inferred - prepared), decode_ms)
+            answers = [inference.result() for inference in pending]
+            poses, decode_ms, refine_ms = self._people(loaded, views, answers)
+            return poses, StageTimes(1e3 * (prepared - started), 1e3 * (inferred - prepared), decode_ms, refine_ms)
 
         return PendingPoses(wait, finish)
+
+    def _people(
+        self, image: UInt8[np.ndarray, "H W 3"], views: Sequence[View], answers: Sequence[list[Arrays]]
+    ) -> tuple[Poses, float, float]:
+        """Decode all views together and refine the people; return milliseconds of decoding and refinement as well."""
+        began = perf_counter()
+        poses = decode_views(
+            views, answers, self.spec.outputs, self._decoder, self._view_options.tiles, self._candidates
+        )
+        decoded = perf_counter()
+        if self._refiner is None:
+            return poses, 1e3 * (decoded - began), 0.0
+        poses = self._refiner(image, poses)
+        return poses, 1e3 * (decoded - began), 1e3 * (perf_counter() - decoded)
 
     def close(self) -> None:
         """Release the engine; the estimator cannot be used afterwards."""
         self._backend.close()
+        if self._refiner is not None:
+            self._refiner.close()
 
     def __enter__(self) -> Self:
         return self
@@ -275,100 +445,28 @@ class PoseEstimator:
     ) -> None:
         self.close()
 
-    def _views(self, image: UInt8[np.ndarray, "H W 3"]) -> list[_View]:
-        """What the network is shown of a picture."""
-        spec, tiles = self._backend.spec, self._tiles
-        views = []
-        if tiles is not None:
-            size = (image.shape[1], image.shape[0])
-            plan = TilePlan.fit(size, height=self._height, size_multiple=spec.size_multiple, options=tiles)
-            cut = plan.cut(image, size_multiple=spec.size_multiple, pad_value=spec.pad_value)
-            views.append(_View(cut, plan.letterbox, plan))
-        if tiles is None or tiles.whole:
-            whole = prepare(image, height=self._height, size_multiple=spec.size_multiple, pad_value=spec.pad_value)
-            views.append(_View(*whole, None))
-        return views
-
-    def _decode(self, views: Sequence[_View], maps: Sequence[list[Maps]]) -> Poses:
-        """People of all views together."""
-        found = [
-            self._decoder(some[0] if view.plan is None else stitch(some, view.plan), view.letterbox)
-            for view, some in zip(views, maps, strict=True)
-        ]
-        if len(found) == 1:
-            return found[0]
-        assert self._tiles is not None
-        return merge_scales(*found, same_person_oks=self._tiles.same_person_oks)
-
-    def _estimate_list(self, images: Sequence[np.ndarray]) -> list[Poses]:
-        """Batches of one input size; while one is in the network the next is resized and the last one decoded."""
-        spec = self._backend.spec
-        pictures: list[UInt8[np.ndarray, "H W 3"]] = []
-        for index, image in enumerate(images):
-            try:
-                pictures.append(as_bgr(image))
-            except SourceError as error:
-                raise SourceError(f"picture {index}: {error.given}", expected=error.expected, hint=error.hint) from None
-        if self._tiles is not None:
-            return self._estimate_one_by_one(pictures)
-        groups: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
-        for index, picture in enumerate(pictures):
-            size = (picture.shape[1], picture.shape[0])
-            box = fit(size, height=self._height, size_multiple=spec.size_multiple)
-            groups[box.network_size].append(index)
-        results: list[Poses | None] = [None] * len(pictures)
-        running: deque[tuple[list[int], list[Letterbox], Pending]] = deque()
-
-        def finish_oldest() -> None:
-            indices, boxes, pending = running.popleft()
-            for index, box, maps in zip(indices, boxes, pending.result(), strict=True):
-                results[index] = self._decoder(maps, box)
-
-        for (width, rows), members in groups.items():
-            for first in range(0, len(members), _MAX_BATCH):
-                chunk = members[first : first + _MAX_BATCH]
-                batch = np.empty((len(chunk), rows, width, 3), np.uint8)
-                boxes = [
-                    prepare(
-                        pictures[index], height=self._height, size_multiple=spec.size_multiple,
-                        pad_value=spec.pad_value, out=batch[slot],
-                    )[1]
-                    for slot, index in enumerate(chunk)
-                ]  # fmt: skip
-                running.append((chunk, boxes, self._backend.submit(batch)))
-                if len(running) > 2:
-                    finish_oldest()
-        while running:
-            finish_oldest()
-        return [poses for poses in results if poses is not None]
-
-    def _estimate_one_by_one(self, pictures: Sequence[UInt8[np.ndarray, "H W 3"]]) -> list[Poses]:
-        """For tiles, which are a batch already: the next picture is cut while the last one is in the network."""
-        poses, running = [], deque[PendingPoses]()
-        for picture in pictures:
-            running.append(self.submit(picture))
-            if len(running) > 2:
-                poses.append(running.popleft().result())
-        return poses + [pending.result() for pending in running]
-
 
 def _done() -> None:
-    """Nothing to wait for."""
+    """Wait for nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class _View:
-    """What the network is shown: the whole picture, or (with a plan) its tiles."""
-
-    network_input: UInt8[np.ndarray, "B h w 3"]
-    letterbox: Letterbox
-    plan: TilePlan | None
+def _load(image: object) -> UInt8[np.ndarray, "H W 3"]:
+    """Convert an image in any supported form to uint8[H, W, 3] in BGR order."""
+    if isinstance(image, str | Path):
+        return read_image(image)
+    return as_bgr(image)
 
 
-def _check_height(height: int) -> None:
-    if not isinstance(height, int) or not 8 <= height <= _MAX_HEIGHT_PX:
-        raise OptionError(f"height {height!r}", expected=f"a whole number of pixels from 8 to {_MAX_HEIGHT_PX}")
+def _open_refiner(
+    options: RefineOptions, skeleton: Skeleton, engine: EngineOptions, *, demanded: bool
+) -> Refiner | None:
+    """Open what the options ask for; a level does without it for skeletons that the refiner does not know.
 
-
-def _stage_times(started: float, prepared: float, inferred: float, decoded: float) -> StageTimes:
-    return StageTimes(1e3 * (prepared - started), 1e3 * (inferred - prepared), 1e3 * (decoded - inferred))
+    A detector finds nobody's keypoints: behind it everyone is looked at, unless a budget is given.
+    """
+    if skeleton == PERSON_BOX:
+        free = options.mode == "auto" and options.budget_crops is None and options.budget_ms is None
+        return open_refiner(replace(options, mode="all") if free else options, skeleton, engine)
+    if not demanded and not refinable(skeleton, COCO_17):
+        return None
+    return open_refiner(options, skeleton, engine)

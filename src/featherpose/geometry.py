@@ -1,9 +1,9 @@
-"""Where a pixel is: the one definition of coordinates that training, evaluation, export and runtime share.
+"""Pixel coordinates: the one definition that training, evaluation, export and runtime share.
 
 Convention
-    A pixel's centre has integer coordinates: the top left pixel of a picture is centred at (0, 0) and covers
-    [-0.5, 0.5] in x and y. Resizing by a factor s maps the picture's *area*, so a centre moves to
-    ``(x + 0.5) * s - 0.5``. Cell c of a map with stride t stands for pixels t*c … t*c + t - 1 and is centred at
+    A pixel's center has integer coordinates: the top left pixel of an image is centered at (0, 0) and covers
+    [-0.5, 0.5] in x and y. Resizing by a factor s maps the image's *area*, so a center moves to
+    ``(x + 0.5) * s - 0.5``. Cell c of a map with stride t stands for pixels t*c … t*c + t - 1 and is centered at
     ``t * c + (t - 1) / 2``. This is what OpenCV's ``resize`` does and what the published networks were trained for.
 """
 
@@ -20,7 +20,7 @@ __all__ = ["Letterbox", "cell_to_pixel", "pixel_to_cell"]
 
 
 def cell_to_pixel(cell: float, stride: int) -> float:
-    """Pixel coordinate of the centre of a map cell (fractions allowed).
+    """Return the pixel coordinate of the center of a map cell (fractions allowed).
 
     Example:
         >>> cell_to_pixel(0, 8), cell_to_pixel(1, 8)
@@ -30,7 +30,7 @@ def cell_to_pixel(cell: float, stride: int) -> float:
 
 
 def pixel_to_cell(pixel: float, stride: int) -> float:
-    """Map cell of a pixel coordinate, the inverse of `cell_to_pixel`.
+    """Return the map cell of a pixel coordinate, the inverse of `cell_to_pixel`.
 
     Example:
         >>> pixel_to_cell(11.5, 8)
@@ -41,11 +41,11 @@ def pixel_to_cell(pixel: float, stride: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Letterbox:
-    """How a picture was resized and padded: the only record of it, and the only way back.
+    """Resize and padding of an image: the only record of both, with the inverse.
 
     Attributes:
-        source_size: (width, height) of the picture in pixels.
-        content_size: (width, height) of the resized picture inside the network input.
+        source_size: (width, height) of the image in pixels.
+        content_size: (width, height) of the resized image inside the network input.
         padding: Pixels added (left, top).
         network_size: (width, height) of the network input.
 
@@ -66,20 +66,20 @@ class Letterbox:
     def fit(
         cls, source_size: tuple[int, int], *, height: int, multiple: int, max_width: int | None = None
     ) -> Letterbox:
-        """Scale a picture to a network input height, keep its aspect ratio and pad right and bottom to a multiple.
+        """Scale an image to a network input height, keep its aspect ratio and pad right and bottom to a multiple.
 
         Args:
             source_size: (width, height) in pixels, both positive.
             height: Input height in pixels; rounded up to ``multiple``.
             multiple: The network's largest stride: width and height become multiples of it.
-            max_width: Very wide pictures are scaled down further so that the input is no wider than this.
+            max_width: Very wide images are scaled down further so that the input is no wider than this.
 
         Raises:
             OptionError: If a size is not positive.
         """
         width_px, height_px = source_size
         if width_px < 1 or height_px < 1:
-            raise OptionError(f"the picture is {width_px}x{height_px} pixels", expected="at least 1x1")
+            raise OptionError(f"the image is {width_px}x{height_px} pixels", expected="at least 1x1")
         if height < multiple:
             raise OptionError(f"height {height} is too small", expected=f"at least {multiple} pixels")
         scale = height / height_px
@@ -91,17 +91,17 @@ class Letterbox:
 
     @property
     def scale(self) -> tuple[float, float]:
-        """(x, y) factors from source pixels to network pixels; they differ by the rounding of the content size."""
+        """Return (x, y) factors from source to network pixels; they differ by the rounding of the content size."""
         return self.content_size[0] / self.source_size[0], self.content_size[1] / self.source_size[1]
 
     def forward(self, points: Float32[np.ndarray, "*n 2"]) -> Float32[np.ndarray, "*n 2"]:
-        """Source pixels to network pixels, (x, y) float32; NaN stays NaN."""
+        """Convert source pixels to network pixels, (x, y) float32; NaN stays NaN."""
         scale = np.asarray(self.scale, np.float32)
         offset = (scale - 1) / 2 + np.asarray(self.padding, np.float32)
         return np.asarray(points * scale + offset, np.float32)
 
     def inverse(self, points: Float32[np.ndarray, "*n 2"]) -> Float32[np.ndarray, "*n 2"]:
-        """Network pixels to source pixels, (x, y) float32; NaN stays NaN."""
+        """Convert network pixels to source pixels, (x, y) float32; NaN stays NaN."""
         scale = np.asarray(self.scale, np.float32)
         offset = (scale - 1) / 2 + np.asarray(self.padding, np.float32)
         return np.asarray((points - offset) / scale, np.float32)

@@ -1,4 +1,4 @@
-"""What a person is made of: named keypoints, the limbs between them, and how they correspond across data sets.
+"""Skeletons: named keypoints, the limbs between them, and how they correspond across data sets.
 
 A `Skeleton` is the one description that encoding, decoding, training, evaluation, drawing and file formats
 share. Channel k of a heatmap is keypoint k; limb i points from its first to its second keypoint and its part
@@ -7,14 +7,26 @@ affinity field lives in the two channels ``paf_channels[i]`` (x, then y).
 
 from __future__ import annotations
 
-import json
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from featherpose.errors import SkeletonError
+from featherpose.parsing import (
+    Limits,
+    ParseError,
+    check_values,
+    is_integer,
+    parse_json,
+    parse_toml,
+    read_document,
+    shown,
+)
+from featherpose.skeleton_fields import MAX_KEYPOINTS, MAX_LIMBS, is_name, list_of, pairs_of, sigmas_of
 
 __all__ = ["BODY_25", "COCO_17", "LSP_14", "OPENPOSE_18", "Skeleton", "builtin_skeletons", "load_skeleton"]
 
@@ -51,7 +63,7 @@ _MIDPOINTS: Mapping[str, tuple[str, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Skeleton:
     """Keypoints, limbs and their constants.
 
@@ -61,9 +73,9 @@ class Skeleton:
         limbs: L pairs of keypoint indices (from, to).
         paf_channels: L pairs of PAF channel indices (x, y); in order 0, 1, 2, 3, … unless given.
         sigmas: K OKS constants (COCO's sigma; the OKS exponent uses ``2 * sigma``).
-        redundant_limbs: Indices of limbs that close loops; the papers' rules let them confirm a person but
+        loop_limbs: Indices of limbs that close loops; the papers' rules let them confirm a person but
             never start or merge one.
-        flip_pairs: Pairs of keypoints that change places in a mirrored picture; found by name unless given.
+        flip_pairs: Pairs of keypoints that change places in a mirrored image; found by name unless given.
 
     Raises:
         SkeletonError: If an index is out of range, a name occurs twice or the lengths do not agree.
@@ -72,6 +84,8 @@ class Skeleton:
         >>> arm = Skeleton.create("arm", ["shoulder", "elbow", "wrist"], [("shoulder", "elbow"), ("elbow", "wrist")])
         >>> arm.num_keypoints, arm.limbs, arm.paf_channels
         (3, ((0, 1), (1, 2)), ((0, 1), (2, 3)))
+        >>> arm
+        Skeleton(arm, 3 keypoints, 2 limbs)
     """
 
     name: str
@@ -79,7 +93,7 @@ class Skeleton:
     limbs: tuple[tuple[int, int], ...]
     paf_channels: tuple[tuple[int, int], ...]
     sigmas: tuple[float, ...]
-    redundant_limbs: tuple[int, ...] = ()
+    loop_limbs: tuple[int, ...] = ()
     flip_pairs: tuple[tuple[int, int], ...] = field(default=())
 
     def __post_init__(self) -> None:
@@ -101,10 +115,13 @@ class Skeleton:
                 f"the PAF channels of skeleton {self.name!r} are not a permutation",
                 expected=f"each of 0..{2 * n - 1} once",
             )
-        if len(self.sigmas) != k or any(not s > 0 for s in self.sigmas):
+        if len(self.sigmas) != k or any(not 0 < s < math.inf for s in self.sigmas):
             raise SkeletonError(f"skeleton {self.name!r} has sigmas {self.sigmas}", expected=f"{k} positive numbers")
-        if any(not 0 <= i < n for i in self.redundant_limbs):
-            raise SkeletonError(f"skeleton {self.name!r} marks limbs {self.redundant_limbs}", expected=f"under {n}")
+        if any(not 0 <= i < n for i in self.loop_limbs):
+            raise SkeletonError(f"skeleton {self.name!r} marks limbs {self.loop_limbs}", expected=f"under {n}")
+
+    def __repr__(self) -> str:
+        return f"Skeleton({self.name}, {self.num_keypoints} keypoints, {self.num_limbs} limbs)"
 
     @classmethod
     def create(
@@ -115,7 +132,7 @@ class Skeleton:
         *,
         sigmas: Sequence[float] | Mapping[str, float] | None = None,
         paf_channels: Sequence[tuple[int, int]] | None = None,
-        redundant_limbs: Sequence[int] = (),
+        loop_limbs: Sequence[int] = (),
         flip_pairs: Sequence[tuple[str | int, str | int]] | None = None,
     ) -> Skeleton:
         """Build a skeleton from names; everything that follows from them is filled in.
@@ -126,7 +143,7 @@ class Skeleton:
             limbs: Pairs of keypoint names or indices.
             sigmas: K OKS constants, or a mapping from names; COCO's value where one is known, else 0.089.
             paf_channels: PAF channels of each limb; consecutive unless given.
-            redundant_limbs: Limbs that close loops.
+            loop_limbs: Limbs that close loops.
             flip_pairs: Mirrored pairs; ``left_x`` and ``right_x`` are paired unless given.
 
         Raises:
@@ -140,7 +157,8 @@ class Skeleton:
                 return key
             if key not in index:
                 raise SkeletonError(
-                    f"skeleton {name!r} has no keypoint {key!r}", expected=f"one of {', '.join(names) or 'its names'}"
+                    f"skeleton {name!r} has no keypoint {shown(key)}",
+                    expected=f"one of {', '.join(names[:40]) or 'its names'}",
                 )
             return index[key]
 
@@ -166,22 +184,22 @@ class Skeleton:
             limbs=pairs,
             paf_channels=tuple((int(x), int(y)) for x, y in channels),
             sigmas=sigma_values,
-            redundant_limbs=tuple(redundant_limbs),
+            loop_limbs=tuple(loop_limbs),
             flip_pairs=flips,
         )
 
     @property
     def num_keypoints(self) -> int:
-        """K."""
+        """Return K."""
         return len(self.keypoints)
 
     @property
     def num_limbs(self) -> int:
-        """L."""
+        """Return L."""
         return len(self.limbs)
 
     def index(self, keypoint: str) -> int:
-        """Index of a keypoint by name.
+        """Return the index of a keypoint by name.
 
         Raises:
             SkeletonError: If there is no such keypoint.
@@ -189,27 +207,30 @@ class Skeleton:
         try:
             return self.keypoints.index(keypoint)
         except ValueError:
+            near = get_close_matches(keypoint, self.keypoints, 1)
             raise SkeletonError(
-                f"skeleton {self.name!r} has no keypoint {keypoint!r}", expected=f"one of {', '.join(self.keypoints)}"
+                f"skeleton {self.name!r} has no keypoint {keypoint!r}",
+                expected=f"one of {', '.join(self.keypoints)}",
+                hint=f"did you mean {near[0]!r}?" if near else None,
             ) from None
 
     @property
     def flip_order(self) -> tuple[int, ...]:
-        """K indices: keypoint k of a mirrored person is keypoint ``flip_order[k]`` of the original."""
+        """Return K indices: keypoint k of a mirrored person is keypoint ``flip_order[k]`` of the original."""
         order = list(range(self.num_keypoints))
         for a, b in self.flip_pairs:
             order[a], order[b] = b, a
         return tuple(order)
 
-    def sources_of(self, target: Skeleton) -> tuple[tuple[int, ...], ...]:
-        """Where each keypoint of ``target`` comes from in this skeleton.
+    def mapping_to(self, target: Skeleton) -> tuple[tuple[int, ...], ...]:
+        """Return where each keypoint of ``target`` comes from in this skeleton.
 
         Returns:
             One tuple for each target keypoint: one index (same keypoint), two (the midpoint of both, for a neck
             or mid-hip that this skeleton lacks) or none (not available).
 
         Example:
-            >>> COCO_17.sources_of(OPENPOSE_18)[1]  # the neck, between left and right shoulder
+            >>> COCO_17.mapping_to(OPENPOSE_18)[1]  # the neck, between left and right shoulder
             (5, 6)
         """
         index = {name: i for i, name in enumerate(self.keypoints)}
@@ -225,14 +246,14 @@ class Skeleton:
         return tuple(sources)
 
     def to_dict(self) -> dict[str, Any]:
-        """The skeleton as plain data, the same form that `load_skeleton` reads."""
+        """Return the skeleton as plain data, the same form that `load_skeleton` reads."""
         return {
             "name": self.name,
             "keypoints": list(self.keypoints),
             "limbs": [[self.keypoints[a], self.keypoints[b]] for a, b in self.limbs],
             "paf_channels": [list(pair) for pair in self.paf_channels],
             "sigmas": list(self.sigmas),
-            "redundant_limbs": list(self.redundant_limbs),
+            "loop_limbs": list(self.loop_limbs),
             "flip_pairs": [[self.keypoints[a], self.keypoints[b]] for a, b in self.flip_pairs],
         }
 
@@ -243,108 +264,61 @@ class Skeleton:
         Raises:
             SkeletonError: If a key is missing, unknown or of the wrong kind.
         """
-        known = {"name", "keypoints", "limbs", "paf_channels", "sigmas", "redundant_limbs", "flip_pairs"}
-        if unknown := sorted(set(data) - known):
-            raise SkeletonError(f"a skeleton has no key {unknown[0]!r}", expected=f"only {', '.join(sorted(known))}")
+        if not isinstance(data, Mapping):
+            raise SkeletonError(f"the skeleton is {shown(data)}", expected="a table with name, keypoints and limbs")
+        try:
+            check_values(dict(data), Limits())
+        except ParseError as error:
+            raise SkeletonError(f"the skeleton {error}") from error
+        known = {"name", "keypoints", "limbs", "paf_channels", "sigmas", "loop_limbs", "flip_pairs"}
+        if unknown := sorted(set(data) - known, key=str):
+            raise SkeletonError(
+                f"a skeleton has no key {shown(unknown[0])}", expected=f"only {', '.join(sorted(known))}"
+            )
         if missing := [key for key in ("name", "keypoints", "limbs") if key not in data]:
             raise SkeletonError(f"the skeleton lacks {missing[0]!r}", expected="name, keypoints and limbs")
-        try:
-            return cls.create(
-                str(data["name"]),
-                [str(n) for n in data["keypoints"]],
-                [(a, b) for a, b in data["limbs"]],
-                sigmas=data.get("sigmas"),
-                paf_channels=data.get("paf_channels"),
-                redundant_limbs=data.get("redundant_limbs", ()),
-                flip_pairs=data.get("flip_pairs"),
-            )
-        except (TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, SkeletonError):
-                raise
-            raise SkeletonError(
-                f"the skeleton {data['name']!r} cannot be understood ({error})",
-                expected="keypoints as a list of names and limbs as a list of pairs of names",
-            ) from error
+        name, flips, channels = data["name"], data.get("flip_pairs"), data.get("paf_channels")
+        if not is_name(name):
+            raise SkeletonError(f"the skeleton's name is {shown(name)}", expected="a short text")
+        return cls.create(
+            name,
+            list_of("keypoints", data["keypoints"], is_name, "names", MAX_KEYPOINTS),
+            pairs_of("limbs", data["limbs"]),
+            sigmas=sigmas_of(data.get("sigmas")),
+            paf_channels=None if channels is None else pairs_of("paf_channels", channels, is_integer, "whole numbers"),
+            loop_limbs=list_of("loop_limbs", data.get("loop_limbs", []), is_integer, "whole numbers", MAX_LIMBS),
+            flip_pairs=None if flips is None else pairs_of("flip_pairs", flips),
+        )
 
 
-OPENPOSE_18 = Skeleton.create(
-    "openpose_18",
-    [
-        "nose", "neck",
-        "right_shoulder", "right_elbow", "right_wrist",
-        "left_shoulder", "left_elbow", "left_wrist",
-        "right_hip", "right_knee", "right_ankle",
-        "left_hip", "left_knee", "left_ankle",
-        "right_eye", "left_eye", "right_ear", "left_ear",
-    ],
-    [
-        (1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13),
-        (1, 0), (0, 14), (14, 16), (0, 15), (15, 17), (2, 16), (5, 17),
-    ],
-    paf_channels=[
-        (12, 13), (20, 21), (14, 15), (16, 17), (22, 23), (24, 25), (0, 1), (2, 3), (4, 5), (6, 7), (8, 9), (10, 11),
-        (28, 29), (30, 31), (34, 35), (32, 33), (36, 37), (18, 19), (26, 27),
-    ],
-    redundant_limbs=(17, 18),
-)  # fmt: skip
+def _read_built_in() -> dict[str, Skeleton]:
+    folder = Path(__file__).with_name("skeletons")
+    found = (Skeleton.from_dict(tomllib.loads(path.read_text("utf-8"))) for path in sorted(folder.glob("*.toml")))
+    return {skeleton.name: skeleton for skeleton in found}
 
-COCO_17 = Skeleton.create(
-    "coco_17",
-    [
-        "nose", "left_eye", "right_eye", "left_ear", "right_ear",
-        "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
-        "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
-    ],
-    [
-        (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9), (8, 10),
-        (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),
-    ],
-)  # fmt: skip
 
-BODY_25 = Skeleton.create(
-    "body_25",
-    [
-        "nose", "neck",
-        "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
-        "mid_hip", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle",
-        "right_eye", "left_eye", "right_ear", "left_ear",
-        "left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel",
-    ],
-    [
-        (1, 8), (1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (8, 9), (9, 10), (10, 11), (8, 12), (12, 13), (13, 14),
-        (1, 0), (0, 15), (15, 17), (0, 16), (16, 18), (14, 19), (19, 20), (14, 21), (11, 22), (22, 23), (11, 24),
-    ],
-)  # fmt: skip
-
-LSP_14 = Skeleton.create(
-    "lsp_14",
-    [
-        "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle",
-        "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
-        "neck", "head_top",
-    ],
-    [
-        (12, 13), (12, 8), (8, 7), (7, 6), (12, 9), (9, 10), (10, 11),
-        (12, 2), (2, 1), (1, 0), (12, 3), (3, 4), (4, 5),
-    ],
-)  # fmt: skip
+_BUILT_IN = _read_built_in()
+OPENPOSE_18 = _BUILT_IN["openpose_18"]
+COCO_17 = _BUILT_IN["coco_17"]
+BODY_25 = _BUILT_IN["body_25"]
+LSP_14 = _BUILT_IN["lsp_14"]
 
 
 def builtin_skeletons() -> dict[str, Skeleton]:
-    """The skeletons that come with featherpose, by name.
+    """Return the built-in skeletons by name: every TOML file in the package's ``skeletons`` folder.
 
     Example:
         >>> sorted(builtin_skeletons())
-        ['body_25', 'coco_17', 'lsp_14', 'openpose_18']
+        ['body_25', 'coco_17', 'flic_11', 'lsp_14', 'mpii_16', 'openpose_18']
     """
-    return {skeleton.name: skeleton for skeleton in (OPENPOSE_18, COCO_17, BODY_25, LSP_14)}
+    return dict(_BUILT_IN)
 
 
 def load_skeleton(name_or_path: str | Path) -> Skeleton:
-    """A built-in skeleton by name, or a user's own from a TOML or JSON file.
+    """Return a built-in skeleton by name, or a user's own from a TOML or JSON file.
 
     The file holds ``name``, ``keypoints`` (a list of names) and ``limbs`` (a list of pairs of names), and may hold
-    ``sigmas``, ``paf_channels``, ``redundant_limbs`` and ``flip_pairs``.
+    ``sigmas``, ``paf_channels``, ``loop_limbs`` and ``flip_pairs``.
 
     Raises:
         SkeletonError: If there is no such skeleton or file, or the file is not a skeleton.
@@ -358,17 +332,17 @@ def load_skeleton(name_or_path: str | Path) -> Skeleton:
         return known[str(name_or_path)]
     path = Path(name_or_path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        content = read_document(path, Limits().max_bytes)
+    except ParseError as error:
         raise SkeletonError(
-            f"skeleton {str(name_or_path)!r} is neither built in nor a readable file",
+            f"skeleton {shown(str(name_or_path))} is neither built in nor a readable file: it {error}",
             expected=f"one of {', '.join(known)} or a .toml or .json file",
         ) from error
     try:
-        data = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
-    except ValueError as error:
-        raise SkeletonError(f"{path} is not valid {path.suffix.lstrip('.') or 'TOML'} ({error})") from error
+        data = parse_json(content, Limits()) if path.suffix.lower() == ".json" else parse_toml(content)
+    except ParseError as error:
+        raise SkeletonError(f"{path} {error}", expected="a skeleton in TOML or JSON") from error
     if not isinstance(data, dict):
         raise SkeletonError(f"{path} holds a {type(data).__name__}", expected="a table with name, keypoints and limbs")
-    # A skeleton may stand at the top of its file or under its own heading beside other settings.
+    # A skeleton may be at the top of its file or under its own heading beside other settings.
     return Skeleton.from_dict(data.get("skeleton", data))

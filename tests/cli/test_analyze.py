@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from featherpose.cli.main import run
-from featherpose.media.atomic import check_writable
+from featherpose.files import check_writable
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grace_hopper: Path) ->
     shutil.copy(grace_hopper, "photo.jpg")
     Path("file").touch()
     Path("folder.json").mkdir()
-    Path("pictures/images").mkdir(parents=True)
+    Path("images/images").mkdir(parents=True)
     Path("weights.safetensors").write_bytes(b"no weights")
     Path("damaged.xml").write_text("<net><layers>")
     Path("damaged.bin").write_bytes(b"x")
@@ -37,16 +37,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grace_hopper: Path) ->
         ("complexity feather --json file/x.json", 1, "is a file; expected a folder"),
         ("complexity feather --json folder.json", 1, "folder.json cannot be written: it is a folder"),
         ("complexity feather --plot file/deeper/x", 1, "is a file; expected a folder"),
-        ("stages pictures --checkpoint weights.safetensors --height 0", 2, "--height 0; expected 8 to 8192"),
-        ("stages pictures --checkpoint weights.safetensors --limit 0", 2, "--limit 0; expected at least 1"),
-        ("stages pictures --checkpoint weights.safetensors --precision int8", 2, "floating-point weights"),
-        ("stages pictures --checkpoint weights.safetensors", 1, "has no annotations.json"),
+        ("stages images --checkpoint weights.safetensors --height 0", 2, "--height 0; expected 8 to 8192"),
+        ("stages images --checkpoint weights.safetensors --limit 0", 2, "--limit 0; expected at least 1"),
+        ("stages images --checkpoint weights.safetensors --precision int8", 2, "floating-point weights"),
+        ("stages images --checkpoint weights.safetensors", 1, "has no annotations.json"),
         ("stages nowhere --checkpoint none.pth --json file/x", 1, "is a file; expected a folder"),
-        ("postprocessing pictures --height 9000", 2, "--height 9000; expected 8 to 8192"),
-        ("postprocessing pictures --repeats 0", 2, "--repeats 0; expected at least 1"),
+        ("postprocessing images --height 9000", 2, "--height 9000; expected 8 to 8192"),
+        ("postprocessing images --repeats 0", 2, "--repeats 0; expected at least 1"),
         ("postprocessing nowhere --plot file/x", 1, "is a file; expected a folder"),
-        ("postprocessing pictures", 1, "annotations.json does not exist"),
-        ("postprocessing pictures --model damaged.xml", 1, "damaged.xml is damaged"),
+        ("postprocessing images", 1, "annotations.json does not exist"),
+        ("postprocessing images --model damaged.xml", 1, "damaged.xml is damaged"),
         ("pipeline nowhere.mp4", 1, "there is no video nowhere.mp4; expected"),
         ("pipeline photo.jpg --people -1", 2, "--people -1; expected at least 0"),
         ("pipeline photo.jpg --cores 0", 2, "--cores 0; expected at least 1"),
@@ -54,13 +54,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grace_hopper: Path) ->
         ("pipeline photo.jpg --height 4", 2, "--height 4; expected 8 to 8192"),
         ("pipeline photo.jpg --plot file/x", 1, "is a file; expected a folder"),
         ("pipeline photo.jpg --model feather --device GPU.7", 1, "there is no device 'GPU.7'"),
-        ("pareto pictures --heights 256 9000", 2, "--heights 256 9000; expected 8 to 8192"),
-        ("pareto pictures --heights", 2, "--heights; expected 8 to 8192"),
-        ("pareto pictures --rounds 0", 2, "--rounds 0; expected at least 1"),
-        ("pareto pictures --threads -1", 2, "-1 threads"),
+        ("pareto images --heights 256 9000", 2, "--heights 256 9000; expected 8 to 8192"),
+        ("pareto images --heights", 2, "--heights; expected 8 to 8192"),
+        ("pareto images --rounds 0", 2, "--rounds 0; expected at least 1"),
+        ("pareto images --threads -1", 2, "-1 threads"),
         ("pareto nowhere --json file/x.json", 1, "is a file; expected a folder"),
         ("roofline nowhere.jpg", 1, "there is no file nowhere.jpg"),
-        ("roofline pictures", 1, "pictures is a folder; expected a picture"),
+        ("roofline images", 1, "images is a folder; expected an image"),
         ("roofline photo.jpg --height 1", 2, "--height 1; expected 8 to 8192"),
         ("roofline photo.jpg --models feather nope", 1, "there is no model named 'nope'"),
         ("roofline nowhere.jpg --plot file/x", 1, "is a file; expected a folder"),

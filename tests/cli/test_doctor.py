@@ -31,7 +31,9 @@ def test_missing_extras_say_how_to_get_them(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     missing = ("av", "pyarrow", "nncf")
-    monkeypatch.setattr("featherpose.cli.doctor.find_spec", lambda name: None if name in missing else find_spec(name))
+    monkeypatch.setattr(
+        "featherpose.cli.commands.doctor.find_spec", lambda name: None if name in missing else find_spec(name)
+    )
     assert run(["doctor"]) == 0
     out = capsys.readouterr().out
     for extra in ("video", "parquet", "int8"):
@@ -40,7 +42,7 @@ def test_missing_extras_say_how_to_get_them(
 
 
 def test_a_broken_engine_is_a_problem(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.delitem(sys.modules, "featherpose.runtime.openvino", raising=False)
+    monkeypatch.delitem(sys.modules, "featherpose.runtime.openvino.backend", raising=False)
     monkeypatch.setitem(sys.modules, "openvino", None)
     assert run(["doctor"]) == 1
     assert "PROBLEM      openvino does not load here" in capsys.readouterr().out

@@ -67,7 +67,11 @@ def test_wrong_usage_is_exit_code_2_and_one_line(arguments: list[str], capsys: p
         (ModelError("no such model", hint="fetch it"), 1, "featherpose: no such model; fetch it\n"),
         (OptionError("height 0"), 2, "featherpose: height 0\n"),
         (KeyboardInterrupt(), 130, "featherpose: interrupted\n"),
-        (MemoryError(), 1, "featherpose: not enough memory; try a smaller --height or smaller pictures\n"),
+        (
+            MemoryError(),
+            1,
+            "featherpose: not enough memory; close other programs, or try a smaller --height or smaller images\n",
+        ),
         (OSError(28, "No space left on device"), 1, "featherpose: [Errno 28] No space left on device\n"),
     ],
 )
@@ -141,7 +145,7 @@ def test_termination_completes_outputs() -> None:
 
 
 def test_model_options_are_judged() -> None:
-    assert ModelOptions(precision="f32", threads=2).engine.threads == 2
+    assert ModelOptions(precision="fp32", threads=2).engine.threads == 2
     for wrong in ({"height": 0}, {"height": 100_000}, {"threads": -1}, {"precision": "f8"}):
         with pytest.raises(OptionError):
             ModelOptions(**wrong)

@@ -10,24 +10,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from live_servers import Server, send_pictures
+from live_servers import Server, send_images
 
+from featherpose.cli.commands.predict import _engine
 from featherpose.cli.main import run
 from featherpose.cli.options import ModelOptions
-from featherpose.cli.predict import _engine
-from featherpose.cli.predict_options import PeopleOptions
-from featherpose.media.sources import find_sources
+from featherpose.cli.options.predict_options import PeopleOptions
+from featherpose.media.sources.find import find_sources
 
 
 @pytest.fixture
 def stream(grace_hopper: Path) -> Iterator[Server]:
-    """A camera whose first connection ends after some pictures; the server itself goes away for a moment, too."""
+    """A camera whose first connection ends after some images; the server itself goes away for a moment, too."""
 
     def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
         first = handler.headers["User-Agent"] == "featherpose" and not served
         if first:
             served.append(True)
-        send_pictures(handler, [grace_hopper.read_bytes()], lengths=True, count=40 if first else 10**9)
+        send_images(handler, [grace_hopper.read_bytes()], lengths=True, count=40 if first else 10**9)
         if first:
             threading.Timer(0.05, server.cut).start()
             threading.Timer(0.7, server.start).start()
@@ -40,7 +40,7 @@ def stream(grace_hopper: Path) -> Iterator[Server]:
 
 
 def _words(stream: Server, model: Path, out: Path) -> list[str]:
-    outputs = ["--jsonl", str(out / "p.jsonl"), "--json", str(out / "s.json"), "-o", str(out / "out.mp4"), "-q"]
+    outputs = ["--jsonl", str(out / "p.jsonl"), "--summary", str(out / "s.json"), "-o", str(out / "out.mp4"), "-q"]
     return ["predict", stream.url("/camera"), "--model", str(model), "--height", "64", "--threads", "1", *outputs]
 
 
@@ -72,7 +72,7 @@ def test_files_run_side_by_side_and_what_is_live_does_not(grace_hopper: Path, tm
         ([str(video), "0"], False),
     ):  # fmt: skip
         refs = [ref for source in sources for ref in find_sources(source)]
-        assert (_engine(ModelOptions(), refs).requests >= 2) == several
+        assert (_engine(ModelOptions(), refs).num_streams >= 2) == several
 
 
 def test_smoothing_may_be_asked_for_refused_or_left_to_the_source() -> None:

@@ -1,9 +1,9 @@
 """Every fenced block in README.md, CONTRIBUTING.md and docs/ is run, in order, page by page.
 
-``python`` blocks of one page share their names; ``bash`` blocks run command by command; ``toml`` and ``json`` blocks
-must parse, and a ``toml`` block whose first line is ``# file: NAME`` is written to that file for the commands behind
-it. Each page starts in a folder of its own that holds ``photo.jpg``, ``photos/`` and ``video.mp4``, and ``my-data/``
-with annotated pictures where the page speaks of it. An HTML comment
+``python`` blocks of one page share their names; ``bash`` blocks run command by command; ``toml``, ``yaml`` and ``json``
+blocks must parse, and a ``toml`` block whose first line is ``# file: NAME`` is written to that file for the commands
+behind it. Each page starts in a folder of its own that holds ``photo.jpg``, ``photos/`` and ``video.mp4``, and
+``my-data/`` with annotated images where the page speaks of it. An HTML comment
 ``<!-- not run: REASON -->`` directly above a block leaves it out; the reason is the point of writing it.
 """
 
@@ -23,6 +23,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import yaml
 
 from featherpose import PoseEstimator
 from featherpose.media.images import read_image
@@ -59,29 +60,29 @@ def furnish(folder: Path, photo: Path) -> None:
     (folder / "photos").mkdir()
     for name in ("one.jpg", "two.jpg"):
         shutil.copy(photo, folder / "photos" / name)
-    picture = cv2.imread(str(photo))
-    assert picture is not None
-    picture = cv2.resize(picture, (320, 384))
+    image = cv2.imread(str(photo))
+    assert image is not None
+    image = cv2.resize(image, (320, 384))
     video = cv2.VideoWriter(str(folder / "video.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 25, (320, 384))
     for shift in range(12):
-        video.write(np.roll(picture, 2 * shift, axis=1))
+        video.write(np.roll(image, 2 * shift, axis=1))
     video.release()
 
 
 def annotate(folder: Path, photographs: list[np.ndarray]) -> None:
-    """A small data set: photographs at several sizes, mirrored too, labelled by the bundled network."""
+    """A small data set: photographs at several sizes, mirrored too, labeled by the bundled network."""
     (folder / "images").mkdir(parents=True)
     data: dict[str, list[dict[str, object]]] = {"images": [], "annotations": []}
     with PoseEstimator(height=256) as estimator:
         for number in range(1, 41):
-            picture = photographs[number % len(photographs)]
+            image = photographs[number % len(photographs)]
             scale = 0.5 + 0.01 * number
-            picture = np.asarray(cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
-            picture = np.ascontiguousarray(picture[:, ::-1] if number % 4 > 1 else picture)
-            cv2.imwrite(str(folder / "images" / f"{number}.jpg"), picture)
-            height, width = picture.shape[:2]
+            image = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
+            image = np.ascontiguousarray(image[:, ::-1] if number % 4 > 1 else image)
+            cv2.imwrite(str(folder / "images" / f"{number}.jpg"), image)
+            height, width = image.shape[:2]
             data["images"].append({"id": number, "file_name": f"{number}.jpg", "width": width, "height": height})
-            for person in estimator(picture).to(COCO_17).keypoints:
+            for person in estimator(image).to_skeleton(COCO_17).keypoints:
                 seen = np.isfinite(person[:, 0])
                 left, top = person[seen].min(axis=0).tolist()
                 right, bottom = person[seen].max(axis=0).tolist()
@@ -100,6 +101,8 @@ def run_bash(code: str, folder: Path) -> None:
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     for command in code.replace("\\\n", " ").splitlines():
         command = command.strip().removeprefix("$ ")
+        if command.startswith(INSTALLS) and " && " in command:  # what follows the installation is run
+            command = command.partition(" && ")[2]
         if not command or command.startswith("#") or command.startswith(INSTALLS):
             continue
         if shlex.split(command)[0] == "pytest":
@@ -117,6 +120,14 @@ def test_every_block_runs(
     furnish(tmp_path, grace_hopper)
     if any("my-data" in block.code for block in blocks(page)):
         annotate(tmp_path / "my-data", [read_image(grace_hopper), astronaut])
+    if "clip.mp4" in page.read_text(encoding="utf-8"):
+        film = ROOT.parent / "shared/data/videos/jump-and-walk.mp4"
+        if not film.is_file():
+            pytest.skip("the page needs a video of movement, which ../shared does not hold here")
+        shutil.copy(film, tmp_path / "clip.mp4")
+    if any("featherpose batch" in block.code for block in blocks(page)):
+        for package in ("ray", "duckdb", "polars"):
+            pytest.importorskip(package, reason=f"the page needs {package}")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "__page__"}
     for block in blocks(page):
@@ -131,6 +142,8 @@ def test_every_block_runs(
                 (tmp_path / block.code.splitlines()[0].removeprefix("# file: ").strip()).write_text(block.code)
         elif block.language == "json":
             json.loads(block.code)
+        elif block.language == "yaml":
+            assert yaml.safe_load(block.code)
         else:
             assert block.language in {"text", "mermaid"}, f"{where}: no way to run {block.language!r}"
 

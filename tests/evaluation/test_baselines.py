@@ -7,29 +7,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featherpose.codecs.paf.decoder import PafDecoder
-from featherpose.codecs.paf.encode import encode_maps
-from featherpose.codecs.paf.maps import Maps
-from featherpose.codecs.paf.options import DecodeOptions
-from featherpose.evaluation.baselines import (
+from featherpose.evaluation.keypoints.coco_ap import average_precision
+from featherpose.evaluation.keypoints.dataset import read_coco_dataset
+from featherpose.evaluation.keypoints.decoder_search import DecoderSearch, keep_maps
+from featherpose.evaluation.reference.paf import (
     PlainPafDecoder,
     extract_keypoints,
     group_keypoints,
     resize_by,
     resize_to_image,
 )
-from featherpose.evaluation.coco import read_coco_dataset
-from featherpose.evaluation.coco_ap import average_precision
-from featherpose.evaluation.decoder_search import DecoderSearch, keep_maps
-from featherpose.evaluation.round_trip import arrangements
+from featherpose.evaluation.reference.round_trip import arrangements
 from featherpose.formats.coco import coco_results
 from featherpose.geometry import Letterbox
 from featherpose.media.images import read_image
+from featherpose.methods.paf.decode_options import PafOptions
+from featherpose.methods.paf.decoder import PafDecoder
+from featherpose.methods.paf.encode import encode_maps
+from featherpose.methods.paf.maps import Maps
+from featherpose.methods.paf.method import maps_of
 from featherpose.preprocess import prepare
 from featherpose.runtime.backend import EngineOptions
-from featherpose.runtime.opening import open_backend
+from featherpose.runtime.engines import open_backend
 from featherpose.skeleton import OPENPOSE_18
-from featherpose.zoo.resolving import resolve_model
+from featherpose.zoo.resolve import resolve_model
 
 
 def scene() -> tuple[np.ndarray, Maps, Letterbox]:
@@ -51,7 +52,7 @@ def scene() -> tuple[np.ndarray, Maps, Letterbox]:
 @pytest.mark.parametrize(("ratio", "refined"), [(8, True), (8, False), (4, True), (None, True)])
 def test_the_plain_decoder_finds_the_same_people(ratio: int | None, refined: bool) -> None:
     people, maps, box = scene()
-    fast = PafDecoder(OPENPOSE_18, DecodeOptions.published())(maps, box)
+    fast = PafDecoder(OPENPOSE_18, PafOptions.published())(maps, box)
     plain = PlainPafDecoder(OPENPOSE_18, ratio=ratio, refined=refined)(maps, box)
     assert len(fast) == len(plain) == 4
     fast = fast[np.argsort(fast.keypoints[:, 1, 0])]
@@ -65,7 +66,7 @@ def test_the_plain_decoder_finds_the_same_people(ratio: int | None, refined: boo
 
 def test_the_stages_can_be_run_one_by_one() -> None:
     _, maps, box = scene()
-    options = DecodeOptions.published()
+    options = PafOptions.published()
     resized = resize_to_image(maps, OPENPOSE_18, box)
     assert resized.heatmaps.shape == (288, 448, 18)
     assert resize_by(maps, OPENPOSE_18, 4).pafs.shape == (144, 224, 38)
@@ -83,18 +84,18 @@ def test_the_plain_decoder_finds_nobody_in_nothing() -> None:
 def test_same_people_on_what_a_real_network_says(shared: Path, released_int8: Path, coco_train: Path) -> None:
     data = read_coco_dataset(coco_train).first(40)
     resolved = resolve_model(released_int8)
-    backend = open_backend(resolved.path, resolved.spec, EngineOptions(precision="f32", threads=1))
-    fast = PafDecoder(OPENPOSE_18, DecodeOptions.published())
+    backend = open_backend(resolved.path, resolved.spec, EngineOptions(precision="fp32", threads=1))
+    fast = PafDecoder(OPENPOSE_18, PafOptions.published())
     plain = PlainPafDecoder(OPENPOSE_18, ratio=8, refined=True)
     try:
         found: dict[str, list[dict[str, object]]] = {"fast": [], "plain": []}
-        for picture in data.pictures:
-            inputs, letterbox = prepare(read_image(picture.path), height=368)
-            (maps,) = backend.infer(inputs)
-            found["fast"] += coco_results(fast(maps, letterbox), picture.image_id)
-            found["plain"] += coco_results(plain(maps, letterbox), picture.image_id)
+        for image in data.images:
+            inputs, letterbox = prepare(read_image(image.path), height=368)
+            maps = maps_of(backend.infer(inputs)[0], resolved.spec.outputs)
+            found["fast"] += coco_results(fast(maps, letterbox), image.image_id)
+            found["plain"] += coco_results(plain(maps, letterbox), image.image_id)
         ap = {name: average_precision(data, results).AP for name, results in found.items()}
-        # 40 pictures make a noisy AP; benchmarks/decode_accuracy.py compares on all of them.
+        # 40 images make a noisy AP; benchmarks/decode_accuracy.py compares on all of them.
         assert abs(ap["fast"] - ap["plain"]) < 0.02
         assert ap["fast"] > 0.3
     finally:
@@ -106,13 +107,13 @@ def test_a_search_only_accepts_what_is_better(shared: Path, released_int8: Path,
     resolved = resolve_model(released_int8)
     backend = open_backend(resolved.path, resolved.spec, EngineOptions(threads=1))
     try:
-        kept = list(keep_maps(data.pictures, backend, height=184, failed=pytest.fail))
+        kept = list(keep_maps(data.images, backend, height=184, failed=pytest.fail))
     finally:
         backend.close()
-    search = DecoderSearch(kept, OPENPOSE_18, data)
+    search = DecoderSearch(kept, resolved.spec, data)
     trials = []
     path = search.descend(
-        DecodeOptions(peak_threshold=0.9, weak_peak_threshold=None),
+        PafOptions(peak_threshold=0.9, weak_peak_threshold=None),
         space={"peak_threshold": (0.1, 0.5), "min_keypoints": (3, 17)},
         tried=lambda rule, trial, better: trials.append((rule, better)),
     )

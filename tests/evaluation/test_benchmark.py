@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 from featherpose.cli.main import run
-from featherpose.codecs.paf.decoder import PafDecoder
 from featherpose.errors import OptionError, SourceError
 from featherpose.estimator import PoseEstimator
-from featherpose.evaluation.benchmark import BenchOptions, bench_crowd, bench_frames, make_crowd
-from featherpose.evaluation.crowds import lay_out_people
-from featherpose.similarity import oks_matrix
+from featherpose.evaluation.performance.benchmark import BenchOptions, bench_crowd, bench_frames, make_crowd
+from featherpose.evaluation.performance.crowds import lay_out_people
+from featherpose.oks import oks_matrix
 from featherpose.skeleton import BODY_25, COCO_17, LSP_14, OPENPOSE_18, Skeleton
 
 QUICK = BenchOptions(frames=3, warmup=1, in_flight=2)
@@ -22,14 +21,14 @@ QUICK = BenchOptions(frames=3, warmup=1, in_flight=2)
 
 @pytest.mark.parametrize("skeleton", [OPENPOSE_18, COCO_17, BODY_25, LSP_14], ids=lambda s: s.name)
 @pytest.mark.parametrize("count", [0, 1, 7, 60])
-def test_people_stand_inside_the_picture_and_apart(skeleton: Skeleton, count: int) -> None:
+def test_people_stand_inside_the_image_and_apart(skeleton: Skeleton, count: int) -> None:
     people = lay_out_people(count, skeleton, (1280, 720))
     assert people.shape == (count, skeleton.num_keypoints, 2)
     if count:
         assert people.min() > -20
         assert (people.max(axis=(0, 1)) < (1300, 740)).all()
-        centres = people.mean(axis=1)
-        gaps = np.linalg.norm(centres[:, None] - centres, axis=-1) + 1e9 * np.eye(count)
+        centers = people.mean(axis=1)
+        gaps = np.linalg.norm(centers[:, None] - centers, axis=-1) + 1e9 * np.eye(count)
         widths = np.ptp(people[..., 0], axis=1)
         assert gaps.min() > 0.9 * widths.max()
 
@@ -62,7 +61,7 @@ def estimator(released_int8: Path) -> PoseEstimator:
 @pytest.mark.parametrize("people", [1, 10, 20])
 def test_the_people_of_a_scene_come_out(estimator: PoseEstimator, people: int) -> None:
     crowd = make_crowd(estimator, people)
-    poses = PafDecoder(estimator.skeleton)(crowd.maps, crowd.letterbox)
+    poses = estimator.spec.decoder()(crowd.maps, crowd.letterbox)
     assert len(poses) >= 0.95 * people
     truth = lay_out_people(people, estimator.skeleton, (1280, 720))
     from featherpose.poses import Poses
@@ -92,7 +91,7 @@ def test_real_frames(estimator: PoseEstimator, astronaut: np.ndarray) -> None:
     assert (report.frames, report.people, report.size) == (3, 1.0, (512, 512))
 
 
-def test_one_picture_is_measured_again_and_again(estimator: PoseEstimator, astronaut: np.ndarray) -> None:
+def test_one_image_is_measured_again_and_again(estimator: PoseEstimator, astronaut: np.ndarray) -> None:
     report = bench_frames(estimator, [astronaut.copy()], QUICK)
     assert report.frames == 3
     assert "read" not in report.stages

@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from featherpose.cli.main import run
-from featherpose.evaluation.coco import CocoDataset, read_coco_dataset
-from featherpose.evaluation.coco_ap import average_precision
+from featherpose.evaluation.keypoints.annotated_boxes import disturbed_boxes
+from featherpose.evaluation.keypoints.coco_ap import average_precision
+from featherpose.evaluation.keypoints.dataset import CocoDataset, read_coco_dataset
 
 pytest.importorskip("pycocotools")
 
@@ -52,7 +54,7 @@ def test_half_of_the_people_found(two_people: CocoDataset) -> None:
     assert pytest.approx([51 / 101, 0.5]) == [scores.AP, scores.AR]
 
 
-def test_only_chosen_pictures_count(two_people: CocoDataset) -> None:
+def test_only_chosen_images_count(two_people: CocoDataset) -> None:
     first = two_people.first(1)
     assert average_precision(first, truth_as_results(two_people)).AP > 0.999
 
@@ -63,6 +65,7 @@ def test_annotations_are_not_changed(two_people: CocoDataset) -> None:
     assert json.dumps(two_people.annotations) == before
 
 
+@pytest.mark.slow
 def test_command_on_real_photographs(
     coco_val: Path, released_int8: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -72,11 +75,11 @@ def test_command_on_real_photographs(
     data = json.loads(report.read_text())
     assert {"AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL"} <= set(data)
     assert data["AP"] > 0.25
-    assert (data["pictures"], data["height"], data["precision"], data["preset"]) == (12, 256, "int8", "default")
+    assert (data["images"], data["height"], data["precision"], data["preset"]) == (12, 256, "int8", "default")
     assert data["machine"]["cores"] >= 1
     captured = capsys.readouterr()
     assert f"AP\t{data['AP']:.4f}" in captured.out
-    assert "12 pictures" in captured.err
+    assert "12 images" in captured.err
     # Other tools come to the same figure from the saved results.
     results = json.loads(found.read_text())
     assert len(results) == data["people_found"]
@@ -84,6 +87,7 @@ def test_command_on_real_photographs(
     assert again.as_dict() == {name: data[name] for name in again.as_dict()}
 
 
+@pytest.mark.slow
 def test_agrees_with_pycocotools_own_loader(coco_val: Path, tmp_path: Path) -> None:
     """Our loading of results is `COCO.loadRes`, which cannot take an empty list."""
     import contextlib
@@ -97,7 +101,7 @@ def test_agrees_with_pycocotools_own_loader(coco_val: Path, tmp_path: Path) -> N
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(coco_val / "annotations.json"))
         evaluation = COCOeval(truth, truth.loadRes(results), "keypoints")
-        evaluation.params.imgIds = [picture.image_id for picture in dataset.pictures]
+        evaluation.params.imgIds = [image.image_id for image in dataset.images]
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -111,3 +115,30 @@ def test_failures_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert run(["evaluate"]) == 2
     for line in capsys.readouterr().err.splitlines():
         assert line.startswith("featherpose: ")
+
+
+def test_single_person_networks_are_measured_flipped_and_in_boxes_that_are_off(
+    coco_val: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["evaluate", str(coco_val), "--model", "refiner", "--limit", "6", "--threads", "1", "--precision"]
+    found = {}
+    for name, more in (("plain", []), ("flipped", ["--flip"]), ("off", ["--box-noise", "0.3"])):
+        report = tmp_path / f"{name}.json"
+        assert run([*arguments, "fp32", *more, "--json", str(report)]) == 0
+        found[name] = json.loads(report.read_text())
+    assert found["plain"]["AP"] > 0.5
+    assert found["flipped"]["AP"] != found["plain"]["AP"]
+    assert found["off"]["AP"] < found["plain"]["AP"]
+    assert (found["off"]["box_noise"], found["flipped"]["flip"], found["plain"]["flip"]) == (0.3, True, False)
+    assert "with noise of 0.3" in capsys.readouterr().err
+    assert run([*arguments[:2], "--model", "feather", "--flip"]) == 2
+    assert run([*arguments, "fp32", "--box-noise", "2"]) == 2
+
+
+def test_boxes_are_moved_by_the_same_noise_each_time() -> None:
+    boxes = np.array([[0, 0, 30, 90], [50, 50, 60, 60]], np.float32)
+    first, second = (disturbed_boxes(boxes, 0.2, np.random.default_rng(3)) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    ratios = (boxes[:, 2:] - boxes[:, :2]) / (first[:, 2:] - first[:, :2])
+    np.testing.assert_allclose(ratios[:, 0], ratios[:, 1], rtol=1e-4)
+    assert np.abs(first - boxes).max() > 1

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from featherpose.errors import ModelError, OptionError
-from featherpose.evaluation.complexity import PUBLISHED_PARAMETERS, Complexity, agrees, network_complexity
-from featherpose.evaluation.graph_complexity import graph_complexity
+from featherpose.evaluation.complexity.complexity import PUBLISHED_PARAMETERS, Complexity, agrees, network_complexity
+from featherpose.evaluation.complexity.graph_complexity import graph_complexity
 
 _BACKBONE_TABLE = {
     "openpose-mobilenet-v1-conv4_1": 23.3,

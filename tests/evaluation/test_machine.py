@@ -1,4 +1,4 @@
-"""Machine facts: complete, serialisable, and without names of machine or user."""
+"""Machine facts: complete, serializable, and without names of machine or user."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import getpass
 import json
 import platform
 
-from featherpose.evaluation.machine import machine_facts, package_versions, peak_memory_mb
+from featherpose.evaluation.performance.machine import machine_facts, package_versions, peak_memory_mb
 
 
 def test_facts() -> None:

@@ -1,4 +1,4 @@
-"""Accuracy against cost: the front, and every model measured on the same pictures."""
+"""Accuracy against cost: the front, and every model measured on the same images."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 
 from featherpose.cli.main import run
 from featherpose.errors import OptionError
-from featherpose.evaluation.coco import read_coco_dataset
-from featherpose.evaluation.pareto import CostPoint, measure_pareto, pareto_front
-from featherpose.evaluation.timing import Timing
+from featherpose.evaluation.keypoints.dataset import read_coco_dataset
+from featherpose.evaluation.performance.pareto import CostPoint, measure_pareto, pareto_front
+from featherpose.evaluation.performance.timing import Timing
 from featherpose.runtime.backend import EngineOptions
-from featherpose.zoo.resolving import resolve_model
+from featherpose.zoo.resolve import resolve_model
 
 
 def point(ms: float, ap: float) -> CostPoint:
@@ -46,7 +46,7 @@ def test_more_pixels_cost_more(released_int8: Path, coco_val: Path) -> None:
     assert low.precision == high.precision == "int8"
     assert high.macs == pytest.approx(9 * low.macs, rel=0.05)
     assert high.AP > low.AP
-    assert low.pictures == high.pictures == 6
+    assert low.images == high.images == 6
 
 
 def test_command(released_int8: Path, coco_val: Path, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_command(released_int8: Path, coco_val: Path, tmp_path: Path) -> None:
     assert run([*command, *more, "--plot", str(tmp_path / "p")]) == 0
     report = json.loads((tmp_path / "p.json").read_text())
     assert [p["height"] for p in report["points"]] == [64, 128]
-    assert report["pictures"] == 4
+    assert report["images"] == 4
     assert cv2.imread(str(tmp_path / "p.png")) is not None
 
 

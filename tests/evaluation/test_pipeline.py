@@ -9,15 +9,15 @@ import cv2
 import numpy as np
 import pytest
 
-from featherpose.cli.analyses.models import untrained_variant
 from featherpose.cli.main import run
+from featherpose.cli.untrained import untrained_variant
 from featherpose.errors import OptionError, SourceError
-from featherpose.evaluation.cores import core_numbers, run_on_cores
-from featherpose.evaluation.mosaics import VideoMosaic
-from featherpose.evaluation.pipeline import PUBLISHED, System, fill_mosaic, measure_systems
-from featherpose.evaluation.variants import Variant, expand_precisions
-from featherpose.runtime.openvino_graphs import is_quantised
-from featherpose.zoo.resolving import resolve_model
+from featherpose.evaluation.performance.cores import core_numbers, run_on_cores
+from featherpose.evaluation.performance.mosaics import VideoMosaic
+from featherpose.evaluation.performance.pipeline import PUBLISHED, System, fill_mosaic, measure_systems
+from featherpose.evaluation.performance.variants import Variant, expand_precisions
+from featherpose.runtime.openvino.graphs import is_quantized
+from featherpose.zoo.resolve import resolve_model
 
 
 @pytest.fixture(scope="module")
@@ -28,13 +28,13 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Variant:
 @pytest.fixture
 def video(tmp_path: Path, grace_hopper: Path) -> Path:
     """A real photograph that moves."""
-    picture = cv2.imread(str(grace_hopper))
-    assert picture is not None
-    picture = cv2.resize(picture, (320, 384))
+    image = cv2.imread(str(grace_hopper))
+    assert image is not None
+    image = cv2.resize(image, (320, 384))
     path = tmp_path / "video.mp4"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25, (320, 384))
     for shift in range(12):
-        writer.write(np.roll(picture, 8 * shift, axis=1))
+        writer.write(np.roll(image, 8 * shift, axis=1))
     writer.release()
     return path
 
@@ -66,17 +66,17 @@ def test_untrained_alone_is_refused(untrained: Variant, video: Path) -> None:
         measure_systems([System(untrained)], VideoMosaic((video,), 1), height=64, cores=1)
 
 
-def test_empty_pictures_never_fill_a_mosaic(untrained: Variant, video: Path) -> None:
+def test_empty_images_never_fill_a_mosaic(untrained: Variant, video: Path) -> None:
     with pytest.raises(OptionError, match="more than 5000"):
         fill_mosaic([video], untrained, height=64, people=5000, frames=2)
 
 
 def test_formats_of_the_released_network(released_int8: Path, tmp_path: Path) -> None:
     variants = expand_precisions(resolve_model(released_int8), tmp_path)
-    assert variants[0].precision == "f32"
+    assert variants[0].precision == "fp32"
     assert variants[-1].precision == "int8"
-    assert is_quantised(variants[-1].path)
-    assert not is_quantised(variants[0].path)
+    assert is_quantized(variants[-1].path)
+    assert not is_quantized(variants[0].path)
     assert variants[-1].label == "human-pose-estimation-0001 INT8"
 
 

@@ -10,26 +10,26 @@ import numpy as np
 import pytest
 
 from featherpose.cli.main import run
-from featherpose.codecs.paf.encode import encode_maps
 from featherpose.errors import DatasetError, OptionError
-from featherpose.evaluation.mosaics import compose_crowd, find_cutouts, fit_crowd
-from featherpose.evaluation.postprocessing import METHODS, CrowdMaps, crowd_maps, profile_decoding
+from featherpose.evaluation.performance.mosaics import compose_crowd, find_cutouts, fit_crowd
+from featherpose.evaluation.performance.postprocessing import METHODS, CrowdMaps, crowd_maps, profile_decoding
 from featherpose.geometry import Letterbox
+from featherpose.methods.paf.encode import encode_maps
 from featherpose.runtime.backend import EngineOptions
-from featherpose.runtime.opening import open_backend
+from featherpose.runtime.engines import open_backend
 from featherpose.skeleton import COCO_17, OPENPOSE_18
-from featherpose.zoo.resolving import resolve_model
+from featherpose.zoo.resolve import resolve_model
 
 
 @pytest.fixture
 def people_folder(tmp_path: Path, grace_hopper: Path) -> Path:
-    """A COCO folder of one real photograph: an upper body whose keypoints were read off the picture."""
-    picture = cv2.imread(str(grace_hopper))
-    assert picture is not None
-    height, width = picture.shape[:2]
+    """A COCO folder of one real photograph: an upper body whose keypoints were read off the image."""
+    image = cv2.imread(str(grace_hopper))
+    assert image is not None
+    height, width = image.shape[:2]
     folder = tmp_path / "people"
     (folder / "images").mkdir(parents=True)
-    cv2.imwrite(str(folder / "images" / "1.jpg"), picture)
+    cv2.imwrite(str(folder / "images" / "1.jpg"), image)
     points = np.linspace([0.3, 0.1], [0.6, 0.95], 17) * [width, height]
     keypoints = np.concatenate([points, np.full((17, 1), 2)], axis=1).round().astype(int)
     annotations = {
@@ -47,21 +47,21 @@ def people_folder(tmp_path: Path, grace_hopper: Path) -> Path:
 def test_crowd_of_one_photograph_fills_its_tiles(people_folder: Path) -> None:
     cutouts = find_cutouts(people_folder)
     assert len(cutouts) == 1
-    picture = compose_crowd(cutouts, 7, (640, 360))
-    assert picture.shape == (360, 640, 3)
+    image = compose_crowd(cutouts, 7, (640, 360))
+    assert image.shape == (360, 640, 3)
     width = 640 // 4  # seven standing people fit best in two rows of four
-    first, second = picture[:180, :width], picture[:180, width : 2 * width]
+    first, second = image[:180, :width], image[:180, width : 2 * width]
     assert np.array_equal(first, second)
     assert first.std() > 20
-    assert picture[180:, 3 * width :].std() == 0  # the last tile stays grey
+    assert image[180:, 3 * width :].std() == 0  # the last tile stays gray
 
 
 def test_crowd_is_fitted_to_the_people_that_are_found(people_folder: Path) -> None:
     cutouts = find_cutouts(people_folder)
     tried: list[int] = []
 
-    def count(picture: np.ndarray) -> int:
-        # A network that finds two people in each tile: tiles are told apart by the grey of those that stay empty.
+    def count(image: np.ndarray) -> int:
+        # A network that finds two people in each tile: tiles are told apart by the gray of those that stay empty.
         tiles = fits[len(tried)] if len(tried) < len(fits) else 5
         tried.append(tiles)
         return 2 * tiles
@@ -77,7 +77,7 @@ def test_folder_without_people_is_told(tmp_path: Path, people_folder: Path) -> N
     data["annotations"][0]["keypoints"] = [0] * 51
     data["annotations"][0]["num_keypoints"] = 0
     (people_folder / "annotations.json").write_text(json.dumps(data))
-    with pytest.raises(DatasetError, match="nobody who stands alone"):
+    with pytest.raises(DatasetError, match="annotates nobody's keypoints"):
         find_cutouts(people_folder)
 
 

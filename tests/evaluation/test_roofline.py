@@ -9,16 +9,21 @@ import cv2
 import numpy as np
 import pytest
 
-from featherpose.cli.analyses.models import untrained_variant
 from featherpose.cli.main import run
+from featherpose.cli.untrained import untrained_variant
 from featherpose.errors import ModelError, OptionError
-from featherpose.evaluation.roofline import measure_bandwidth, measure_decoding, measure_limits, measure_networks
-from featherpose.evaluation.variants import Variant, expand_precisions
+from featherpose.evaluation.performance.roofline import (
+    measure_bandwidth,
+    measure_decoding,
+    measure_limits,
+    measure_networks,
+)
+from featherpose.evaluation.performance.variants import Variant, expand_precisions
 from featherpose.runtime.backend import EngineOptions
-from featherpose.runtime.opening import open_backend
-from featherpose.runtime.openvino_graphs import read_layers, write_float_copy
-from featherpose.runtime.openvino_matmul import measure_matmul, native_formats
-from featherpose.zoo.resolving import resolve_model
+from featherpose.runtime.engines import open_backend
+from featherpose.runtime.openvino.graphs import read_layers, write_float_copy
+from featherpose.runtime.openvino.matmul import measure_matmul, native_formats
+from featherpose.zoo.resolve import resolve_model
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +35,7 @@ def test_layers_of_an_exported_network_are_the_published_ones(untrained: Variant
     layers = read_layers(untrained.path, (368, 368))
     assert sum(layer.macs for layer in layers) / 1e9 == pytest.approx(9.0, rel=0.015)
     assert sum(layer.weights for layer in layers) / 1e6 == pytest.approx(4.1, rel=0.02)
-    assert not any(layer.quantised for layer in layers)
+    assert not any(layer.quantized for layer in layers)
     stem = layers[0]
     assert (stem.inputs, stem.weights, stem.outputs) == (3 * 368 * 368, 32 * 27, 32 * 184 * 184)
     assert stem.macs == stem.outputs * 27
@@ -39,7 +44,7 @@ def test_layers_of_an_exported_network_are_the_published_ones(untrained: Variant
 def test_layers_of_the_released_file(released_int8: Path) -> None:
     layers = read_layers(released_int8, (368, 368))
     assert sum(layer.macs for layer in layers) / 1e9 == pytest.approx(9.0, rel=0.015)
-    assert all(layer.quantised for layer in layers)
+    assert all(layer.quantized for layer in layers)
 
 
 def test_unreadable_model_is_told(tmp_path: Path) -> None:
@@ -51,14 +56,15 @@ def test_unreadable_model_is_told(tmp_path: Path) -> None:
 def test_float_copy_says_the_same(released_int8: Path, astronaut: np.ndarray, tmp_path: Path) -> None:
     model = resolve_model(released_int8)
     write_float_copy(released_int8, tmp_path / "float.xml")
-    picture = np.ascontiguousarray(astronaut[None, :256, :256])
+    image = np.ascontiguousarray(astronaut[None, :256, :256])
     maps = []
     for path in (released_int8, tmp_path / "float.xml"):
-        backend = open_backend(path, model.spec, EngineOptions(precision="f32", threads=1))
-        maps.append(backend.infer(picture)[0])
+        backend = open_backend(path, model.spec, EngineOptions(precision="fp32", threads=1))
+        maps.append(backend.infer(image)[0])
         backend.close()
     # What is left between them is the rounding of activations to 8 bits.
-    for int8, exact in ((maps[0].heatmaps, maps[1].heatmaps), (maps[0].pafs, maps[1].pafs)):
+    for name in ("heatmaps", "pafs"):
+        int8, exact = maps[0][name], maps[1][name]
         assert np.abs(int8 - exact).mean() < 0.01
         assert np.corrcoef(int8.ravel(), exact.ravel())[0, 1] > 0.97
 
@@ -66,13 +72,13 @@ def test_float_copy_says_the_same(released_int8: Path, astronaut: np.ndarray, tm
 def test_products_run_in_the_format_asked_for() -> None:
     kernels = {f: measure_matmul(f, size=256, threads=1, seconds=0.02) for f in native_formats()}
     assert "i8" in kernels["int8"].kernel.lower()
-    assert "f32" in kernels["f32"].kernel
+    assert "f32" in kernels["fp32"].kernel  # as OpenVINO spells it
     assert all(peak.gflops >= peak.median_gflops > 0 for peak in kernels.values())
 
 
 def test_nothing_to_measure_is_refused() -> None:
     with pytest.raises(OptionError):
-        measure_matmul("f32", size=0)
+        measure_matmul("fp32", size=0)
     with pytest.raises(OptionError):
         measure_bandwidth(0)
 

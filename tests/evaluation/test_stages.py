@@ -1,4 +1,4 @@
-"""AP by stages runs on real pictures, and the last stage is the network itself."""
+"""AP by stages runs on real images, and the last stage is the network itself."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from featherpose.cli.main import run
 from featherpose.errors import DatasetError
-from featherpose.evaluation.coco import read_coco_dataset
-from featherpose.evaluation.stages import held_out
+from featherpose.evaluation.keypoints.dataset import read_coco_dataset
+from featherpose.evaluation.performance.stages import held_out
 
 
 def test_stages_of_the_released_network(shared: Path, coco_val: Path, tmp_path: Path) -> None:
@@ -26,11 +26,11 @@ def test_stages_of_the_released_network(shared: Path, coco_val: Path, tmp_path: 
     assert (tmp_path / "stages.svg").stat().st_size > 1000
 
 
-def test_held_out_pictures(coco_train: Path) -> None:
+def test_held_out_images(coco_train: Path) -> None:
     dataset = read_coco_dataset(coco_train)
     held = held_out(dataset, 10)
-    assert 0 < len(held.pictures) < len(dataset.pictures) / 5
-    assert all(picture.image_id % 10 == 0 for picture in held.pictures)
-    assert held_out(dataset, 1).pictures == dataset.pictures
-    with pytest.raises(DatasetError, match="no picture whose id"):
+    assert 0 < len(held.images) < len(dataset.images) / 5
+    assert all(image.image_id % 10 == 0 for image in held.images)
+    assert held_out(dataset, 1).images == dataset.images
+    with pytest.raises(DatasetError, match="no image whose id"):
         held_out(dataset, 10**12)

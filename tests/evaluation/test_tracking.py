@@ -12,14 +12,14 @@ import pytest
 from featherpose.cli.main import run
 from featherpose.errors import DatasetError, OptionError
 from featherpose.estimator import PoseEstimator
-from featherpose.evaluation.coco import read_coco_dataset
-from featherpose.evaluation.scenes import FAMILIES, SceneFamily, render_scene
-from featherpose.evaluation.tracking_detections import detect
-from featherpose.evaluation.tracking_errors import DetectorErrors, released_errors
-from featherpose.evaluation.tracking_measuring import annotated_pictures
-from featherpose.evaluation.tracking_metrics import combine_scores, score_tracking
-from featherpose.evaluation.tracking_posetrack import outside_ignored, read_posetrack
-from featherpose.evaluation.tracking_smoothing import measure_smoothing, plot_smoothing
+from featherpose.evaluation.keypoints.dataset import read_coco_dataset
+from featherpose.evaluation.tracking.detector_noise import DetectorErrors, released_errors
+from featherpose.evaluation.tracking.measure_noise import annotated_images
+from featherpose.evaluation.tracking.metrics import combine_scores, score_tracking
+from featherpose.evaluation.tracking.posetrack import outside_ignored, read_posetrack
+from featherpose.evaluation.tracking.scenes import FAMILIES, SceneFamily, render_scene
+from featherpose.evaluation.tracking.simulate import detect
+from featherpose.evaluation.tracking.smoothing import measure_smoothing, plot_smoothing
 from featherpose.poses import Poses
 from featherpose.skeleton import OPENPOSE_18
 from featherpose.tracking import SmoothOptions
@@ -78,7 +78,7 @@ def test_a_scene_is_the_same_each_time_and_people_are_people(family: SceneFamily
     y = scene.keypoints[..., 1]
     assert (y[..., index("nose")] < y[..., index("neck")]).all()
     assert (y[..., index("left_hip")] < y[..., index("left_ankle")]).all()
-    # Nobody jumps: a hand of somebody who turns is slower than 9 m/s, at a scale of at most 180 pixels a metre.
+    # Nobody jumps: a hand of somebody who turns is slower than 9 m/s, at a scale of at most 180 pixels a meter.
     step = np.abs(np.diff(scene.keypoints, axis=0)).max((1, 2, 3)) / np.diff(scene.timestamps_s)
     assert step.max() < 180 * 9
 
@@ -110,7 +110,7 @@ def test_detections_carry_the_measured_rates() -> None:
     again = detect(scene, errors, seed=0)
     np.testing.assert_array_equal(found[7].keypoints, again[7].keypoints)
     scores = found[0].keypoint_scores
-    assert ((scores > 0) == found[0].visible).all()
+    assert ((scores > 0) == found[0].detected).all()
 
 
 def test_statistics_survive_a_file(tmp_path: Path) -> None:
@@ -125,18 +125,18 @@ def test_statistics_survive_a_file(tmp_path: Path) -> None:
 def test_annotations_become_truth_in_the_skeleton_of_the_network(coco_train: Path, released_int8: Path) -> None:
     data = read_coco_dataset(coco_train).first(12)
     with PoseEstimator(released_int8, threads=1) as estimator:
-        pictures = list(annotated_pictures(data, estimator))
-    assert len(pictures) == 12
-    assert sum(len(p.truth) for p in pictures) == data.people
+        images = list(annotated_images(data, estimator))
+    assert len(images) == 12
+    assert sum(len(p.truth) for p in images) == data.people
     neck, left, right = (OPENPOSE_18.index(name) for name in ("neck", "left_shoulder", "right_shoulder"))
-    for picture in pictures:
-        assert picture.truth.skeleton == picture.detected.skeleton == OPENPOSE_18
-        assert not (picture.seen & ~picture.truth.visible).any()
-        np.testing.assert_array_equal(picture.seen[:, neck], picture.seen[:, left] & picture.seen[:, right])
+    for image in images:
+        assert image.truth.skeleton == image.detected.skeleton == OPENPOSE_18
+        assert not (image.seen & ~image.truth.detected).any()
+        np.testing.assert_array_equal(image.seen[:, neck], image.seen[:, left] & image.seen[:, right])
     # What is in plain sight is found as a rule, and where it is.
     distances = [
         float(np.nanmin(np.linalg.norm(p.detected.keypoints[:, neck] - p.truth.keypoints[i, neck], axis=1)))
-        for p in pictures
+        for p in images
         for i in range(len(p.truth))
         if p.seen[i].sum() > 12 and len(p.detected)
     ]
@@ -154,18 +154,28 @@ def test_command_measures_mistakes_and_scenes_carry_them(
     (tmp_path / "some.json").write_text(json.dumps(data))
     errors = tmp_path / "errors.json"
     video = shared / "data/videos/store-aisle.gif"
-    words = ["evaluate-tracking", "--measure-errors", str(tmp_path / "some.json"), "--model", str(released_int8)]
+    words = ["evaluate-tracking", "--measure-noise", str(tmp_path / "some.json"), "--model", str(released_int8)]
     more = ["--images", str(coco_train / "images"), "--videos", str(video), "--height", "256", "--threads", "2"]
-    assert run([*words, *more, "--errors", str(errors)]) == 0
+    assert run([*words, *more, "--detector-noise", str(errors)]) == 0
     assert "left_shoulder" in capsys.readouterr().out
     found, released = DetectorErrors.load(errors), released_errors()
     assert "25 photographs" in found.provenance
     assert "store-aisle" in found.provenance
-    # A few pictures of what the package's statistics were made of: of the same kind.
+    # A few images of what the package's statistics were made of: of the same kind.
     assert 0.3 < np.median(found.jitter) / np.median(released.jitter) < 3
     assert found.person_miss[-1][-1] < found.person_miss[0][0]
     out = tmp_path / "out.json"
-    scenes = ["evaluate-tracking", "--families", "crossing", "--seeds", "1", "--seconds", "2", "--errors", str(errors)]
+    scenes = [
+        "evaluate-tracking",
+        "--families",
+        "crossing",
+        "--seeds",
+        "1",
+        "--seconds",
+        "2",
+        "--detector-noise",
+        str(errors),
+    ]
     if find_spec("trackers"):
         assert run([*scenes, "--json", str(out)]) == 0
         assert json.loads(out.read_text())["detections"] == found.provenance
@@ -189,7 +199,7 @@ def _posetrack(path: Path) -> None:
 def test_posetrack_annotations_are_read(tmp_path: Path) -> None:
     _posetrack(tmp_path / "a.json")
     frames = read_posetrack(tmp_path / "a.json")
-    assert [f.labelled for f in frames] == [True, True, False, True]
+    assert [f.labeled for f in frames] == [True, True, False, True]
     assert len(frames[0].people) == 2
     assert frames[0].people.image_size == (320, 240)
     moved = Poses(
@@ -230,7 +240,7 @@ def test_command_on_scenes_and_better_than_both(tmp_path: Path, capsys: pytest.C
 
 def test_command_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["evaluate-tracking", "--seeds", "0"]) == 2
-    assert run(["evaluate-tracking", "--measure-errors", str(tmp_path)]) == 2
+    assert run(["evaluate-tracking", "--measure-noise", str(tmp_path)]) == 2
     assert "--videos" in capsys.readouterr().err
     assert run(["evaluate-tracking", str(tmp_path / "nothing.json")]) == 1
     assert "nothing.json" in capsys.readouterr().err

@@ -17,16 +17,16 @@ def test_data_sets_that_measure_are_refused(name: str, tmp_path: Path, capsys: p
 
 
 def test_wrong_usage_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["tune-decoder", str(tmp_path / "pictures"), "--rounds", "0"]) == 2
-    assert run(["tune-decoder", str(tmp_path / "pictures"), "--confirm-every", "1"]) == 2
-    assert run(["tune-decoder", str(tmp_path / "pictures")]) == 1
+    assert run(["tune-decoder", str(tmp_path / "images"), "--rounds", "0"]) == 2
+    assert run(["tune-decoder", str(tmp_path / "images"), "--hold-out-every", "1"]) == 2
+    assert run(["tune-decoder", str(tmp_path / "images")]) == 1
     assert "internal error" not in capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_a_search_writes_its_path(coco_train: Path, released_int8: Path, tmp_path: Path) -> None:
     out = tmp_path / "rules.json"
-    arguments = ["--limit", "6", "--rounds", "1", "--height", "128", "--confirm-every", "2", "--json", str(out)]
+    arguments = ["--limit", "6", "--rounds", "1", "--height", "128", "--hold-out-every", "2", "--json", str(out)]
     assert run(["tune-decoder", str(coco_train), "--model", str(released_int8), *arguments]) == 0
     report = json.loads(out.read_text())
     assert report["searched_on"] + report["confirmed_on"] == 6

@@ -7,18 +7,20 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from featherpose.errors import MissingExtraError, OutputError, SourceError
-from featherpose.formats.coco import CocoWriter, coco_results
+from featherpose.formats import WRITERS
+from featherpose.formats.coco import CocoWriter, coco_results, stable_image_id
+from featherpose.formats.csv_table import CsvWriter
 from featherpose.formats.jsonl import JsonlWriter, frame_to_dict, read_jsonl
 from featherpose.formats.openpose import OpenPoseWriter, openpose_dict
-from featherpose.formats.record import FrameRecord, PoseWriter
-from featherpose.formats.tables import CsvWriter, ParquetWriter, table_columns
+from featherpose.formats.parquet import ParquetWriter
+from featherpose.formats.record import FrameRecord, PoseWriter, WriterOptions
+from featherpose.formats.tables import table_columns
 from featherpose.poses import Poses
 from featherpose.skeleton import BODY_25, COCO_17, OPENPOSE_18, Skeleton
 
@@ -51,7 +53,7 @@ def same(a: Poses, b: Poses) -> bool:
 def test_json_lines_round_trip(tmp_path: Path, tracked: bool, header: bool) -> None:
     path = tmp_path / "deep" / "poses.jsonl"
     written = records(tracked)
-    with JsonlWriter(path, header=OPENPOSE_18 if header else None) as writer:
+    with JsonlWriter(path, OPENPOSE_18, WriterOptions(header=header)) as writer:
         for record in written:
             writer.write(record)
     read = list(read_jsonl(path, None if header else OPENPOSE_18, image_size=(1000, 1000)))
@@ -71,7 +73,7 @@ def test_a_line_is_exactly_as_promised() -> None:
     pair = Skeleton.create("pair", ["a", "b"], [])
     poses = Poses(points, scores, np.array([0.75], np.float32), pair, (9, 9))
     out = io.StringIO()
-    JsonlWriter(out).write(FrameRecord(0, 0.0, poses, "clip.mp4"))
+    JsonlWriter(out, pair).write(FrameRecord(0, 0.0, poses, "clip.mp4"))
     assert json.loads(out.getvalue()) == {
         "frame": 0,
         "timestamp_s": 0.0,
@@ -83,7 +85,7 @@ def test_a_line_is_exactly_as_promised() -> None:
 
 def test_json_lines_are_on_the_disk_at_once(tmp_path: Path) -> None:
     path = tmp_path / "poses.jsonl"
-    writer = JsonlWriter(path)
+    writer = JsonlWriter(path, OPENPOSE_18)
     writer.write(records()[2])
     assert len(list(read_jsonl(path, OPENPOSE_18))) == 1
     writer.close()
@@ -93,7 +95,7 @@ def test_json_lines_are_on_the_disk_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("nonsense\n", "line 1 is not JSON"),
+        ("nonsense\n", "line 1 is no JSON"),
         ('{"frame": 0}\n', "line 1 is not a frame"),
         ("[]\n", "line 1 is not a frame"),
         ('{"frame":0,"timestamp_s":0,"people":[{"id":null,"score":1,"keypoints":[null]}]}\n', "not a frame of 18"),
@@ -109,7 +111,7 @@ def test_damaged_json_lines(tmp_path: Path, text: str, message: str) -> None:
 
 def test_a_last_line_cut_by_a_crash_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "poses.jsonl"
-    with JsonlWriter(path) as writer:
+    with JsonlWriter(path, OPENPOSE_18) as writer:
         for record in records():
             writer.write(record)
     path.write_bytes(path.read_bytes()[:-20])
@@ -118,7 +120,7 @@ def test_a_last_line_cut_by_a_crash_is_left_out(tmp_path: Path) -> None:
 
 def test_a_file_without_header_needs_a_skeleton(tmp_path: Path) -> None:
     path = tmp_path / "poses.jsonl"
-    with JsonlWriter(path) as writer:
+    with JsonlWriter(path, OPENPOSE_18) as writer:
         writer.write(records()[1])
     with pytest.raises(SourceError, match="does not say which skeleton"):
         list(read_jsonl(path))
@@ -129,7 +131,7 @@ def test_a_file_without_header_needs_a_skeleton(tmp_path: Path) -> None:
 def test_coco_results_load_into_pycocotools(tmp_path: Path) -> None:
     pycocotools = pytest.importorskip("pycocotools.coco")
     path = tmp_path / "results.json"
-    with CocoWriter(path) as writer:
+    with CocoWriter(path, OPENPOSE_18) as writer:
         for i in (1, 2, 3):
             writer.write(FrameRecord(0, 0.0, people(i, seed=i), f"{i}.jpg", image_id=i * 100))
         assert not path.exists()
@@ -150,8 +152,8 @@ def test_coco_keeps_scores_and_zeroes_what_is_missing() -> None:
     poses = people(2)
     for result, person in zip(coco_results(poses, 5), range(2), strict=True):
         values = np.array(result["keypoints"]).reshape(17, 3)
-        expected = poses.to(COCO_17)
-        found = expected.visible[person]
+        expected = poses.to_skeleton(COCO_17)
+        found = expected.detected[person]
         assert (values[~found] == 0).all()
         assert np.allclose(values[found, :2], expected.keypoints[person][found], atol=0.006)
         assert np.allclose(values[found, 2], expected.keypoint_scores[person][found], atol=6e-5)
@@ -160,18 +162,20 @@ def test_coco_keeps_scores_and_zeroes_what_is_missing() -> None:
 
 def test_coco_numbers_frames_and_says_what_they_are(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
-    with CocoWriter(path) as writer:
+    with CocoWriter(path, OPENPOSE_18) as writer:
         for record in records():
             writer.write(record)
     results = json.loads(path.read_text())
-    assert [r["image_id"] for r in results] == [1, 2, 2, 3, 3, 3, 4, 4, 4, 4]
-    assert {(r["image_id"], r["file_name"], r["frame"]) for r in results} == {
-        (i, "clip.mp4", 2 * i) for i in (1, 2, 3, 4)
+    first = stable_image_id("clip.mp4", 0)
+    assert [r["image_id"] - first for r in results] == [2, 4, 4, 6, 6, 6, 8, 8, 8, 8]
+    assert {(r["image_id"] - first, r["file_name"], r["frame"]) for r in results} == {
+        (2 * i, "clip.mp4", 2 * i) for i in (1, 2, 3, 4)
     }
+    assert max(r["image_id"] for r in results) < 2**53  # exact in every JSON reader
 
 
 def test_coco_without_people_is_an_empty_array(tmp_path: Path) -> None:
-    with CocoWriter(tmp_path / "results.json"):
+    with CocoWriter(tmp_path / "results.json", OPENPOSE_18):
         pass
     assert json.loads((tmp_path / "results.json").read_text()) == []
 
@@ -183,8 +187,8 @@ def test_openpose_layout(skeleton: Skeleton, count: int) -> None:
     assert data["version"] == 1.3
     for i, person in enumerate(data["people"]):
         values = np.array(person["pose_keypoints_2d"]).reshape(count, 3)
-        expected = poses.to(OPENPOSE_18) if count == 18 else poses
-        found = expected.visible[i]
+        expected = poses.to_skeleton(OPENPOSE_18) if count == 18 else poses
+        found = expected.detected[i]
         assert (values[~found] == 0).all()
         assert np.allclose(values[found, :2], expected.keypoints[i][found], atol=0.006)
         assert person["hand_left_keypoints_2d"] == person["face_keypoints_2d"] == []
@@ -192,12 +196,12 @@ def test_openpose_layout(skeleton: Skeleton, count: int) -> None:
 
 
 def test_openpose_files_are_named_as_openpose_names_them(tmp_path: Path) -> None:
-    with OpenPoseWriter(tmp_path / "json") as writer:
+    with OpenPoseWriter(tmp_path / "json", OPENPOSE_18) as writer:
         writer.write(FrameRecord(12, 0.4, people(1), "clip.mp4"))
         for _ in range(2):
-            writer.write(FrameRecord(0, 0.0, people(1), "photo.jpg"), numbered=False)
+            writer.write(FrameRecord(0, 0.0, people(1), "photo.jpg", is_image=True))
     assert sorted(p.name for p in (tmp_path / "json").iterdir()) == [
-        "clip_000000000012_keypoints.json", "photo_keypoints-2.json", "photo_keypoints.json",
+        "clip_000000000012_keypoints.json", "photo-2_keypoints.json", "photo_keypoints.json",
     ]  # fmt: skip
 
 
@@ -256,19 +260,13 @@ def test_parquet_names_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("kind", ["jsonl", "coco", "csv", "parquet", "openpose"])
 def test_unwritable_outputs(tmp_path: Path, kind: str) -> None:
     (tmp_path / "file").write_text("")
-    makers: dict[str, Callable[[Path], object]] = {
-        "jsonl": JsonlWriter,
-        "coco": CocoWriter,
-        "csv": lambda path: CsvWriter(path, COCO_17),
-        "parquet": lambda path: ParquetWriter(path, COCO_17),
-        "openpose": OpenPoseWriter,
-    }
+    (writer,) = (writer for writer in WRITERS if kind == writer.OPTION)
     with pytest.raises(OutputError, match="is a file"):
-        makers[kind](tmp_path / "file" / "poses")
+        writer(tmp_path / "file" / "poses", COCO_17)
     if kind != "openpose":
         (tmp_path / "folder").mkdir()
         with pytest.raises(OutputError, match="is a folder"):
-            makers[kind](tmp_path / "folder")
+            writer(tmp_path / "folder", COCO_17)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
@@ -276,7 +274,7 @@ def test_unwritable_outputs(tmp_path: Path, kind: str) -> None:
 def test_a_full_disk(kind: str) -> None:
     def write() -> None:
         full = Path("/dev/full")
-        with JsonlWriter(full) if kind == "jsonl" else CsvWriter(full, OPENPOSE_18) as writer:
+        with JsonlWriter(full, OPENPOSE_18) if kind == "jsonl" else CsvWriter(full, OPENPOSE_18) as writer:
             writer.write(records()[3])
 
     with pytest.raises(OutputError, match=r"/dev/full cannot be written: the disk is full; free some space"):
@@ -286,7 +284,7 @@ def test_a_full_disk(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["coco", "parquet"])
 def test_an_interruption_leaves_a_whole_file(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "poses"
-    writer: PoseWriter = CocoWriter(path) if kind == "coco" else ParquetWriter(path, OPENPOSE_18)
+    writer: PoseWriter = CocoWriter(path, OPENPOSE_18) if kind == "coco" else ParquetWriter(path, OPENPOSE_18)
 
     def interrupted() -> None:
         with writer:
@@ -307,21 +305,18 @@ import resource, signal, sys
 from pathlib import Path
 import numpy as np
 from featherpose.errors import OutputError
-from featherpose.formats.coco import CocoWriter
-from featherpose.formats.jsonl import JsonlWriter
+from featherpose.formats import WRITERS
 from featherpose.formats.record import FrameRecord
-from featherpose.formats.tables import CsvWriter, ParquetWriter
 from featherpose.poses import Poses
 from featherpose.skeleton import COCO_17
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 path = Path(sys.argv[2])
-writers = {"jsonl": JsonlWriter, "coco": CocoWriter, "csv": lambda p: CsvWriter(p, COCO_17),
-           "parquet": lambda p: ParquetWriter(p, COCO_17)}
+(kind,) = (writer for writer in WRITERS if writer.OPTION == sys.argv[1])
 rng = np.random.default_rng(0)
 try:
-    with writers[sys.argv[1]](path) as writer:
+    with kind(path, COCO_17) as writer:
         for i in range(400):
             points = rng.uniform(0, 1000, (3, 17, 2)).astype(np.float32)
             poses = Poses(points, rng.random((3, 17), np.float32), np.ones(3, np.float32), COCO_17, (1000, 1000))
@@ -349,4 +344,52 @@ def test_a_disk_that_fills_up_keeps_what_was_written(tmp_path: Path, kind: str) 
         assert 15 < len(rows) < 1200
         assert rows[-1]["right_ankle_score"]
     else:
-        assert list(tmp_path.iterdir()) == []
+        assert [p.name for p in tmp_path.iterdir()] == ["poses.interrupted.csv"]
+        assert 15 < len(read_csv(tmp_path / "poses.interrupted.csv")) < 1200
+
+
+TOY = """
+import sys
+from pathlib import Path
+import featherpose.formats as formats
+from featherpose.formats.record import FrameRecord, PoseWriter, WriterOptions
+from featherpose.formats.textfile import TextOutput
+
+class CountWriter(PoseWriter):
+    OPTION = "count"
+    HELP = "People in each frame"
+    SUFFIXES = (".count",)
+
+    def __init__(self, target, skeleton, options=WriterOptions()):
+        self._out = TextOutput(target)
+
+    def write(self, record):
+        self._out.write(f"{record.source} {len(record.poses)}\\n")
+
+    def close(self):
+        self._out.close()
+
+formats.WRITERS = (*formats.WRITERS, CountWriter)  # the one line
+from featherpose.cli.main import run
+from featherpose.cli.recording import save_files
+code = run(["predict", sys.argv[1], "--height", "64", "--count", "-"])
+saved = save_files([Path("day.count")]).data
+assert saved == {CountWriter: "day.count"}, saved
+sys.exit(code)
+"""
+
+
+@pytest.mark.slow
+def test_a_format_is_one_module_and_one_line(tmp_path: Path, grace_hopper: Path) -> None:
+    (tmp_path / "toy.py").write_text(TOY)
+    command = [sys.executable, "toy.py", str(grace_hopper)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(grace_hopper.as_posix())
+
+
+def test_the_page_of_formats_has_the_table_of_writers() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/formats.md").read_text(encoding="utf-8")
+    for writer in WRITERS:
+        row = f"| `--{writer.OPTION}` | {writer.HELP} | {writer.MISSING} | {'yes' if writer.STREAMS else 'no'} |"
+        assert row in page

@@ -12,7 +12,7 @@ from featherpose.errors import OptionError
 from featherpose.geometry import Letterbox, cell_to_pixel, pixel_to_cell
 
 
-def centre_of_mass(image: np.ndarray) -> tuple[float, float]:
+def center_of_mass(image: np.ndarray) -> tuple[float, float]:
     weights = image.astype(np.float64)
     ys, xs = np.mgrid[: image.shape[0], : image.shape[1]]
     return float((xs * weights).sum() / weights.sum()), float((ys * weights).sum() / weights.sum())
@@ -21,16 +21,16 @@ def centre_of_mass(image: np.ndarray) -> tuple[float, float]:
 @pytest.mark.parametrize("pixel", [(40, 30), (11, 52), (70, 17)])
 @pytest.mark.parametrize("height", [36, 72, 144])
 def test_white_pixel_lands_where_the_letterbox_says(pixel: tuple[int, int], height: int) -> None:
-    picture = np.zeros((72, 96), np.float32)
-    picture[pixel[1], pixel[0]] = 1
+    image = np.zeros((72, 96), np.float32)
+    image[pixel[1], pixel[0]] = 1
     box = Letterbox.fit((96, 72), height=height, multiple=8)
-    resized = cv2.resize(picture, box.content_size, interpolation=cv2.INTER_AREA if height < 72 else cv2.INTER_LINEAR)
+    resized = cv2.resize(image, box.content_size, interpolation=cv2.INTER_AREA if height < 72 else cv2.INTER_LINEAR)
     expected = box.forward(np.array([pixel], np.float32))[0]
-    # Shrinking to half spreads the pixel over one cell, so its centre of mass may be off by up to half a source pixel.
-    assert centre_of_mass(resized) == pytest.approx(tuple(expected), abs=0.26)
+    # Shrinking to half spreads the pixel over one cell, so its center of mass may be off by up to half a source pixel.
+    assert center_of_mass(resized) == pytest.approx(tuple(expected), abs=0.26)
 
 
-def test_cell_centres_are_means_of_their_pixels() -> None:
+def test_cell_centers_are_means_of_their_pixels() -> None:
     for stride in (1, 2, 4, 8):
         for cell in (0, 1, 5):
             pixels = range(cell * stride, (cell + 1) * stride)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featherpose.errors import SkeletonError
+from featherpose.oks import oks_matrix
 from featherpose.poses import Poses
-from featherpose.similarity import oks_matrix
 from featherpose.skeleton import BODY_25, COCO_17, OPENPOSE_18, Skeleton
 
 
@@ -57,10 +57,10 @@ def test_selection_keeps_everything_together() -> None:
 
 def test_remapping_there_and_back_keeps_coco() -> None:
     poses = people(5)
-    back = poses.to(OPENPOSE_18).to(COCO_17)
+    back = poses.to_skeleton(OPENPOSE_18).to_skeleton(COCO_17)
     assert np.array_equal(back.keypoints, poses.keypoints, equal_nan=True)
     assert np.array_equal(back.keypoint_scores, poses.keypoint_scores)
-    wide = poses.to(BODY_25)
+    wide = poses.to_skeleton(BODY_25)
     assert np.isnan(wide.keypoints[:, BODY_25.index("left_heel")]).all()
     assert (wide.keypoint_scores[np.isnan(wide.keypoints[..., 0])] == 0).all()
 

@@ -35,15 +35,15 @@ def test_published_limb_table() -> None:
     published = {(1, 2): (12, 13), (1, 8): (0, 1), (1, 0): (28, 29), (2, 16): (18, 19), (5, 17): (26, 27)}
     table = dict(zip(OPENPOSE_18.limbs, OPENPOSE_18.paf_channels, strict=True))
     assert {limb: table[limb] for limb in published} == published
-    assert [OPENPOSE_18.limbs[i] for i in OPENPOSE_18.redundant_limbs] == [(2, 16), (5, 17)]
+    assert [OPENPOSE_18.limbs[i] for i in OPENPOSE_18.loop_limbs] == [(2, 16), (5, 17)]
 
 
 def test_remapping_by_name_and_midpoint() -> None:
-    sources = COCO_17.sources_of(BODY_25)
+    sources = COCO_17.mapping_to(BODY_25)
     assert sources[BODY_25.index("mid_hip")] == (COCO_17.index("left_hip"), COCO_17.index("right_hip"))
     assert sources[BODY_25.index("left_heel")] == ()
-    assert OPENPOSE_18.sources_of(COCO_17) == tuple((OPENPOSE_18.index(n),) for n in COCO_17.keypoints)
-    assert LSP_14.sources_of(COCO_17)[0] == ()
+    assert OPENPOSE_18.mapping_to(COCO_17) == tuple((OPENPOSE_18.index(n),) for n in COCO_17.keypoints)
+    assert LSP_14.mapping_to(COCO_17)[0] == ()
 
 
 @pytest.mark.parametrize("suffix", [".toml", ".json"])
@@ -77,7 +77,7 @@ BAD: dict[str, dict[str, Any]] = {
     "limb to itself": {"name": "x", "keypoints": ["a", "b"], "limbs": [["a", "a"]]},
     "no keypoints": {"name": "x", "keypoints": [], "limbs": []},
     "limb of three": {"name": "x", "keypoints": ["a", "b"], "limbs": [["a", "b", "a"]]},
-    "unknown key": {"name": "x", "keypoints": ["a"], "limbs": [], "colour": 1},
+    "unknown key": {"name": "x", "keypoints": ["a"], "limbs": [], "color": 1},
     "missing key": {"name": "x", "keypoints": ["a"]},
     "negative sigma": {"name": "x", "keypoints": ["a"], "limbs": [], "sigmas": [-1]},
     "channels": {"name": "x", "keypoints": ["a", "b"], "limbs": [["a", "b"]], "paf_channels": [[0, 0]]},

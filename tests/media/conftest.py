@@ -1,4 +1,4 @@
-"""Small real films: photographs that move, with times, rotation and sound of choice."""
+"""Small real videos: photographs that move, with times, rotation and sound of choice."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ import numpy as np
 import pytest
 
 
-def _write_film(
+def _write_video(
     path: Path,
-    picture: np.ndarray,
+    image: np.ndarray,
     times_s: Sequence[float],
     *,
     sound: bool = False,
     options: dict[str, str] | None = None,
 ) -> None:
-    """An H.264 film of a photograph rolling to the left, frame i shown at ``times_s[i]``."""
+    """An H.264 video of a photograph rolling to the left, frame i shown at ``times_s[i]``."""
     with av.open(str(path), "w", options=options or {}) as file:
         stream = file.add_stream("libx264", rate=30, options={"preset": "ultrafast", "g": "5"})
-        stream.width, stream.height, stream.pix_fmt = picture.shape[1], picture.shape[0], "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = image.shape[1], image.shape[0], "yuv420p"
         stream.codec_context.time_base = Fraction(1, 90_000)
         track = file.add_stream("aac", rate=48_000) if sound else None
         for i, time_s in enumerate(times_s):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.roll(picture, -8 * i, 1)), format="bgr24")
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.roll(image, -8 * i, 1)), format="bgr24")
             frame.pts, frame.time_base = round(time_s * 90_000), Fraction(1, 90_000)
             file.mux(stream.encode(frame))
         file.mux(stream.encode())
@@ -52,12 +52,12 @@ def _set_rotation(path: Path, degrees: int) -> None:
 
 
 @pytest.fixture(scope="session")
-def write_film() -> Callable[..., None]:
-    """The function that makes a film."""
-    return _write_film
+def write_video() -> Callable[..., None]:
+    """The function that makes a video."""
+    return _write_video
 
 
 @pytest.fixture(scope="session")
 def set_rotation() -> Callable[[Path, int], None]:
-    """The function that turns a film."""
+    """The function that turns a video."""
     return _set_rotation

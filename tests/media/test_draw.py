@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
+from featherpose.drawing.draw import DrawOptions, draw_poses
+from featherpose.drawing.palette import limb_colors
 from featherpose.errors import OptionError
-from featherpose.media.draw import DrawOptions, draw_poses
-from featherpose.media.palette import limb_colours
 from featherpose.poses import Poses
 from featherpose.skeleton import BODY_25, COCO_17, LSP_14, OPENPOSE_18, Skeleton
 
@@ -18,8 +18,8 @@ PLAIN = DrawOptions(thickness=3, outline=False, joints=False)
 def some_people(count: int, skeleton: Skeleton = OPENPOSE_18, seed: int = 0) -> Poses:
     rng = np.random.default_rng(seed)
     k = skeleton.num_keypoints
-    centres = rng.uniform(60, 260, (count, 1, 2))
-    points = (centres + rng.normal(0, 25, (count, k, 2))).astype(np.float32)
+    centers = rng.uniform(60, 260, (count, 1, 2))
+    points = (centers + rng.normal(0, 25, (count, k, 2))).astype(np.float32)
     scores = np.ones((count, k), np.float32)
     gone = rng.random((count, k)) < 0.25
     points[gone], scores[gone] = np.nan, 0
@@ -32,13 +32,13 @@ def test_same_as_one_plain_line_after_the_other() -> None:
     draw_poses(fast, poses, PLAIN)
     plain = np.zeros_like(fast)
     for limb, (a, b) in enumerate(OPENPOSE_18.limbs):
-        if limb in OPENPOSE_18.redundant_limbs:
+        if limb in OPENPOSE_18.loop_limbs:
             continue
         for person in poses.keypoints:
             if np.isnan(person[[a, b]]).any():
                 continue
             start, end = np.rint(person[[a, b]] * 16).astype(int).tolist()
-            cv2.line(plain, start, end, limb_colours(OPENPOSE_18)[limb], 3, cv2.LINE_AA, 4)
+            cv2.line(plain, start, end, limb_colors(OPENPOSE_18)[limb], 3, cv2.LINE_AA, 4)
     assert fast.any()
     assert np.array_equal(fast, plain)
 
@@ -63,18 +63,18 @@ def test_sub_pixel_positions() -> None:
         draw_poses(canvas, Poses(points, np.ones((1, 2), np.float32), np.ones(1, np.float32), line, (32, 32)), PLAIN)
         return canvas[15, :, 2].astype(float)
 
-    centres = [float((drawn(x) * np.arange(32)).sum() / drawn(x).sum()) for x in (10.0, 10.25, 10.5, 11.0)]
-    assert centres == sorted(centres)
-    assert centres[3] - centres[0] == pytest.approx(1.0, abs=0.1)
-    assert centres[2] - centres[0] == pytest.approx(0.5, abs=0.15)
+    centers = [float((drawn(x) * np.arange(32)).sum() / drawn(x).sum()) for x in (10.0, 10.25, 10.5, 11.0)]
+    assert centers == sorted(centers)
+    assert centers[3] - centers[0] == pytest.approx(1.0, abs=0.1)
+    assert centers[2] - centers[0] == pytest.approx(0.5, abs=0.15)
 
 
 @pytest.mark.parametrize("skeleton", [OPENPOSE_18, COCO_17, BODY_25, LSP_14])
-@pytest.mark.parametrize("colour", ["limb", "person"])
-def test_every_skeleton_and_option(skeleton: Skeleton, colour: str) -> None:
+@pytest.mark.parametrize("color", ["limb", "person"])
+def test_every_skeleton_and_option(skeleton: Skeleton, color: str) -> None:
     poses = some_people(3, skeleton).with_track_ids(np.array([4, -1, 7]))
     canvas = np.full((320, 320, 3), 90, np.uint8)
-    draw_poses(canvas, poses, DrawOptions(colour=colour, boxes=True, ids=True, scores=True))  # type: ignore[arg-type]
+    draw_poses(canvas, poses, DrawOptions(color=color, boxes=True, ids=True, scores=True))  # type: ignore[arg-type]
     assert (canvas != 90).any()
 
 
@@ -101,7 +101,7 @@ def test_far_outside_and_infinite() -> None:
     draw_poses(canvas, Poses(points, np.ones((1, 4), np.float32), np.ones(1, np.float32), chain, (32, 32)))
 
 
-def test_pictures_that_cannot_be_drawn_into() -> None:
+def test_images_that_cannot_be_drawn_into() -> None:
     poses = some_people(1)
     frozen = np.zeros((8, 8, 3), np.uint8)
     frozen.flags.writeable = False
@@ -110,7 +110,7 @@ def test_pictures_that_cannot_be_drawn_into() -> None:
             draw_poses(image, poses)
 
 
-@pytest.mark.parametrize("options", [{"colour": "rainbow"}, {"thickness": 0}, {"min_keypoint_score": 2.0}])
+@pytest.mark.parametrize("options", [{"color": "rainbow"}, {"thickness": 0}, {"min_keypoint_score": 2.0}])
 def test_impossible_options(options: dict[str, object]) -> None:
     with pytest.raises(OptionError):
         DrawOptions(**options)  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ import pytest
 
 from featherpose.errors import SourceError
 from featherpose.media.images import write_image
-from featherpose.media.sources import find_sources, open_source
+from featherpose.media.sources.find import find_sources, open_source
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def folder(tmp_path: Path, astronaut: np.ndarray, grace_hopper: Path) -> Path:
     for name in ("photo10.png", "photo2.png", "more/photo1.png"):
         write_image(root / name, astronaut[:64, :48])
     shutil.copy(grace_hopper, root / "admiral.JPG")
-    (root / "notes.txt").write_text("no picture")
+    (root / "notes.txt").write_text("no image")
     return root
 
 
@@ -34,7 +34,7 @@ def test_a_folder_in_the_order_of_people(folder: Path) -> None:
     source = open_source(folder)
     assert source.kind == "image"
     assert [(f.index, f.name) for f in source] == [(0, "admiral.JPG"), (1, "photo2.png"), (2, "photo10.png")]
-    assert [f.index for f in open_source(folder, every=2)] == [0, 2]
+    assert [f.index for f in open_source(folder, frame_step=2)] == [0, 2]
 
 
 def test_patterns(folder: Path) -> None:
@@ -50,20 +50,20 @@ def test_a_name_with_brackets_is_a_name_first(folder: Path, astronaut: np.ndarra
     assert [f.name for f in open_source(folder / "a[1].png")] == ["a[1].png"]
 
 
-def test_bad_pictures_are_skipped_and_noted(folder: Path) -> None:
+def test_bad_images_are_skipped_and_noted(folder: Path) -> None:
     (folder / "photo3.png").write_bytes((folder / "photo2.png").read_bytes()[:500])
     source = open_source(folder)
     assert [f.index for f in source] == [0, 1, 3]
-    assert [str(p) for p in source.problems] == [
+    assert [str(p) for p in source.errors] == [
         f"{folder / 'photo3.png'} is a damaged PNG: it is cut off; get the file again"
     ]
     with pytest.raises(SourceError, match="photo3"):
         list(open_source(folder, strict=True))
 
 
-def test_a_folder_without_pictures(tmp_path: Path) -> None:
+def test_a_folder_without_images(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(SourceError, match="holds no pictures or videos"):
+    with pytest.raises(SourceError, match="holds no images or videos"):
         open_source(tmp_path)
 
 
@@ -82,7 +82,7 @@ def test_a_folder_of_videos_is_several_sources(tmp_path: Path, shared: Path) -> 
         ("missing.jpg", "no file or folder missing.jpg; check the spelling"),
         ("nowhere/missing.jpg", "folder nowhere does not exist"),
         ("gopher://example.org/x", "unknown scheme 'gopher'"),
-        ("missing*.jpg", "holds no pictures"),
+        ("missing*.jpg", "holds no images"),
         ("97", "camera 97 cannot be opened"),
         (97, "camera 97 cannot be opened"),
     ],
@@ -121,7 +121,7 @@ def server(astronaut: np.ndarray) -> Iterator[str]:
         "/photo.jpg": ("image/jpeg", photo),
         "/cut.jpg": ("image/jpeg", photo[: len(photo) // 2]),
         "/page": ("text/html", b"<html></html>"),
-        "/film.mp4": ("video/mp4", b"this is no film"),
+        "/video.mp4": ("video/mp4", b"this is no video"),
     }
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
         thread = threading.Thread(target=httpd.serve_forever, daemon=True)
@@ -131,15 +131,15 @@ def server(astronaut: np.ndarray) -> Iterator[str]:
         thread.join()
 
 
-def test_a_picture_by_http(server: str) -> None:
+def test_a_image_by_http(server: str) -> None:
     with open_source(f"{server}/photo.jpg") as source:
         (frame,) = source
     assert (source.kind, frame.name, frame.size) == ("image", "photo.jpg", (512, 512))
 
 
-def test_a_film_by_http(server: str, shared: Path) -> None:
+def test_a_video_by_http(server: str, shared: Path) -> None:
     Handler.files["/aisle.gif"] = ("image/gif", (shared / "data/videos/store-aisle.gif").read_bytes())
-    with open_source(f"{server}/aisle.gif", every=20) as source:
+    with open_source(f"{server}/aisle.gif", frame_step=20) as source:
         assert len(list(source)) == 4
 
 
@@ -149,7 +149,7 @@ def test_a_film_by_http(server: str, shared: Path) -> None:
         ("/missing.jpg", "answers 404"),
         ("/cut.jpg", "damaged JPEG"),
         ("/page", "is a text/html page"),
-        ("/film.mp4", "no video can be read"),
+        ("/video.mp4", "no video can be read"),
     ],
 )
 def test_bad_addresses(server: str, path: str, message: str, capfd: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from featherpose.errors import CheckpointError, OutputError
 from featherpose.media.images import read_image
 from featherpose.nn.checkpoints import load_network, read_checkpoint, save_network
-from featherpose.nn.networks import as_module, create_network
+from featherpose.nn.networks import as_module, create_network, network_factory
 from featherpose.preprocess import prepare
 from featherpose.skeleton import COCO_17, LSP_14, OPENPOSE_18
 
@@ -80,9 +80,10 @@ def test_names_and_shapes_of_the_published_checkpoint() -> None:
     assert {name: tuple(value.shape) for name, value in own.items()} == _published_tensors()
 
 
-def test_published_checkpoint_is_recognised_and_loaded_unchanged(published: Path) -> None:
+def test_published_checkpoint_is_recognized_and_loaded_unchanged(published: Path) -> None:
     checkpoint = read_checkpoint(published)
-    assert (checkpoint.network, checkpoint.refinements) == ("lightweight-openpose", 1)
+    assert checkpoint.network == "lightweight-openpose"
+    assert network_factory(checkpoint.network).kind.options_of(checkpoint.tensors) == {"refinements": 1}
     network = load_network(published)
     assert network.skeleton == OPENPOSE_18
     for name, value in as_module(network).state_dict().items():
@@ -91,10 +92,11 @@ def test_published_checkpoint_is_recognised_and_loaded_unchanged(published: Path
 
 @pytest.mark.parametrize("name", ["openpose", "feather", "lightweight-openpose", "human-pose-estimation-0001",
                                   "openpose-mobilenet-v1-conv4_1", "openpose-mobilenet-v2-conv6_3",
-                                  "lightweight-mobilenet-v1-conv5_6"])  # fmt: skip
+                                  "lightweight-mobilenet-v1-conv5_6", "single-person"])  # fmt: skip
 def test_saved_networks_come_back(name: str, tmp_path: Path) -> None:
     torch.manual_seed(1)
-    network = create_network(name, LSP_14, refinements=None if name == "feather" else 1)
+    options = {"refinements": 1} if "openpose" in name else {}
+    network = create_network(name, LSP_14, **options)
     path = tmp_path / "network.safetensors"
     save_network(path, network, name)
     again = load_network(path)
@@ -104,7 +106,15 @@ def test_saved_networks_come_back(name: str, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["network.safetensors"]
 
 
-def _without_activation_quantisers(path: Path) -> Any:
+def test_a_training_state_of_single_person_is_recognized(tmp_path: Path) -> None:
+    network = create_network("single-person", COCO_17, channels=8, blocks=1)
+    torch.save({"average": as_module(network).state_dict()}, tmp_path / "last.pt")
+    checkpoint = read_checkpoint(tmp_path / "last.pt")
+    assert (checkpoint.network, checkpoint.skeleton()) == ("single-person", COCO_17)
+    assert load_network(tmp_path / "last.pt").outputs == network.outputs
+
+
+def _without_activation_quantizers(path: Path) -> Any:
     """The released INT8 graph in which activations are passed on as they are; weights stay rounded."""
     import openvino as ov
 
@@ -126,7 +136,7 @@ def test_released_network_equals_its_graph(
     import openvino as ov
 
     network = load_network(released_int8.with_name("human-pose-estimation-0001-fp16.safetensors"))
-    model = _without_activation_quantisers(released_int8)
+    model = _without_activation_quantizers(released_int8)
     photographs = [astronaut, *(read_image(path) for path in sorted((coco_val / "images").iterdir())[:3])]
     strongest = []
     for photograph in photographs:
@@ -137,12 +147,12 @@ def test_released_network_equals_its_graph(
         tensor = torch.from_numpy(images).permute(0, 3, 1, 2)
         expected = compiled(tensor.numpy().astype(np.float32))
         with torch.no_grad():
-            maps = network(tensor)[-1]
-        for found, name in ((maps.heatmaps, "Mconv7_stage2_L2"), (maps.pafs, "Mconv7_stage2_L1")):
+            maps = network(tensor)[-1]._asdict()
+        for found, name in ((maps["heatmaps"], "Mconv7_stage2_L2"), (maps["pafs"], "Mconv7_stage2_L1")):
             # What is left (0.003 at most, seen) is FP16: the file holds the products of whole numbers and scales,
             # which the engine keeps in FP32.
             assert np.abs(found.numpy() - expected[name]).max() <= 0.01
-        strongest.append(float(maps.heatmaps[:, :-1].max()))
+        strongest.append(float(maps["heatmaps"][:, :-1].max()))
     # People stand large in three of the four; equal maps that show nobody would prove little.
     assert sum(value > 0.5 for value in strongest) >= 3
 

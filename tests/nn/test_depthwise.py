@@ -21,7 +21,7 @@ def _run(layer: nn.Module, image: Tensor, towards: Tensor, *, half: bool) -> lis
 
 @pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (1, 4)])
 @pytest.mark.parametrize("size", [(46, 46), (23, 30), (9, 7)])
-@pytest.mark.parametrize("half", [False, True], ids=["f32", "bf16"])
+@pytest.mark.parametrize("half", [False, True], ids=["fp32", "bf16"])
 @pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last], ids=["first", "last"])
 def test_outputs_and_gradients(
     stride: int, dilation: int, size: tuple[int, int], half: bool, memory: torch.memory_format

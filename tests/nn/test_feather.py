@@ -10,16 +10,17 @@ import pytest
 import torch
 
 from featherpose.errors import ModelError
-from featherpose.nn import feather_scales
+from featherpose.nn.equalization import cross_layer as equalization
+from featherpose.nn.equalization import feather_equalization
+from featherpose.nn.equalization.feather_equalization import cross_layer_equalization
 from featherpose.nn.feather import Feather, Smoothing
 from featherpose.nn.feather_front import FeatherFront, FrontShape
-from featherpose.nn.feather_scales import equalise_scales
 from featherpose.nn.movenet import MoveNetTrunk, SameConv2d, read_movenet
 from featherpose.nn.outputs import PoseNetwork
 from featherpose.skeleton import COCO_17, LSP_14, OPENPOSE_18
 
 
-def _picture(image: np.ndarray, side: tuple[int, int]) -> torch.Tensor:
+def _image(image: np.ndarray, side: tuple[int, int]) -> torch.Tensor:
     import cv2
 
     small = cv2.resize(image, side, interpolation=cv2.INTER_AREA)
@@ -45,22 +46,22 @@ def test_port_equals_the_published_graph(trunk: MoveNetTrunk, movenet_file: Path
     published = core.compile_model(
         ov.Model([heatmaps.output(0)], graph.get_parameters(), "heatmaps"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )
-    picture = _picture(astronaut, (320, 256))
-    rgb = np.ascontiguousarray(picture[0].permute(1, 2, 0).numpy()[None, ..., ::-1].astype(np.uint8))
+    image = _image(astronaut, (320, 256))
+    rgb = np.ascontiguousarray(image[0].permute(1, 2, 0).numpy()[None, ..., ::-1].astype(np.uint8))
     (expected,) = published(rgb).values()
     with torch.no_grad():
-        ours = trunk(picture).numpy()
+        ours = trunk(image).numpy()
     assert expected.max() > 0.3  # there is somebody to find
     np.testing.assert_allclose(ours, expected, atol=1e-4)
 
 
 def test_assembly_keeps_the_heatmaps_that_the_trunk_knows(trunk: MoveNetTrunk, astronaut: np.ndarray) -> None:
-    picture = _picture(astronaut, (320, 256))
-    network = Feather.from_movenet(trunk, [picture]).eval()
+    image = _image(astronaut, (320, 256))
+    network = Feather.from_movenet(trunk, [image]).eval()
     with torch.no_grad():
-        smoothed = Smoothing(17)(trunk(picture))[0]
-        ((heatmaps, pafs),) = network(picture)
-    for k, sources in enumerate(COCO_17.sources_of(OPENPOSE_18)):
+        smoothed = Smoothing(17)(trunk(image))[0]
+        ((heatmaps, pafs),) = network(image)
+    for k, sources in enumerate(COCO_17.mapping_to(OPENPOSE_18)):
         if len(sources) == 1:
             known = smoothed[sources[0]]
             assert float((heatmaps[0, k] - known).norm() / known.norm()) < 0.02
@@ -70,13 +71,13 @@ def test_assembly_keeps_the_heatmaps_that_the_trunk_knows(trunk: MoveNetTrunk, a
 
 
 def test_front_keeps_what_its_widths_allow(trunk: MoveNetTrunk, astronaut: np.ndarray) -> None:
-    picture = _picture(astronaut, (320, 256))
+    image = _image(astronaut, (320, 256))
     errors = []
     for shape in (FrontShape(), FrontShape(stem=32, first=96, block=160), FrontShape(stem=16, first=32)):
         front = FeatherFront(shape)
-        front.start_from(trunk.front, [picture])
+        front.start_from(trunk.front, [image])
         with torch.no_grad():
-            theirs, ours = trunk.front(picture).stride4, front(picture).stride4
+            theirs, ours = trunk.front(image).stride4, front(image).stride4
         errors.append(float((ours - theirs).square().sum() / (theirs - theirs.mean((2, 3), True)).square().sum()))
     assert errors[0] < 1e-3 < errors[1] < errors[2] < 1
 
@@ -96,32 +97,54 @@ def test_equal_scales_change_nothing(astronaut: np.ndarray) -> None:
     network = Feather(channels=16, blocks=1).eval()
     with torch.no_grad():
         network.pyramid.top.weight[5] *= 300  # one loud channel, as the public weights have
-    picture = _picture(astronaut, (128, 96))
+    image = _image(astronaut, (128, 96))
     with torch.no_grad():
-        ((before_heat, before_paf),) = network(picture)
-        equalise_scales(network, [picture])
-        ((after_heat, after_paf),) = network(picture)
+        ((before_heat, before_paf),) = network(image)
+        network.equalize([image])
+        ((after_heat, after_paf),) = network(image)
     torch.testing.assert_close(after_heat, before_heat, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(after_paf, before_paf, atol=1e-4, rtol=1e-3)
+
+
+def test_a_deeper_context_starts_as_none_and_survives(astronaut: np.ndarray, tmp_path: Path) -> None:
+    """Dense blocks and logits at stride 4 change nothing at first; afterwards equalization does not change them."""
+    from featherpose.nn.checkpoints import load_network, save_network
+
+    torch.manual_seed(4)
+    plain, deeper = Feather(channels=16, blocks=1).eval(), Feather(channels=16, blocks=1, context_blocks=2, fine=True)
+    deeper.load_state_dict(plain.state_dict(), strict=False)
+    image = _image(astronaut, (128, 96))
+    with torch.no_grad():
+        torch.testing.assert_close(deeper.eval()(image)[0].heatmaps, plain(image)[0].heatmaps)
+        for layer in (*deeper.context.blocks, deeper.context.fine):
+            torch.nn.init.normal_(layer.weight, std=0.05)
+        (before,) = deeper(image)
+        assert not torch.allclose(before.heatmaps, plain(image)[0].heatmaps, atol=1e-3)
+        save_network(tmp_path / "w.safetensors", deeper, "feather")
+        deeper.equalize([image])
+        again = load_network(tmp_path / "w.safetensors")
+        assert isinstance(again, Feather)
+        for network in (deeper, again):
+            torch.testing.assert_close(network(image)[0].heatmaps, before.heatmaps, atol=1e-4, rtol=1e-3)
 
 
 def test_scales_of_real_weights_become_equal(astronaut: np.ndarray) -> None:
     from featherpose.nn.checkpoints import load_network
     from featherpose.training.networks import bundled_weights
 
-    network, picture = load_network(bundled_weights()), _picture(astronaut, (320, 256))
+    network, image = load_network(bundled_weights()), _image(astronaut, (320, 256))
     assert isinstance(network, Feather)
     # A channel's quietest and loudest values are far apart in public weights whose batch norms are folded. In double
     # precision: a channel 300 times as loud would leave rounding of single precision as large as the bound.
-    network, picture = network.double(), picture.double()
+    network, image = network.double(), image.double()
     with torch.no_grad():
         network.pyramid.top.weight[5] *= 300
         network.pyramid.top.bias[5] *= 300  # type: ignore[index]
-        (before,) = network(picture)
-        equalise_scales(network, [picture])
-        (after,) = network(picture)
-        groups = list(feather_scales._groups(network))
-        ranges = feather_scales._ranges(network, groups, [picture])
+        (before,) = network(image)
+        cross_layer_equalization(network, [image])
+        (after,) = network(image)
+        groups = list(feather_equalization._groups(network))
+        ranges = equalization._ranges(network, groups, [image])
     assert float(before.pafs.abs().max()) > 0.3
     torch.testing.assert_close(after.heatmaps, before.heatmaps, atol=1e-4, rtol=0)
     torch.testing.assert_close(after.pafs, before.pafs, atol=1e-4, rtol=0)
@@ -137,11 +160,11 @@ def test_strided_layers_are_convolutions_that_pad_right_and_bottom(groups: int, 
     torch.manual_seed(1)
     layer, heard = SameConv2d(6, 12, groups=groups).eval(), []
     layer.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0].shape[2:]))
-    picture = torch.randn(2, 6, *size)
-    padded = torch.nn.functional.pad(picture, (0, 2, 0, 2))
+    image = torch.randn(2, 6, *size)
+    padded = torch.nn.functional.pad(image, (0, 2, 0, 2))
     assert sorted(layer.state_dict()) == ["bias", "weight"]
     assert torch.equal(
-        layer(picture), torch.nn.functional.conv2d(padded, layer.weight, layer.bias, stride=2, groups=groups)
+        layer(image), torch.nn.functional.conv2d(padded, layer.weight, layer.bias, stride=2, groups=groups)
     )
     assert [tuple(shape) for shape in heard] == [size]
 
@@ -164,9 +187,9 @@ def test_skeletons_survive_in_weights(tmp_path: Path) -> None:
     save_network(tmp_path / "w.safetensors", network, "feather", facts={"note": json.dumps({"a": 1})})
     again = load_network(tmp_path / "w.safetensors")
     assert again.skeleton == LSP_14
-    picture = torch.rand(1, 3, 64, 64) * 255
+    image = torch.rand(1, 3, 64, 64) * 255
     with torch.no_grad():
-        torch.testing.assert_close(again(picture)[0].pafs, network(picture)[0].pafs)
+        torch.testing.assert_close(again(image)[0]._asdict(), network(image)[0]._asdict())
 
 
 def test_compact_weights_are_small_and_say_nearly_the_same(tmp_path: Path, astronaut: np.ndarray) -> None:
@@ -177,8 +200,8 @@ def test_compact_weights_are_small_and_say_nearly_the_same(tmp_path: Path, astro
     save_network(tmp_path / "whole.safetensors", network, "feather")
     save_network(tmp_path / "compact.safetensors", network, "feather", compact=True)
     assert (tmp_path / "compact.safetensors").stat().st_size < 0.45 * (tmp_path / "whole.safetensors").stat().st_size
-    again, picture = load_network(tmp_path / "compact.safetensors"), _picture(astronaut, (320, 256))
+    again, image = load_network(tmp_path / "compact.safetensors"), _image(astronaut, (320, 256))
     with torch.no_grad():
-        (ours,), (theirs,) = again(picture), network(picture)
-    assert float(theirs.heatmaps.max()) > 0.3
-    torch.testing.assert_close(ours.heatmaps, theirs.heatmaps, atol=0.05, rtol=0)
+        ours, theirs = (net(image)[0]._asdict()["heatmaps"] for net in (again, network))
+    assert float(theirs.max()) > 0.3
+    torch.testing.assert_close(ours, theirs, atol=0.05, rtol=0)

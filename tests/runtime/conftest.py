@@ -11,11 +11,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from paf_models import paf_spec
 
 from featherpose.runtime import ModelSpec
 from featherpose.skeleton import OPENPOSE_18
 
-RELEASED = ModelSpec(
+RELEASED = paf_spec(
     name="human-pose-estimation-0001",
     skeleton=OPENPOSE_18,
     heatmap_output="Mconv7_stage2_L2",
@@ -47,8 +48,8 @@ def _export_released(shared: Path, target: Path) -> Path:
             str(target),
             dynamo=False,
             input_names=["data"],
-            output_names=[RELEASED.heatmap_output, RELEASED.paf_output],
-            dynamic_axes={"data": axes, RELEASED.heatmap_output: axes, RELEASED.paf_output: axes},
+            output_names=[RELEASED.outputs[0].graph_name, RELEASED.outputs[1].graph_name],
+            dynamic_axes={"data": axes, RELEASED.outputs[0].graph_name: axes, RELEASED.outputs[1].graph_name: axes},
         )
     return target
 
@@ -114,7 +115,7 @@ class SmallNetwork:
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-SMALL = ModelSpec(name="small", skeleton=OPENPOSE_18)
+SMALL = paf_spec(name="small", skeleton=OPENPOSE_18)
 
 
 def _write_ir(source: Path, target: Path) -> Path:
@@ -159,7 +160,7 @@ def small_spec() -> ModelSpec:
 
 
 @pytest.fixture(scope="session")
-def pictures() -> Callable[..., np.ndarray]:
+def random_images() -> Callable[..., np.ndarray]:
     """Makes uint8[count, rows, width, 3] of noise."""
 
     def make(count: int, rows: int, width: int, seed: int = 0) -> np.ndarray:

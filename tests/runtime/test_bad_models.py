@@ -55,7 +55,7 @@ def test_missing_and_empty_files(tmp_path: Path, small_ir: Path, small_spec: Mod
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 def test_garbage(engine: str, tmp_path: Path, small_spec: ModelSpec) -> None:
-    options = EngineOptions(engine=engine)  # type: ignore[arg-type]
+    options = EngineOptions(engine=engine)
     for name, content in (
         ("noise.onnx", np.random.default_rng(0).bytes(5000)),
         ("text.onnx", b"hello, this is no model\n" * 50),
@@ -96,7 +96,7 @@ def test_truncated_released_network(tmp_path: Path, released_int8: Path, release
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 def test_other_architectures(engine: str, tmp_path: Path, small: SmallNetwork, small_spec: ModelSpec) -> None:
-    options = EngineOptions(engine=engine)  # type: ignore[arg-type]
+    options = EngineOptions(engine=engine)
     path = tmp_path / "other.onnx"
     onnx.save(small.onnx(paf_channels=30), path)
     assert "B x 30 x".replace("B", "1") in refused(path, small_spec, options)
@@ -131,7 +131,7 @@ def test_weights_outside_the_folder(engine: str, tmp_path: Path, small: SmallNet
             entry = tensor.external_data.add()
             entry.key, entry.value = key, value
         (inside / "model.onnx").write_bytes(graph.SerializeToString())
-        refused(inside / "model.onnx", small_spec, EngineOptions(engine=engine))  # type: ignore[arg-type]
+        refused(inside / "model.onnx", small_spec, EngineOptions(engine=engine))
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
@@ -142,6 +142,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from featherpose.errors import FeatherposeError
+from featherpose.methods.paf.method import PAF
 from featherpose.runtime import EngineOptions, ModelSpec, open_backend
 from featherpose.skeleton import OPENPOSE_18
 source, folder, engine = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
@@ -161,7 +162,8 @@ for trial in range(150):
     mutant[places] = rng.integers(0, 256, len(places))
     target.write_bytes(mutant.tobytes())
     try:
-        spec, options = ModelSpec(name="small", skeleton=OPENPOSE_18), EngineOptions(engine=engine, threads=1)
+        spec = ModelSpec(name="small", skeleton=OPENPOSE_18, method=PAF, outputs=PAF.outputs(OPENPOSE_18))
+        options = EngineOptions(engine=engine, threads=1)
         backend = open_backend(target, spec, options)
         backend.infer(np.zeros((1, 64, 64, 3), np.uint8))
         backend.close()

@@ -20,14 +20,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_damaged_file_is_replaced(cache: Path, released_int8: Path, released_spec: ModelSpec) -> None:
     images = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
-    expected = open_backend(released_int8, released_spec).infer(images)[0].heatmaps
+    expected = open_backend(released_int8, released_spec).infer(images)[0]["heatmaps"]
     kept = list(cache.glob("*.blob"))
     assert len(kept) == 1
     whole = kept[0].read_bytes()
     for content in (whole, whole[: len(whole) // 2], b"", b"junk" * 1000):
         kept[0].chmod(0o600)
         kept[0].write_bytes(content)
-        np.testing.assert_array_equal(open_backend(released_int8, released_spec).infer(images)[0].heatmaps, expected)
+        np.testing.assert_array_equal(open_backend(released_int8, released_spec).infer(images)[0]["heatmaps"], expected)
 
 
 def test_small_models_are_not_kept(cache: Path, small_ir: Path, small_spec: ModelSpec) -> None:

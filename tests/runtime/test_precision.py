@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from featherpose.errors import ModelError, OptionError
-from featherpose.runtime import EngineOptions, ModelSpec, open_backend, openvino
+from featherpose.runtime import EngineOptions, ModelSpec, open_backend
+from featherpose.runtime.openvino import backend as openvino
 from featherpose.runtime.processor import Processor, available_cores, processor
 
 XEON_WITHOUT_BF16 = Processor("Xeon", frozenset({"avx2", "avx512f", "avx512_vnni"}))
@@ -26,8 +27,8 @@ def test_auto_never_takes_bf16_where_it_is_emulated(
     """OpenVINO lists BF16 wherever it can emulate it, and then runs it several times slower than float32."""
     on(monkeypatch, XEON_WITHOUT_BF16)
     info = open_backend(small_ir, small_spec).info
-    assert (info.precision, info.float_precision) == ("f32", "f32")
-    with pytest.raises(ModelError, match=r"Xeon does not compute in bf16 natively; expected one of f32"):
+    assert (info.precision, info.float_precision) == ("fp32", "fp32")
+    with pytest.raises(ModelError, match=r"Xeon does not compute in bf16 natively; expected one of fp32"):
         open_backend(small_ir, small_spec, EngineOptions(precision="bf16"))
 
 
@@ -36,31 +37,31 @@ def test_auto_takes_bf16_where_it_is_native(small_ir: Path, small_spec: ModelSpe
         pytest.skip("this processor has no bfloat16")
     assert open_backend(small_ir, small_spec).info.precision == "bf16"
     assert open_backend(small_ir, small_spec, EngineOptions(precision="bf16")).info.float_precision == "bf16"
-    assert open_backend(small_ir, small_spec, EngineOptions(precision="f32")).info.precision == "f32"
+    assert open_backend(small_ir, small_spec, EngineOptions(precision="fp32")).info.precision == "fp32"
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
-def test_int8_demands_a_quantised_file(engine: Any, small_onnx: Path, small_spec: ModelSpec) -> None:
-    with pytest.raises(ModelError, match="is not quantised"):
+def test_int8_demands_a_quantized_file(engine: Any, small_onnx: Path, small_spec: ModelSpec) -> None:
+    with pytest.raises(ModelError, match="is not quantized"):
         open_backend(small_onnx, small_spec, EngineOptions(precision="int8", engine=engine))
 
 
 def test_onnx_runtime_keeps_the_files_format(small_onnx: Path, small_spec: ModelSpec) -> None:
     options = EngineOptions(engine="onnxruntime", precision="bf16")
-    with pytest.raises(ModelError, match="expected auto or f32"):
+    with pytest.raises(ModelError, match="expected auto or fp32"):
         open_backend(small_onnx, small_spec, options)
-    assert open_backend(small_onnx, small_spec, EngineOptions(engine="onnxruntime")).info.precision == "f32"
+    assert open_backend(small_onnx, small_spec, EngineOptions(engine="onnxruntime")).info.precision == "fp32"
 
 
 def test_released_network_runs_in_int8(
     monkeypatch: pytest.MonkeyPatch, released_int8: Path, released_spec: ModelSpec
 ) -> None:
-    """All its convolutions are quantised: the rest stays in float32, with and without native bfloat16."""
+    """All its convolutions are quantized: the rest stays in float32, with and without native bfloat16."""
     for facts in (WITH_BF16, XEON_WITHOUT_BF16):
         on(monkeypatch, facts)
         for precision in ("auto", "int8"):
             backend = open_backend(released_int8, released_spec, EngineOptions(precision=precision))
-            assert (backend.info.precision, backend.info.float_precision) == ("int8", "f32")
+            assert (backend.info.precision, backend.info.float_precision) == ("int8", "fp32")
 
 
 def test_the_engine_agrees(monkeypatch: pytest.MonkeyPatch, released_int8: Path, released_spec: ModelSpec) -> None:
@@ -102,7 +103,7 @@ def test_threads_and_device(engine: Any, small_onnx: Path, small_spec: ModelSpec
 
 @pytest.mark.parametrize(
     "values",
-    [{"precision": "fp8"}, {"threads": -1}, {"requests": -1}, {"device": ""}, {"engine": "tensorrt"}],
+    [{"precision": "fp8"}, {"threads": -1}, {"num_streams": -1}, {"device": ""}, {"engine": "tensorrt"}],
 )
 def test_options_are_checked(values: dict[str, Any]) -> None:
     with pytest.raises(OptionError):
@@ -112,7 +113,7 @@ def test_options_are_checked(values: dict[str, Any]) -> None:
 def test_auto_engine(small_ir: Path, small_onnx: Path, small_spec: ModelSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_backend(small_ir, small_spec).info.engine.startswith("openvino")
     assert open_backend(small_onnx, small_spec).info.engine.startswith("onnxruntime")
-    monkeypatch.setattr("featherpose.runtime.opening.find_spec", lambda name: None)
+    monkeypatch.setattr("featherpose.runtime.engines.find_spec", lambda name: None)
     assert open_backend(small_onnx, small_spec).info.engine.startswith("openvino")
     with pytest.raises(ImportError, match=r"featherpose\[onnx\]"):
         open_backend(small_onnx, small_spec, EngineOptions(engine="onnxruntime"))
@@ -126,7 +127,7 @@ GRAVITON_3 = "processor\t: 0\nBogoMIPS\t: 2100.00\nFeatures\t: fp asimd fphp asi
 
 
 @pytest.mark.parametrize(
-    ("text", "bf16", "f16", "int8"),
+    ("text", "bf16", "fp16", "int8"),
     [
         (ZEN_4, True, False, True),
         (CASCADE_LAKE, False, False, True),
@@ -135,9 +136,9 @@ GRAVITON_3 = "processor\t: 0\nBogoMIPS\t: 2100.00\nFeatures\t: fp asimd fphp asi
         ("", False, False, False),
     ],
 )
-def test_processor_facts(text: str, bf16: bool, f16: bool, int8: bool) -> None:
+def test_processor_facts(text: str, bf16: bool, fp16: bool, int8: bool) -> None:
     facts = Processor.from_cpuinfo(text)
-    assert (facts.bf16, facts.f16, facts.int8_dot) == (bf16, f16, int8)
+    assert (facts.bf16, facts.fp16, facts.int8_dot) == (bf16, fp16, int8)
     assert facts.name
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-__all__ = ["RTSP_MISSING", "Camera", "Server", "access_units", "rtsp_is_here", "send_pictures"]
+__all__ = ["RTSP_MISSING", "Camera", "Server", "access_units", "rtsp_is_here", "send_images"]
 
 _SERVER = Path(__file__).with_name("rtsp_server.py")
 _DEBIAN_PYTHON = Path("/usr/bin/python3")
@@ -42,15 +42,15 @@ def free_port() -> int:
         return int(unused.getsockname()[1])
 
 
-def access_units(picture: np.ndarray, count: int) -> bytes:
+def access_units(image: np.ndarray, count: int) -> bytes:
     """H.264 of a photograph that rolls to the left, as the RTSP server takes it."""
     encoder = av.CodecContext.create("libx264", "w")
-    encoder.width, encoder.height, encoder.pix_fmt = picture.shape[1], picture.shape[0], "yuv420p"
+    encoder.width, encoder.height, encoder.pix_fmt = image.shape[1], image.shape[0], "yuv420p"
     encoder.time_base = Fraction(1, 25)
     encoder.options = {"preset": "ultrafast", "tune": "zerolatency", "g": "10"}
     units = []
     for i in range(count):
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.roll(picture, -4 * i, 1)), format="bgr24")
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.roll(image, -4 * i, 1)), format="bgr24")
         frame.pts, frame.time_base = i, Fraction(1, 25)
         units += [bytes(packet) for packet in encoder.encode(frame)]
     return b"".join(len(unit).to_bytes(4, "little") + unit for unit in units)
@@ -135,20 +135,20 @@ class Server:
             self._clients.clear()
 
     def end(self) -> None:
-        """Cut, and never start again, whatever a timer may want."""
+        """Split, and never start again, whatever a timer may want."""
         self._over = True
         self.cut()
 
 
-def send_pictures(
-    handler: http.server.BaseHTTPRequestHandler, pictures: list[bytes], *, lengths: bool, count: int = 10**9
+def send_images(
+    handler: http.server.BaseHTTPRequestHandler, images: list[bytes], *, lengths: bool, count: int = 10**9
 ) -> None:
     handler.send_response(200)
     handler.send_header("Content-Type", "multipart/x-mixed-replace; boundary=--frame" if lengths else
                         'multipart/x-mixed-replace; boundary="frame"')  # fmt: skip
     handler.end_headers()
     for i in range(count):
-        data = pictures[i % len(pictures)]
+        data = images[i % len(images)]
         length = b"Content-Length: %d\r\n" % len(data) if lengths else b""
         handler.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\n" + length + b"\r\n" + data + b"\r\n")
         handler.wfile.flush()

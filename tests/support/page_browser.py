@@ -1,4 +1,4 @@
-"""A real Chromium for the tests of the page: headless, with a camera that plays a film, or without one."""
+"""A real Chromium for the tests of the page: headless, with a camera that plays a video, or without one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-__all__ = ["Page", "decode_png", "film", "open_browser", "there_and_back"]
+__all__ = ["Page", "decode_png", "open_browser", "there_and_back", "video"]
 
 _PATIENCE_S = 90.0  # the machine may be busy with something else
 
@@ -175,7 +175,7 @@ def open_browser(
 
     Args:
         downloads: Where it puts files.
-        camera: A film (.mjpeg) that its camera shows.
+        camera: A video (.mjpeg) that its camera shows.
         device: Whether it has a camera at all.
         refuse: Whether the user refuses the camera.
         arguments: Further arguments of its command line.
@@ -205,24 +205,24 @@ def open_browser(
         driver.quit()
 
 
-def film(path: Path, pictures: Iterator[np.ndarray]) -> Path:
+def video(path: Path, images: Iterator[np.ndarray]) -> Path:
     """Motion JPEG as the browser's camera plays it: one JPEG after the other, over and over."""
     with path.open("wb") as file:
-        for picture in pictures:
-            whole, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 85])
+        for image in images:
+            whole, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 85])
             assert whole
             file.write(data.tobytes())
     return path
 
 
-def there_and_back(pictures: list[np.ndarray]) -> Iterator[np.ndarray]:
+def there_and_back(images: list[np.ndarray]) -> Iterator[np.ndarray]:
     """Played over and over without a jump in which everybody would be somewhere else."""
-    yield from pictures
-    yield from reversed(pictures[1:-1])
+    yield from images
+    yield from reversed(images[1:-1])
 
 
 def decode_png(data: bytes) -> np.ndarray:
     """uint8[H, W, 3] BGR."""
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    assert picture is not None
-    return picture
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert image is not None
+    return image

@@ -11,11 +11,11 @@ import httpx
 from fastapi import FastAPI
 
 from featherpose.runtime.backend import EngineOptions
+from featherpose.server.app import create_app
+from featherpose.server.options import ServeOptions
+from featherpose.server.run import listen, serve
+from featherpose.server.service import PoseService
 from featherpose.stream import FrameResult
-from featherpose.web.app import create_app
-from featherpose.web.options import ServeOptions
-from featherpose.web.service import PoseService
-from featherpose.web.serving import listen, serve
 
 __all__ = ["Running", "Start", "run_server"]
 
@@ -29,6 +29,8 @@ class Running:
     app: FastAPI
     port: int
     secure: bool = False
+    end: Callable[[], None] = lambda: None
+    """Ask the server to end, and wait until it has."""
 
     @property
     def url(self) -> str:
@@ -71,11 +73,15 @@ def run_server(options: ServeOptions, *, port: int = 0, recorders: Recorders | N
     port = listener.getsockname()[1]
     thread = threading.Thread(target=run, name="server")
     thread.start()
-    try:
-        assert ready.wait(60)
-        yield Running(app, port, options.secure)
-    finally:
+
+    def end() -> None:
         stop.set()
         thread.join(60)
+
+    try:
+        assert ready.wait(60)
+        yield Running(app, port, options.secure, end)
+    finally:
+        end()
     assert not thread.is_alive()
     assert not failures, failures

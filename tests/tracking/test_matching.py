@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
-from featherpose.evaluation.tracking_baselines import plain_shifted_oks
+from featherpose.evaluation.tracking.baselines import plain_shifted_oks
+from featherpose.oks import oks_matrix
 from featherpose.poses import Poses
-from featherpose.similarity import oks_matrix
 from featherpose.skeleton import COCO_17
 from featherpose.tracking.matching import assign, shifted_oks
 from featherpose.tracking.motion import pose_sizes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from featherpose.evaluation.tracking_baselines import plain_correct, plain_predict
+from featherpose.evaluation.tracking.baselines import plain_correct, plain_predict
 from featherpose.poses import Poses
 from featherpose.skeleton import COCO_17
 from featherpose.tracking import TrackOptions

@@ -14,7 +14,7 @@ from featherpose.cli.main import run
 
 def _predict(shared: Path, model: Path, out: Path, *words: str) -> list[list[int | None] | None]:
     video = shared / "data/videos/two-people.mp4"
-    common = ["--model", str(model), "--height", "128", "--end", "0.5", "--every", "3", "--threads", "2", "-q"]
+    common = ["--model", str(model), "--height", "128", "--end", "0.5", "--frame-step", "3", "--threads", "2", "-q"]
     assert (
         run(["predict", str(video), *common, "--jsonl", str(out / "p.jsonl"), "--csv", str(out / "p.csv"), *words]) == 0
     )
@@ -50,7 +50,7 @@ def test_tracking_can_be_switched_off_and_smoothing_on(shared: Path, released_in
     assert texts[0] != texts[1]
 
 
-def test_pictures_are_not_tracked(shared: Path, released_int8: Path, grace_hopper: Path, tmp_path: Path) -> None:
+def test_images_are_not_tracked(shared: Path, released_int8: Path, grace_hopper: Path, tmp_path: Path) -> None:
     words = ["predict", str(grace_hopper), "--model", str(released_int8), "--height", "128", "-q"]
     assert run([*words, "--jsonl", str(tmp_path / "p.jsonl")]) == 0
     record = json.loads((tmp_path / "p.jsonl").read_text())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from featherpose.errors import OptionError, SkeletonError
-from featherpose.evaluation.tracking_baselines import PlainOneEuro
+from featherpose.evaluation.tracking.baselines import PlainOneEuro
 from featherpose.poses import Poses
 from featherpose.skeleton import COCO_17, LSP_14
 from featherpose.tracking import PoseSmoother, SmoothOptions

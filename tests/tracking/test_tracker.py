@@ -18,8 +18,8 @@ SHAPE = np.array([[0, -80], [3, -84], [-3, -84], [8, -82], [-8, -82], [18, -60],
                   [26, 0], [-26, 0], [10, 0], [-10, 0], [11, 40], [-11, 40], [11, 80], [-11, 80]])  # fmt: skip
 
 
-def people(*centres: tuple[float, float], score: float = 0.8) -> Poses:
-    points = np.array([SHAPE + c for c in centres], np.float32).reshape(-1, 17, 2)
+def people(*centers: tuple[float, float], score: float = 0.8) -> Poses:
+    points = np.array([SHAPE + c for c in centers], np.float32).reshape(-1, 17, 2)
     points += RNG.normal(0, 1, points.shape).astype(np.float32)
     scores = np.full(points.shape[:2], score, np.float32)
     return Poses(points, scores, scores.sum(1) / np.float32(4), COCO_17, (1280, 720))
@@ -30,10 +30,10 @@ def ids(poses: Poses) -> list[int]:
     return [int(i) for i in poses.track_ids]
 
 
-def settle(tracker: PoseTracker, *centres: tuple[float, float], speed: float = 0.0, start_s: float = 0.0) -> list[int]:
+def settle(tracker: PoseTracker, *centers: tuple[float, float], speed: float = 0.0, start_s: float = 0.0) -> list[int]:
     out: list[int] = []
     for i in range(10):
-        moved = [(x + speed * i / 25, y) for x, y in centres]
+        moved = [(x + speed * i / 25, y) for x, y in centers]
         out = ids(tracker.update(people(*moved), start_s + i / 25))
     return out
 
@@ -63,7 +63,7 @@ def test_somebody_hidden_while_walking_comes_back_with_the_same_id() -> None:
 
 
 def test_who_never_comes_back_is_forgotten() -> None:
-    tracker = PoseTracker(TrackOptions(memory_s=0.5))
+    tracker = PoseTracker(TrackOptions(max_lost_s=0.5))
     settle(tracker, (200, 300))
     tracker.update(people(), 0.4)
     assert settle(tracker, (200, 300), start_s=2.0) == [1]
@@ -119,12 +119,12 @@ def test_dropped_frames_change_nothing() -> None:
 
 
 def test_a_slow_source_loses_nobody_between_two_frames() -> None:
-    tracker = PoseTracker(TrackOptions(memory_s=1, birth_memory_s=0.1))
+    tracker = PoseTracker(TrackOptions(max_lost_s=1, max_unconfirmed_s=0.1))
     out = [ids(tracker.update(people((200, 300)), 5.0 * i)) for i in range(4)]
     assert out[-1] == [0]
 
 
-def test_a_picture_of_another_size_shows_the_same_people() -> None:
+def test_a_image_of_another_size_shows_the_same_people() -> None:
     tracker, smoother = PoseTracker(), PoseSmoother()
     for i in range(30):
         poses = people((300 + 5 * i, 300), (700, 300))
@@ -154,7 +154,7 @@ def test_reset_starts_from_zero_at_any_time() -> None:
 
 
 def test_everyone_gets_an_id_at_once_if_asked() -> None:
-    tracker = PoseTracker(TrackOptions(birth_evidence=0))
+    tracker = PoseTracker(TrackOptions(min_init_score=0))
     assert ids(tracker.update(people((200, 300)), 0)) == [0]
 
 
@@ -189,7 +189,7 @@ def test_another_skeleton_needs_another_tracker() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [{"memory_s": -1}, {"min_similarity": 0}, {"weak_certainty": 0.9}, {"jitter": float("nan")}]
+    "bad", [{"max_lost_s": -1}, {"min_similarity": 0}, {"weak_certainty": 0.9}, {"measurement_noise": float("nan")}]
 )
 def test_impossible_options_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(OptionError):
@@ -199,12 +199,12 @@ def test_impossible_options_are_refused(bad: dict[str, float]) -> None:
 @pytest.mark.slow
 def test_as_many_ids_as_people_walk_through_a_real_video(shared: Path, released_int8: Path) -> None:
     from featherpose.estimator import PoseEstimator
-    from featherpose.media.sources import open_source
+    from featherpose.media.sources.find import open_source
 
     tracker = PoseTracker()
     with (
         PoseEstimator(released_int8, threads=2) as estimator,
-        open_source(shared / "data/videos/one-by-one.mp4", every=2) as video,
+        open_source(shared / "data/videos/one-by-one.mp4", frame_step=2) as video,
     ):
         for frame in video:
             tracker.update(estimator(frame.image), frame.timestamp_s)

@@ -1,4 +1,4 @@
-"""A user's own skeleton, by a TOML file alone, on pictures that the run did not see."""
+"""A user's own skeleton, by a TOML file alone, on images that the run did not see."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_twelve_joints_of_single_people(shared: Path, tmp_path: Path) -> None:
             "data.sources": f'[{{ images = "{source}/images", annotations = "{source}/annotations.json",'
             " hold_out_every = 20 }]",
             "run.steps": "150",
-            "run.batch": "16",
+            "run.batch_size": "16",
             "run.validate_every": "0",
             "run.validation_limit": "60",
         },

@@ -1,4 +1,4 @@
-"""Configuration, losses, optimisers, and the loop: resumption, guards, several processes."""
+"""Configuration, losses, optimizers, and the loop: resumption, guards, several processes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ import pytest
 import torch
 
 from featherpose.data.augment import AugmentOptions
-from featherpose.data.coco import PictureSource
+from featherpose.data.coco import ImageFolder
 from featherpose.data.dataset import Batch
 from featherpose.errors import CheckpointError, ConfigError, OutputError, TrainingError
+from featherpose.methods.paf.method import PAF
 from featherpose.nn.checkpoints import load_network, save_network
 from featherpose.nn.feather import Feather
 from featherpose.nn.outputs import StageMaps
@@ -28,7 +29,7 @@ from featherpose.training.config import (
     DataConfig,
     LossConfig,
     NetworkConfig,
-    OptimiserConfig,
+    OptimizerConfig,
     RunConfig,
     TrainConfig,
     config_from_dict,
@@ -36,11 +37,10 @@ from featherpose.training.config import (
 )
 from featherpose.training.logs import RunLog, read_log
 from featherpose.training.loop import train
-from featherpose.training.losses import loss_of
 from featherpose.training.networks import build_network
-from featherpose.training.optimiser import RelativeAdam, build_optimiser, rate_at
+from featherpose.training.optimizer import RelativeAdam, build_optimizer, learning_rate_at
 from featherpose.training.smoke import SMOKE_SKELETON, draw_scenes
-from featherpose.training.validation import average_precision, pck
+from featherpose.training.validation import coco_scores, pck, predict_image
 
 _CONFIGS = Path(configuration.__file__).parent / "configs"
 
@@ -55,13 +55,15 @@ def small(scenes: Path, tmp_path: Path) -> TrainConfig:
     """A run of four steps on a narrow network."""
     skeleton = tmp_path / "skeleton.json"
     skeleton.write_text(json.dumps(SMOKE_SKELETON.to_dict()))
-    source = PictureSource(images=scenes.parent / "images", annotations=scenes)
+    source = ImageFolder(images=scenes.parent / "images", annotations=scenes)
     return TrainConfig(
         data=DataConfig(sources=(source,), skeleton=str(skeleton), augment=AugmentOptions(size_px=64, base_px=64)),
-        network=NetworkConfig(kind="feather", channels=8, blocks=1),
+        network=NetworkConfig(arch="feather", channels=8, blocks=1),
         loss=LossConfig(kind="soft"),
-        optimiser=OptimiserConfig(kind="adamw", rate=1e-4, schedule="cosine", ema=0.9, clip=1.0),
-        run=RunConfig(steps=4, batch=2, save_every=2, log_every=1, precision="f32", threads=1, validation_height=64),
+        optimizer=OptimizerConfig(kind="adamw", lr=1e-4, schedule="cosine", ema=0.9, grad_clip=1.0),
+        run=RunConfig(
+            steps=4, batch_size=2, save_every=2, log_every=1, precision="fp32", threads=1, validation_height=64
+        ),
     )
 
 
@@ -82,8 +84,18 @@ def test_shipped_configurations_are_valid(path: Path) -> None:
         ({"data": {"sources": [{"images": 3}]}}, r"data.sources\[0\].images is 3"),
         ({"data": {"sources": [{"images": "a"}]}, "run": {"steps": 0}}, "steps"),
         ({"data": {"sources": [{"images": "a"}]}, "run": {"steps": "many"}}, "run.steps is 'many'"),
-        ({"data": {"sources": [{"images": "a"}]}, "network": {"kind": "hrnet"}}, "network.kind is 'hrnet'"),
+        ({"data": {"sources": [{"images": "a"}]}, "network": {"arch": "hrnet"}}, "network.arch is 'hrnet'"),
         ({"data": {"sources": [{"images": "a"}], "augment": {"size_px": 100}}}, "size_px is 100"),
+        ({"data": {"sources": [{"images": "a"}], "targets": {"sigma": 3}}}, "data.targets.sigma is unknown"),
+        (
+            {
+                "data": {"sources": [{"images": "a"}], "targets": {"paf_half_width": 1}},
+                "network": {"arch": "single-person"},
+            },
+            "data.targets.paf_half_width is unknown",
+        ),
+        ({"data": {"sources": [{"images": "a"}], "person_regions": 0.5}}, "person_regions 0.5"),
+        ({"data": {"sources": [{"images": "a"}]}, "optimizer": {"wise_ft_alpha": 0}}, "wise_ft_alpha"),
     ],
 )
 def test_wrong_configurations_name_the_key(data: dict[str, object], message: str) -> None:
@@ -93,9 +105,9 @@ def test_wrong_configurations_name_the_key(data: dict[str, object], message: str
 
 def test_overrides_and_relative_paths(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text('[data]\nsources = [{ images = "photos", annotations = "a.json" }]\n')
-    config = load_config(tmp_path / "c.toml", overrides={"run.steps": "7", "network.kind": "feather"})
+    config = load_config(tmp_path / "c.toml", overrides={"run.steps": "7", "network.arch": "feather"})
     assert config.run.steps == 7
-    assert config.network.kind == "feather"
+    assert config.network.arch == "feather"
     assert config.data.sources[0].images == tmp_path / "photos"
     (tmp_path / "c.toml").write_text("[data")
     with pytest.raises(ConfigError, match="not TOML"):
@@ -107,8 +119,19 @@ def _batch(skeleton: Skeleton) -> Batch:
     k, channels = skeleton.num_keypoints, 2 * skeleton.num_limbs
     mask = torch.ones(2, 1, 8, 8)
     mask[:, :, :4] = 0
-    heatmaps, pafs = torch.rand(2, k, 8, 8, generator=rng), torch.rand(2, channels, 8, 8, generator=rng) - 0.5
-    return Batch(torch.zeros(2, 3, 64, 64, dtype=torch.uint8), heatmaps, pafs, mask, mask, ("a", "b"))
+    values = {
+        "heatmaps": torch.rand(2, k, 8, 8, generator=rng),
+        "pafs": torch.rand(2, channels, 8, 8, generator=rng) - 0.5,
+    }
+    images = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
+    return Batch(images, values, {"heatmaps": mask, "pafs": mask}, ("a", "b"))
+
+
+def _loss(
+    stages: list[StageMaps], batch: Batch, config: LossConfig, *, probabilities: bool
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    named = [stage._asdict() for stage in stages]
+    return PAF.loss(named, batch.values, batch.masks, config, OPENPOSE_18, probabilities=probabilities)
 
 
 @pytest.mark.parametrize("kind", ["l2", "soft"])
@@ -116,38 +139,38 @@ def test_losses_vanish_at_the_truth_and_ignore_masked_cells(kind: str) -> None:
     batch = _batch(OPENPOSE_18)
     config = config_from_dict({"data": {"sources": [{"images": "a"}]}, "loss": {"kind": kind}}).loss
     probabilities = kind == "soft"
-    heatmaps, pafs = batch.heatmaps.clone(), batch.pafs.clone()
+    heatmaps, pafs = batch.values["heatmaps"].clone(), batch.values["pafs"].clone()
     heatmaps[:, :, :4] += 3
     pafs[:, :, :4] -= 1
-    loss, parts = loss_of([StageMaps(heatmaps, pafs)], batch, config, OPENPOSE_18, probabilities=probabilities)
+    loss, parts = _loss([StageMaps(heatmaps, pafs)], batch, config, probabilities=probabilities)
     assert float(loss) == pytest.approx(0, abs=1e-3)
     assert set(parts) == {"heatmaps_0", "pafs_0"}
-    wrong, _ = loss_of([StageMaps(heatmaps + 1, pafs)], batch, config, OPENPOSE_18, probabilities=probabilities)
+    wrong, _ = _loss([StageMaps(heatmaps + 1, pafs)], batch, config, probabilities=probabilities)
     assert float(wrong) > 0.1
 
 
 def test_published_loss_is_the_plain_sum(  # one cell, by hand
 ) -> None:
     batch = _batch(OPENPOSE_18)
-    maps = StageMaps(batch.heatmaps.clone(), batch.pafs.clone())
+    maps = StageMaps(batch.values["heatmaps"].clone(), batch.values["pafs"].clone())
     maps.heatmaps[0, 3, 6, 6] += 0.5
     config = LossConfig(kind="l2")
-    loss, _ = loss_of([maps, maps], batch, config, OPENPOSE_18, probabilities=False)
+    loss, _ = _loss([maps, maps], batch, config, probabilities=False)
     assert float(loss) == pytest.approx(2 * 0.25 / (2 * 2))
 
 
 def test_published_groups() -> None:
-    network = build_network(NetworkConfig(kind="lightweight-openpose"), OPENPOSE_18)
+    network = build_network(NetworkConfig(arch="lightweight-openpose"), OPENPOSE_18)
     assert isinstance(network, torch.nn.Module)
-    optimiser = build_optimiser(network, load_config(_CONFIGS / "lightweight-openpose-1.toml").optimiser)
-    by_factor = {(g["factor"], g["weight_decay"] > 0) for g in optimiser.param_groups}
+    optimizer = build_optimizer(network, load_config(_CONFIGS / "lightweight-openpose-1.toml").optimizer)
+    by_factor = {(g["factor"], g["weight_decay"] > 0) for g in optimizer.param_groups}
     assert {(1.0, True), (1.0, False), (2.0, False), (4.0, True), (8.0, False)} <= by_factor
-    assert sum(len(g["params"]) for g in optimiser.param_groups) == len(list(network.parameters()))
+    assert sum(len(g["params"]) for g in optimizer.param_groups) == len(list(network.parameters()))
 
 
 def test_rate_falls_as_published() -> None:
-    config = OptimiserConfig(rate=4e-5)
-    assert [round(rate_at(config, epoch, 280) / 4e-5, 3) for epoch in (0, 99, 100, 200, 260)] == [
+    config = OptimizerConfig(lr=4e-5)
+    assert [round(learning_rate_at(config, epoch, 280) / 4e-5, 3) for epoch in (0, 99, 100, 200, 260)] == [
         1, 1, 0.333, 0.111, 0.037,
     ]  # fmt: skip
 
@@ -157,9 +180,9 @@ def test_relative_steps_are_equal_for_loud_and_quiet_filters() -> None:
     with torch.no_grad():
         conv.weight[:] = torch.tensor([100.0, 0.01]).reshape(2, 1, 1, 1)
     before = conv.weight.detach().clone()
-    optimiser = RelativeAdam([{"params": [conv.weight]}], lr=0.01)
+    optimizer = RelativeAdam([{"params": [conv.weight]}], lr=0.01)
     conv(torch.ones(1, 1, 1, 1)).sum().backward()
-    optimiser.step()
+    optimizer.step()
     moved = ((before - conv.weight) / before).detach().flatten()
     assert moved[0].item() == pytest.approx(0.01, rel=0.01)
     assert 0.01 <= moved[1].item() < 0.15
@@ -198,7 +221,7 @@ def test_resuming_something_else_is_refused(small: TrainConfig, tmp_path: Path) 
     one_step = replace(small, run=replace(small.run, steps=1))
     train(one_step, tmp_path / "run")
     with pytest.raises(ConfigError, match="another configuration"):
-        train(replace(one_step, optimiser=replace(small.optimiser, rate=1e-5)), tmp_path / "run", resume=True)
+        train(replace(one_step, optimizer=replace(small.optimizer, lr=1e-5)), tmp_path / "run", resume=True)
     state = (tmp_path / "run/last.pt").read_bytes()
     (tmp_path / "run/last.pt").write_bytes(state[: len(state) // 2])
     with pytest.raises(CheckpointError, match="damaged"):
@@ -214,7 +237,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_batch(
     monkeypatch.setattr(Feather, "logits", broken)
     with pytest.raises(TrainingError, match=r"nan-batch\.pt"):
         train(small, tmp_path / "run")
-    assert load_state(tmp_path / "run/nan-batch.pt")["pictures"].shape == (2, 3, 64, 64)
+    assert load_state(tmp_path / "run/nan-batch.pt")["images"].shape == (2, 3, 64, 64)
 
 
 def test_a_full_disk_leaves_the_earlier_state(tmp_path: Path) -> None:
@@ -268,7 +291,7 @@ def test_known_keypoints_and_limbs_are_taken_over(tmp_path: Path) -> None:
     source = Feather(OPENPOSE_18, channels=8, blocks=1)
     save_network(tmp_path / "w.safetensors", source, "feather")
     config = NetworkConfig(
-        kind="feather", start=str(tmp_path / "w.safetensors"), channels=8, blocks=1, freeze=("front",)
+        arch="feather", init_from=str(tmp_path / "w.safetensors"), channels=8, blocks=1, freeze=("front",)
     )
     network = build_network(config, LSP_14)
     assert isinstance(network, Feather)
@@ -278,26 +301,39 @@ def test_known_keypoints_and_limbs_are_taken_over(tmp_path: Path) -> None:
     assert torch.equal(network.tail.top.weight, source.tail.top.weight)
     assert not any(p.requires_grad for p in network.front.parameters())
     with pytest.raises(CheckpointError, match="same architecture"):
-        build_network(NetworkConfig(start=str(tmp_path / "w.safetensors")), OPENPOSE_18)
+        build_network(NetworkConfig(init_from=str(tmp_path / "w.safetensors")), OPENPOSE_18)
 
 
 def test_metrics_of_the_truth_are_one(coco_train: Path) -> None:
     from featherpose.data.coco import read_coco
     from featherpose.poses import Poses
 
-    pictures = [
-        p for p in read_coco(coco_train / "annotations.json", coco_train / "images", COCO_17) if len(p.keypoints)
-    ]
-    pictures = pictures[:20]
+    images = [p for p in read_coco(coco_train / "annotations.json", coco_train / "images", COCO_17) if len(p.keypoints)]
+    images = images[:20]
     poses = [
         Poses(
             keypoints=p.keypoints, keypoint_scores=np.isfinite(p.keypoints[..., 0]).astype(np.float32),
             scores=np.ones(len(p.keypoints), np.float32), skeleton=COCO_17, image_size=p.size,
         )
-        for p in pictures
+        for p in images
     ]  # fmt: skip
-    assert average_precision(poses, pictures) == pytest.approx(1.0)
-    assert pck(poses, pictures) == 1.0
+    assert pytest.approx(1.0) == coco_scores(poses, images).AP
+    assert pck(poses, images) == 1.0
+
+
+def test_validation_prepares_images_as_the_runtime_does(coco_val: Path) -> None:
+    from featherpose.media.images import read_image
+    from featherpose.nn.networks import as_module, create_network
+    from featherpose.preprocess import prepare
+
+    network = create_network("lightweight-openpose", OPENPOSE_18, refinements=0)
+    module, given = as_module(network).eval(), []
+    module.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    for path in sorted((coco_val / "images").iterdir())[:6]:
+        image = read_image(path)
+        predict_image(network, image, PAF.decoder(OPENPOSE_18, network.outputs), height=200)
+        expected, _ = prepare(image, height=200, size_multiple=network.size_multiple)
+        assert np.array_equal(given[-1].permute(0, 2, 3, 1).numpy(), expected)
 
 
 _WORKER = """
@@ -313,7 +349,7 @@ def test_two_processes_train_as_one(scenes: Path, tmp_path: Path) -> None:
     (tmp_path / "skeleton.json").write_text(json.dumps(SMOKE_SKELETON.to_dict()))
     (tmp_path / "run.toml").write_text(f"""
 [network]
-kind = "feather"
+arch = "feather"
 channels = 8
 blocks = 1
 [data]
@@ -322,14 +358,14 @@ sources = [{{ images = "{scenes.parent / "images"}", annotations = "{scenes}" }}
 augment = {{ size_px = 64, base_px = 64 }}
 [loss]
 kind = "soft"
-[optimiser]
+[optimizer]
 kind = "relative_adam"
-rate = 1e-3
+lr = 1e-3
 schedule = "cosine"
 [run]
 steps = 2
-batch = 2
-precision = "f32"
+batch_size = 2
+precision = "fp32"
 threads = 1
 """)
     (tmp_path / "worker.py").write_text(_WORKER)
@@ -343,14 +379,14 @@ threads = 1
         torch.testing.assert_close(value, two[name], atol=1e-5, rtol=1e-3)
 
 
-def test_kept_weights_contain_their_part_of_the_start(small: TrainConfig, tmp_path: Path) -> None:
+def test_kept_weights_are_interpolated_with_the_initial_ones(small: TrainConfig, tmp_path: Path) -> None:
     torch.manual_seed(5)
     start = Feather(small.skeleton, channels=8, blocks=1)
     save_network(tmp_path / "start.safetensors", start, "feather")
     config = replace(
         small,
-        network=replace(small.network, start=str(tmp_path / "start.safetensors")),
-        optimiser=replace(small.optimiser, rate=1e-2, keep_start=0.25),
+        network=replace(small.network, init_from=str(tmp_path / "start.safetensors")),
+        optimizer=replace(small.optimizer, lr=1e-2, wise_ft_alpha=0.75),
     )
     train(config, tmp_path / "run")
     average = load_state(tmp_path / "run" / "last.pt")["average"]

@@ -1,4 +1,4 @@
-"""A local HTTP server that misbehaves on request, and a catalogue cache of its own for every test."""
+"""A local HTTP server that misbehaves on request, and a catalog cache of its own for every test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 
 @dataclass
-class Misbehaviour:
+class Misbehavior:
     """What the server does, and what it was asked.
 
     Attributes:
@@ -40,8 +40,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def server() -> Iterator[Misbehaviour]:
-    state = Misbehaviour(files={})
+def server() -> Iterator[Misbehavior]:
+    state = Misbehavior(files={})
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

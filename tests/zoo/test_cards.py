@@ -1,4 +1,4 @@
-"""Model cards: the catalogue's are right, damaged ones are refused in one line."""
+"""Model cards: the catalog's are right, damaged ones are refused in one line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from featherpose.errors import ModelError
 from featherpose.skeleton import COCO_17, OPENPOSE_18, Skeleton
 from featherpose.zoo.card import ModelCard, read_card
-from featherpose.zoo.catalogue import cards
+from featherpose.zoo.catalog import cards
 
 
 def test_official_downloads_are_complete() -> None:
@@ -19,9 +19,9 @@ def test_official_downloads_are_complete() -> None:
         ("human-pose-estimation-0001.bin", 16_394_708),
     ]
     assert all(f.sha384 and f.url and f"/FP32/{f.name}" in f.url for f in card.files)
-    assert card.licence == "Apache-2.0"
+    assert card.license == "Apache-2.0"
     assert card.spec().skeleton == OPENPOSE_18
-    assert (card.spec().heatmap_output, card.spec().paf_output) == ("Mconv7_stage2_L2", "Mconv7_stage2_L1")
+    assert [output.graph_name for output in card.spec().outputs] == ["Mconv7_stage2_L2", "Mconv7_stage2_L1"]
     half = cards()["human-pose-estimation-0001-fp16"]
     assert [f.size for f in half.files] == [218_215, 8_197_354]
     checkpoint = cards()["lightweight-openpose-370000"]
@@ -52,8 +52,11 @@ def test_round_trip_with_own_skeleton() -> None:
         ({"skeleton": "skeleton.toml"}, "'skeleton': skeleton 'skeleton.toml' is unknown"),
         ({"skeleton": {"name": "x"}}, "lacks 'keypoints'"),
         ({"skeleton": {"name": "x", "keypoints": ["a"], "limbs": [["a", "b"]]}}, "no keypoint 'b'"),
-        ({"heatmap_stride": 0}, "'heatmap_stride'"),
-        ({"heatmap_stride": 3}, "not a multiple of both strides"),
+        ({"outputs": {"heatmaps": {"stride": 0}}}, "'outputs.heatmaps.stride'"),
+        ({"outputs": {"heatmaps": {"stride": 3}}}, "not a multiple of the stride 3 of heatmaps"),
+        ({"outputs": {"tags": {"stride": 8}}}, "no output 'tags'"),
+        ({"method": "magic"}, "no pose method 'magic'"),
+        ({"options": {"sharpness": 1}}, "no option 'sharpness'"),
         ({"scale": [0, 1, 1]}, "must be positive"),
         ({"files": [{"name": "../../x"}]}, "'files.0.name'"),
         ({"files": [{"name": "x", "url": "file:///etc/passwd"}]}, "'files.0.url'"),
@@ -72,11 +75,12 @@ def test_wrong_cards(change: dict[str, object], message: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "\x00", '{"name": "x"}', "[" * 100_000])
 def test_damaged_json(text: str) -> None:
-    with pytest.raises(ModelError, match="is wrong"):
+    with pytest.raises(ModelError, match=r"the model card x\.card\.json (is|has)"):
         read_card(text, "x.card.json")
 
 
 def test_defaults_are_the_published_recipe() -> None:
     spec = ModelCard(name="x", skeleton="coco_17").spec()
-    assert (spec.heatmap_stride, spec.paf_stride, spec.size_multiple, spec.pad_value) == (8, 8, 8, 128)
+    assert [output.stride for output in spec.outputs] == [8, 8]
+    assert (spec.method.name, spec.size_multiple, spec.pad_value) == ("paf", 8, 128)
     assert spec.skeleton == COCO_17

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,36 +12,36 @@ import pytest
 
 from featherpose.cli.main import run
 from featherpose.errors import OptionError
-from featherpose.zoo import catalogue
+from featherpose.zoo import catalog
 from featherpose.zoo.card import CardFile, ModelCard
-from featherpose.zoo.fetching import fetch_model, source_url
+from featherpose.zoo.fetch import fetch_model, source_url
 
-from .conftest import Misbehaviour
+from .conftest import Misbehavior
 
 NAME = "human-pose-estimation-0001"
 
 
 @pytest.fixture
-def official(server: Misbehaviour, released_int8: Path, monkeypatch: pytest.MonkeyPatch) -> Misbehaviour:
-    """The catalogue's addresses, serving the released INT8 files; the card's hashes are those of what is served."""
-    card = catalogue.cards()[NAME]
+def official(server: Misbehavior, released_int8: Path, monkeypatch: pytest.MonkeyPatch) -> Misbehavior:
+    """The catalog's addresses, serving the released INT8 files; the card's hashes are those of what is served."""
+    card = catalog.cards()[NAME]
     files = []
     for file, source in zip(card.files, (released_int8, released_int8.with_suffix(".bin")), strict=True):
         data = source.read_bytes()
         server.files[urlsplit(str(file.url)).path] = data
         digest = hashlib.sha384(data).hexdigest()
         files.append(file.model_copy(update={"size": len(data), "sha384": digest}))
-    published = {**catalogue._published(), NAME: card.model_copy(update={"files": tuple(files)})}
-    monkeypatch.setattr(catalogue, "_published", lambda: published)
+    published = {**catalog._published(), NAME: card.model_copy(update={"files": tuple(files)})}
+    monkeypatch.setattr(catalog, "_published", lambda: published)
     return server
 
 
-def test_fetch_then_resolve_by_name(official: Misbehaviour, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fetch_then_resolve_by_name(official: Misbehavior, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     official.manners = ["truncate", "ok", "truncate"]
     assert run(["models", "fetch", NAME, "--base-url", official.url]) == 0
     path = Path(capsys.readouterr().out.strip())
     assert path == cache / NAME / f"{NAME}.xml"
-    from featherpose.zoo.resolving import resolve_model
+    from featherpose.zoo.resolve import resolve_model
 
     assert resolve_model(NAME).path == path
     asked = len(official.ranges)
@@ -55,16 +56,16 @@ def test_fetch_then_resolve_by_name(official: Misbehaviour, cache: Path, capsys:
     assert f"featherpose models fetch {NAME}" in captured.err
 
 
-def test_fetched_network_finds_the_astronaut(official: Misbehaviour, cache: Path, astronaut: object) -> None:
+def test_fetched_network_finds_the_astronaut(official: Misbehavior, cache: Path, astronaut: object) -> None:
     from featherpose.estimator import PoseEstimator
 
-    fetch_model(catalogue.find_card(NAME), base_url=official.url)
+    fetch_model(catalog.find_card(NAME), base_url=official.url)
     with PoseEstimator(NAME, threads=1) as estimator:
-        assert len(estimator(astronaut)) == 1  # type: ignore[call-overload]
+        assert len(estimator(astronaut)) == 1
 
 
 def test_the_two_commands_of_the_readme(
-    official: Misbehaviour, cache: Path, grace_hopper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    official: Misbehavior, cache: Path, grace_hopper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "poses.jsonl"
     assert run(["predict", str(grace_hopper), "--model", NAME, "--jsonl", str(out)]) == 1
@@ -75,7 +76,7 @@ def test_the_two_commands_of_the_readme(
 
 
 def test_mirror_and_offline_by_environment(
-    official: Misbehaviour, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    official: Misbehavior, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FEATHERPOSE_MIRROR", official.url)
     monkeypatch.setenv("FEATHERPOSE_OFFLINE", "1")
@@ -86,7 +87,7 @@ def test_mirror_and_offline_by_environment(
 
 
 def test_corrupt_and_refused_fail_with_one_line(
-    official: Misbehaviour, cache: Path, capsys: pytest.CaptureFixture[str]
+    official: Misbehavior, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for manner, message in (("corrupt", "not the published file"), ("forbid", "refused: 403")):
         official.manners = [manner]
@@ -98,16 +99,52 @@ def test_corrupt_and_refused_fail_with_one_line(
 
 
 def test_unpublished_hash_is_said_and_held_to(
-    server: Misbehaviour, cache: Path, capsys: pytest.CaptureFixture[str]
+    server: Misbehavior, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    card = catalogue.cards()["lightweight-openpose-370000"]
-    server.files[urlsplit(str(card.files[0].url)).path] = b"weights" * 1000
-    assert run(["models", "fetch", card.name, "--base-url", server.url]) == 0
+    card = catalog.cards()["lightweight-openpose-370000"]
+    address = urlsplit(str(card.files[0].url)).path
+    server.files[address] = checkpoint_bytes()
+    arguments = ["models", "fetch", card.name, "--base-url", server.url]
+    assert run(arguments) == 1
+    assert "--accept-unpinned" in capsys.readouterr().err
+    assert not server.ranges, "nothing is asked for"
+    assert run([*arguments, "--accept-unpinned"]) == 0
     assert "no hash is published" in capsys.readouterr().err
     assert run(["models", "verify", card.name]) == 0
     assert "ok, as first fetched" in capsys.readouterr().out
     (cache / card.name / card.files[0].name).write_bytes(b"other")
     assert run(["models", "verify", card.name]) == 1
+
+
+def checkpoint_bytes() -> bytes:
+    torch = pytest.importorskip("torch")
+    from featherpose.nn.networks import as_module, create_network
+    from featherpose.skeleton import OPENPOSE_18
+
+    buffer = io.BytesIO()
+    network = create_network("lightweight-openpose", OPENPOSE_18, refinements=0)
+    torch.save({"state_dict": as_module(network).state_dict(), "iter": 370000}, buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"<!DOCTYPE html><html>not found</html>" * 100, "is a web page"),
+        (b"\0" * 5000, "is a file of zeros"),
+        (bytes(range(256)) * 100, "is no PyTorch checkpoint"),
+        (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19." + b"x" * 5000, "is no checkpoint that can be used"),
+        (b"PK\x03\x04" + b"x" * 5000, "is no PyTorch checkpoint"),
+    ],
+)
+def test_what_is_no_checkpoint_is_not_recorded(
+    server: Misbehavior, cache: Path, content: bytes, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = catalog.cards()["lightweight-openpose-370000"]
+    server.files[urlsplit(str(card.files[0].url)).path] = content
+    assert run(["models", "fetch", card.name, "--base-url", server.url, "--accept-unpinned"]) == 1
+    assert message in capsys.readouterr().err
+    assert not list((cache / card.name).iterdir())
 
 
 def test_list_and_info(cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""From names and paths to models: what is recognised, and what a user is told otherwise."""
+"""From names and paths to models: what is recognized, and what a user is told otherwise."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import pytest
 
 from featherpose.errors import ModelError
 from featherpose.skeleton import OPENPOSE_18
-from featherpose.zoo import catalogue, resolving
+from featherpose.zoo import catalog
+from featherpose.zoo import resolve as resolving
 from featherpose.zoo.card import CardFile, ModelCard
 from featherpose.zoo.graph_files import read_graph_file
-from featherpose.zoo.resolving import resolve_model
+from featherpose.zoo.resolve import resolve_model
 
 CARD = ModelCard(name="tiny", title='quotes " < & é', skeleton="coco_17")
 
@@ -59,12 +60,12 @@ def small_onnx(tmp_path: Path) -> Path:
     return path
 
 
-def test_released_network_is_recognised(released_int8: Path) -> None:
+def test_released_network_is_recognized(released_int8: Path) -> None:
     resolved = resolve_model(released_int8)
     assert resolved.path == released_int8
     assert resolved.card is None
     assert resolved.spec.skeleton == OPENPOSE_18
-    assert resolved.spec.heatmap_output == "Mconv7_stage2_L2"
+    assert resolved.spec.outputs[0].graph_name == "Mconv7_stage2_L2"
     assert resolve_model(str(released_int8)) == resolved
 
 
@@ -116,6 +117,8 @@ def test_mutated_models_never_escape_the_error_tree(small_ir: Path, small_onnx: 
         ("a.xml", b"<html/>", "XML of kind <html>"),
         ("a.xml", b"<net/>", "does not say what its outputs mean"),
         ("a.xml", b'<!DOCTYPE x [<!ENTITY a "aaaa">]><net>&a;</net>', "document type"),
+        ("a.xml", '<!DOCTYPE x [<!ENTITY a "aaaa">]><net>&a;</net>'.encode("utf-16"), "is not UTF-8"),
+        ("a.xml", b"<net>" + b"<a/>" * 2_000_001 + b"</net>", "has more than 2,000,000 tags"),
         ("a.onnx", b"\x00garbage", "damaged or no ONNX"),
         ("a.onnx", b"PK\x03\x04" * 20, "damaged or no ONNX|no ONNX graph"),
         ("a.pth", b"\x80\x04", "is a checkpoint; expected .* export"),
@@ -176,8 +179,8 @@ def bundle(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         files.append(CardFile(name=part.name, sha256=hashlib.sha256(part.read_bytes()).hexdigest()))
     card = CARD.model_copy(update={"files": tuple(files)})
     (folder / "default.card.json").write_text(card.model_dump_json())
-    monkeypatch.setattr(catalogue, "_WEIGHTS", folder)
-    monkeypatch.setattr(catalogue.bundled_card, "__defaults__", (folder,))
+    monkeypatch.setattr(catalog, "_WEIGHTS", folder)
+    monkeypatch.setattr(catalog.bundled_card, "__defaults__", (folder,))
     return folder / model.name
 
 
@@ -185,7 +188,7 @@ def test_bundled_model_is_the_default(tmp_path: Path, small_ir: Path, monkeypatc
     path = bundle(tmp_path / "weights", small_ir, monkeypatch)
     assert resolve_model(None).path == path
     assert resolve_model("tiny").path == path
-    assert catalogue.state(catalogue.find_card("tiny")) == "bundled"
+    assert catalog.state(catalog.find_card("tiny")) == "bundled"
 
 
 def test_bundled_model_is_held_to_its_hash(tmp_path: Path, small_ir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,1 +1,1 @@
-"""The command line: one thin file a command; the only part that talks to people."""
+"""The command line: one thin file a command; the only part that prints messages for users."""

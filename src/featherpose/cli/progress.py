@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from featherpose.cli.reading import LateSource
+from featherpose.cli.lazy_source import LazySource
 
 __all__ = ["ProgressLine", "progress_line"]
 
@@ -15,25 +15,25 @@ _REFRESH_S = 0.1
 
 
 class ProgressLine(Protocol):
-    """Something that shows how far a run is."""
+    """Interface of a progress display."""
 
-    def show(self, late: LateSource, frames: int, people: int) -> None:
-        """Tell it the current source and the totals."""
+    def show(self, late: LazySource, frames: int, people: int) -> None:
+        """Update the current source and the totals."""
         ...
 
 
 class _Silent:
-    def show(self, late: LateSource, frames: int, people: int) -> None:
+    def show(self, late: LazySource, frames: int, people: int) -> None:
         pass
 
 
 @contextmanager
 def progress_line(visible: bool) -> Iterator[ProgressLine]:
-    """A progress bar with frames per second and poses found; nothing at all if it is not to be seen."""
+    """Return a progress bar with frames per second and poses found; a silent one if it would not be visible."""
     if not visible:
         yield _Silent()
         return
-    # Imported here: a run in a script must not pay for a bar that nobody sees.
+    # Imported here: a run in a script must not pay for an invisible bar.
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -61,7 +61,7 @@ class _Bar:
         self._rate = 0.0
         self._last = (time.monotonic(), 0)
 
-    def show(self, late: LateSource, frames: int, people: int) -> None:
+    def show(self, late: LazySource, frames: int, people: int) -> None:
         now = time.monotonic()
         if late.ref.name != self._name:
             self._name, self._before, self._shown_s = late.ref.name, frames, 0.0

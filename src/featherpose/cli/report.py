@@ -1,4 +1,4 @@
-"""How commands show their results: JSON files for scripts, tables for people."""
+"""Output of commands: JSON files for scripts, tables for people."""
 
 from __future__ import annotations
 
@@ -8,18 +8,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from featherpose.media.atomic import write_bytes
+from featherpose.files import write_bytes
+from featherpose.formats.textfile import TextOutput
 
 __all__ = ["print_table", "write_json"]
 
 
 def write_json(path: Path, data: Mapping[str, Any] | Sequence[Any]) -> None:
-    """Write a result as JSON, whole or not at all.
+    """Write a result as JSON, complete or not at all; ``-`` is standard output.
 
     Raises:
         OutputError: If the file cannot be written.
     """
-    write_bytes(path, (json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    if str(path) == "-":
+        with TextOutput(sys.stdout) as out:
+            out.write(text)
+        return
+    write_bytes(path, text.encode())
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> None:

@@ -1,7 +1,7 @@
-"""Training samples: a picture, a view, maps to learn and a mask of what is known.
+"""Training samples: an image, a view, targets, and masks of what is known.
 
-Sample i of epoch e depends on the seed, e and i alone: workers, restarts and the number of processes change nothing,
-which is what exact resumption and gradients equal to one process stand on.
+Sample i of epoch e depends on the seed, e and i alone, not on workers, restarts or the number of processes. Exact
+resumption, and gradients equal to those of one process, depend on that.
 """
 
 from __future__ import annotations
@@ -9,49 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from featherpose.codecs.paf.encode import encode_into, ignore_boxes
-from featherpose.codecs.paf.maps import Maps
-from featherpose.data.augment import AugmentOptions, View, change_light, sample_view
-from featherpose.data.coco import LabelledPicture
-from featherpose.data.compose import compose_views
-from featherpose.data.teacher_maps import TeacherMaps, load_teacher_maps, merge_ground_truth, nearest_level, warp_maps
+from featherpose.data.augment import AugmentOptions, View, change_photometry, sample_view
+from featherpose.data.coco import AnnotatedImage
+from featherpose.data.crops import CropViews
+from featherpose.data.labeled_pixels import read_sample
+from featherpose.data.mosaic import make_mosaic
+from featherpose.data.teacher_maps import TeacherMaps, load_teacher_maps, nearest_level, warp_maps
 from featherpose.errors import ConfigError, DatasetError
+from featherpose.methods.method import BoxEncoder, Method, Output, Target
 from featherpose.skeleton import Skeleton
 
-__all__ = ["Batch", "EpochSampler", "PoseDataset", "TargetOptions", "collate", "read_picture"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetOptions:
-    """What the maps look like.
-
-    Attributes:
-        heatmap_stride: View pixels per heatmap cell.
-        paf_stride: View pixels per PAF cell.
-        sigma_px: Of the Gaussians, in view pixels.
-        paf_half_width: Half the width of a limb in PAF cells.
-        background: Whether the last heatmap is the background.
-    """
-
-    heatmap_stride: int = 8
-    paf_stride: int = 8
-    sigma_px: float = 7.0
-    paf_half_width: float = 1.0
-    background: bool = True
-
-    def __post_init__(self) -> None:
-        if self.heatmap_stride < 1 or self.paf_stride < 1 or not self.sigma_px > 0 or not self.paf_half_width > 0:
-            raise ConfigError(
-                f"targets {self} are impossible", expected="positive strides, sigma_px and paf_half_width"
-            )
+__all__ = ["Batch", "EpochSampler", "PoseDataset", "Sample", "collate", "teacher_file"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,206 +35,186 @@ class Batch:
     """One batch in the layout that networks take.
 
     Attributes:
-        pictures: uint8[B, 3, H, W] BGR.
-        heatmaps: float32[B, C, h, w].
-        pafs: float32[B, 2L, v, u].
-        heatmap_mask: float32[B, 1, h, w]: 1 where the truth is known, 0 over unlabelled people.
-        paf_mask: float32[B, 1, v, u].
-        names: The picture files, for messages.
+        images: uint8[B, 3, H, W] BGR.
+        values: Targets by output name, float32[B, C, h, w].
+        masks: By output name float32[B, 1, h, w]: 1 where the truth is known, 0 where it is not.
+        names: The image files, for messages.
     """
 
-    pictures: Tensor
-    heatmaps: Tensor
-    pafs: Tensor
-    heatmap_mask: Tensor
-    paf_mask: Tensor
+    images: Tensor
+    values: dict[str, Tensor]
+    masks: dict[str, Tensor]
     names: tuple[str, ...]
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on another device; itself if it is there already."""
-        if self.pictures.device == device:
+        """Return the batch on another device; itself if it is there already."""
+        if self.images.device == device:
             return self
-
-        def moved(tensor: Tensor) -> Tensor:
-            return tensor.to(device, non_blocking=True)
-
-        return Batch(
-            moved(self.pictures), moved(self.heatmaps), moved(self.pafs), moved(self.heatmap_mask),
-            moved(self.paf_mask), self.names,
-        )  # fmt: skip
+        values = {name: value.to(device, non_blocking=True) for name, value in self.values.items()}
+        masks = {name: mask.to(device, non_blocking=True) for name, mask in self.masks.items()}
+        return Batch(self.images.to(device, non_blocking=True), values, masks, self.names)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Sample:
-    picture: UInt8[np.ndarray, "H W 3"]
-    maps: Maps
-    heatmap_mask: Float32[np.ndarray, "h w"]
-    paf_mask: Float32[np.ndarray, "v u"]
+class Sample:
+    """One view and its targets.
+
+    Attributes:
+        image: uint8[H, W, 3] BGR.
+        target: Targets of the network.
+        name: The image file, for messages.
+    """
+
+    image: UInt8[np.ndarray, "H W 3"]
+    target: Target
     name: str
 
 
-def read_picture(path: Path) -> UInt8[np.ndarray, "H W 3"]:
-    """A picture as BGR.
-
-    Raises:
-        DatasetError: If the file is missing or no picture.
-    """
-    try:
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read ({error.strerror})", hint="run: featherpose data check") from error
-    # Annotations of COCO refer to the stored pixels: an orientation tag is not applied.
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(data, flags) if data.size else None
-    if image is None:
-        raise DatasetError(f"{path} is not a readable picture", hint="run: featherpose data check")
-    return np.asarray(image, np.uint8)
-
-
-class PoseDataset(Dataset["_Sample"]):
-    """Pictures with labels, a teacher's maps, or both.
+class PoseDataset(Dataset["Sample"]):
+    """Samples from images with labels, a teacher's outputs, or both.
 
     Args:
-        pictures: What to draw from.
-        skeleton: Channels of the maps.
+        images: The images; samples of `featherpose.data.regions` are views of one person.
+        skeleton: Keypoints and limbs.
+        method: The pose method, which makes the targets.
+        outputs: The network's outputs, with their real channels and strides.
         augment: How views are drawn.
-        targets: What maps look like.
-        seed: Of every chance.
-        compose: Chance that a sample is made of four views.
-        teacher_folder: Folder of maps by `data.teacher_maps`, one file a picture; pictures without labels need one.
-        maps_count: Whether the maps teach; if not, pictures need neither labels nor a teacher.
+        targets: Form of the targets, an instance of ``method.Targets``; the recommended one unless given.
+        seed: Of all random choices.
+        mosaic: Probability that a sample is made of four views.
+        teacher_folder: Folder of `featherpose.data.teacher_maps`, one file an image; images without labels need one.
+        needs_targets: Whether the targets are used; if not, images need neither labels nor a teacher.
+        crops: Draws the views of a network that takes crops: of the first person of each sample; ``augment`` then
+            changes colors only.
+
+    Raises:
+        DatasetError: If there are no images, or one has no labels and there is no teacher.
     """
 
     def __init__(
         self,
-        pictures: Sequence[LabelledPicture],
+        images: Sequence[AnnotatedImage],
         skeleton: Skeleton,
         *,
+        method: Method,
+        outputs: Sequence[Output],
         augment: AugmentOptions,
-        targets: TargetOptions,
+        targets: Any | None = None,
         seed: int = 0,
-        compose: float = 0.0,
+        mosaic: float = 0.0,
         teacher_folder: Path | None = None,
-        maps_count: bool = True,
+        needs_targets: bool = True,
+        crops: CropViews | None = None,
     ) -> None:
-        if not pictures:
-            raise DatasetError("there are no pictures to train on")
-        self.pictures = list(pictures)
-        self.skeleton, self.augment, self.targets = skeleton, augment, targets
-        self.seed, self.compose, self.teacher_folder = seed, compose, teacher_folder
-        unlabelled = [p for p in pictures if not p.labelled]
-        if unlabelled and teacher_folder is None and maps_count:
-            raise DatasetError(f"{unlabelled[0].path} has no labels", expected="a teacher for pictures without labels")
-        self._teacher: dict[int, list[TeacherMaps]] = {}
+        if not images:
+            raise DatasetError("there are no images to train on")
+        self.images = list(images)
+        self.skeleton, self.augment, self.crops = skeleton, augment, crops
+        self.size = augment.size if crops is None else crops.size
+        self.method, self.outputs = method, tuple(outputs)
+        self.targets = method.Targets() if targets is None else targets
+        self.seed, self.mosaic, self.teacher_folder = seed, mosaic, teacher_folder
+        unlabeled = [p for p in images if not p.labeled]
+        if unlabeled and teacher_folder is None and needs_targets:
+            raise DatasetError(f"{unlabeled[0].path} has no labels", expected="a teacher for images without labels")
+        self._teacher: dict[Path, list[TeacherMaps]] = {}
+        # Outputs of a teacher: the method's own channels, at the strides of this network.
+        strides = {output.name: output.stride for output in self.outputs}
+        self._taught_outputs = method.outputs(skeleton, strides=strides)
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> _Sample:
-        """Sample ``(epoch, index)``; an index alone is of epoch 0."""
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+        """Make sample ``(epoch, index)``; an index alone is of epoch 0."""
         epoch, index = (0, key) if isinstance(key, int) else key
         rng = np.random.default_rng((self.seed, epoch, index))
-        picture = self.pictures[index]
-        if self.compose and rng.random() < self.compose:
-            return self._composed(picture, rng)
-        image = read_picture(picture.path)
-        view = sample_view((image.shape[1], image.shape[0]), picture.keypoints, self.augment, rng)
-        seen = change_light(view.picture(image), self.augment, rng)
-        people = view.people(picture.keypoints, self.skeleton)
-        boxes = view.boxes(picture.ignore_boxes)
-        teacher = self._teacher_maps(index)
-        if teacher is None:
-            return self._labelled(seen, people, boxes, picture.path.name)
-        return self._taught(seen, people, view, teacher, picture.path.name)
+        sample = self.images[index]
+        if self.mosaic and rng.random() < self.mosaic:
+            return self._make_mosaic(sample, rng)
+        seen, people, boxes, view = self._draw(sample, rng)
+        levels = self._teacher_maps(sample)
+        if isinstance(self.method, BoxEncoder):
+            target = self._encode_boxes(sample, people, boxes, view)
+        elif levels is None:
+            target = self._encode(people, boxes)
+        else:
+            whole = view if sample.region is None else view.behind_region(*sample.region[:2])
+            level = nearest_level(levels, whole)
+            target = self.method.merge(
+                warp_maps(level, whole, self._taught_outputs), people, self.skeleton, self.size, self.outputs,
+                self.targets, scale=whole.scale / level.scale,
+            )  # fmt: skip
+        return Sample(seen, target, sample.path.name)
 
-    def _composed(self, first: LabelledPicture, rng: np.random.Generator) -> _Sample:
-        labelled = [p for p in self.pictures if p.labelled]
-        chosen = [first if first.labelled else labelled[rng.integers(len(labelled))]]
-        chosen += [labelled[i] for i in rng.integers(len(labelled), size=3)]
-        views, people, boxes = [], [], []
-        for picture in chosen:
-            image = read_picture(picture.path)
-            view = sample_view((image.shape[1], image.shape[0]), picture.keypoints, self.augment, rng)
-            views.append(change_light(view.picture(image), self.augment, rng))
-            people.append(view.people(picture.keypoints, self.skeleton))
-            boxes.append(view.boxes(picture.ignore_boxes))
-        scene, keypoints, ignored = compose_views(views, people, boxes, rng)
-        return self._labelled(scene, keypoints, ignored, first.path.name)
+    def _draw(
+        self, sample: AnnotatedImage, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, View]:
+        """Draw a view of a sample: image, people and ignored boxes in view pixels, and the view itself."""
+        image = read_sample(sample)
+        size, single = (image.shape[1], image.shape[0]), sample.region is not None
+        if self.crops is None:
+            view = sample_view(size, sample.keypoints, self.augment, rng, single=single)
+        else:
+            view = self.crops.draw(sample.keypoints[0], size, rng)
+        seen = change_photometry(view.warp(image), self.augment, rng)
+        return seen, view.people(sample.keypoints, self.skeleton), view.boxes(sample.ignore_boxes), view
 
-    def _encode(self, people: np.ndarray, *, sigma_px: float, half_width: float, background: bool) -> Maps:
-        t, side = self.targets, self.augment.size_px
-        heat_cells, paf_cells = -(-side // t.heatmap_stride), -(-side // t.paf_stride)
-        heatmaps = np.empty((self.skeleton.num_keypoints + int(background), heat_cells, heat_cells), np.float32)
-        pafs = np.empty((2 * self.skeleton.num_limbs, paf_cells, paf_cells), np.float32)
-        encode_into(
-            people, self.skeleton, heatmaps, pafs, heatmap_stride=t.heatmap_stride, paf_stride=t.paf_stride,
-            sigma_px=sigma_px, paf_half_width=half_width,
-        )  # fmt: skip
-        return Maps(heatmaps, pafs, t.heatmap_stride, t.paf_stride)
+    def _encode(self, people: np.ndarray, boxes: np.ndarray) -> Target:
+        return self.method.encode(people, boxes, self.skeleton, self.size, self.outputs, self.targets)
 
-    def _labelled(self, seen: np.ndarray, people: np.ndarray, boxes: np.ndarray, name: str) -> _Sample:
-        t, size = self.targets, (self.augment.size_px, self.augment.size_px)
-        maps = self._encode(people, sigma_px=t.sigma_px, half_width=t.paf_half_width, background=t.background)
-        heatmap_mask = ignore_boxes(boxes, size, t.heatmap_stride)
-        paf_mask = ignore_boxes(boxes, size, t.paf_stride)
-        # A labelled person in front of an unlabelled one is known all the same.
-        heatmap_mask = np.maximum(heatmap_mask, maps.heatmaps[: self.skeleton.num_keypoints].max(axis=0) > 0.05)
-        paf_mask = np.maximum(paf_mask, np.abs(maps.pafs).max(axis=0) > 0)
-        return _Sample(seen, maps, heatmap_mask.astype(np.float32), paf_mask.astype(np.float32), name)
+    def _encode_boxes(self, sample: AnnotatedImage, people: np.ndarray, ignored: np.ndarray, view: View) -> Target:
+        assert isinstance(self.method, BoxEncoder)
+        if sample.boxes is None or len(sample.boxes) != len(people):
+            raise DatasetError(f"the boxes of the people in {sample.path} are not known", expected="whole images")
+        if not sample.complete:
+            ignored = np.array([[0, 0, self.size[0] - 1, self.size[1] - 1]], np.float32)
+        # COCO counts a box's sides from the edge of the first pixel, views from its center.
+        boxes = view.people_boxes(sample.boxes - np.float32(0.5))
+        return self.method.encode_in_boxes(people, boxes, ignored, self.skeleton, self.size, self.outputs, self.targets)
 
-    def _taught(
-        self, seen: np.ndarray, people: np.ndarray, view: View, levels: list[TeacherMaps], name: str
-    ) -> _Sample:
-        t = self.targets
-        level = nearest_level(levels, view)
-        maps = warp_maps(level, view, self.skeleton, heatmap_stride=t.heatmap_stride, paf_stride=t.paf_stride)
-        if len(people):
-            # Labels are drawn as wide as the teacher draws: a fixed number of *its* pixels.
-            ratio = view.scale / level.scale
-            sigma, half_width = 7 * ratio, level.stride * ratio / t.paf_stride
-            truth = self._encode(people, sigma_px=sigma, half_width=half_width, background=False)
-            wide = self._encode(people, sigma_px=2.5 * sigma, half_width=half_width, background=False)
-            maps = merge_ground_truth(maps, truth, wide.heatmaps)
-        if t.background:
-            heatmaps = np.concatenate([maps.heatmaps, 1 - maps.heatmaps.max(axis=0, keepdims=True)])
-            maps = Maps(heatmaps, maps.pafs, maps.heatmap_stride, maps.paf_stride)
-        ones = np.ones(maps.heatmaps.shape[1:], np.float32), np.ones(maps.pafs.shape[1:], np.float32)
-        return _Sample(seen, maps, *ones, name)
+    def _make_mosaic(self, first: AnnotatedImage, rng: np.random.Generator) -> Sample:
+        labeled = [p for p in self.images if p.labeled]
+        chosen = [first if first.labeled else labeled[rng.integers(len(labeled))]]
+        chosen += [labeled[i] for i in rng.integers(len(labeled), size=3)]
+        views, people, boxes, _ = zip(*(self._draw(sample, rng) for sample in chosen), strict=True)
+        scene, keypoints, ignored = make_mosaic(views, people, boxes, rng)
+        return Sample(scene, self._encode(keypoints, ignored), first.path.name)
 
-    def _teacher_maps(self, index: int) -> list[TeacherMaps] | None:
+    def _teacher_maps(self, sample: AnnotatedImage) -> list[TeacherMaps] | None:
         if self.teacher_folder is None:
             return None
-        if index not in self._teacher:
-            self._teacher[index] = load_teacher_maps(teacher_file(self.teacher_folder, self.pictures[index].path))
-        return self._teacher[index]
+        path = teacher_file(self.teacher_folder, sample.path)
+        if path not in self._teacher:
+            self._teacher[path] = load_teacher_maps(path)
+        return self._teacher[path]
 
 
-def teacher_file(folder: Path, picture: Path) -> Path:
-    """Where a picture's teacher maps lie; the folder's name keeps equal file names of two data sets apart."""
-    return folder / f"{picture.parent.parent.name}_{picture.stem}.npz"
+def teacher_file(folder: Path, sample: Path) -> Path:
+    """Name the file of an image's teacher maps; the folder's name keeps equal file names of two data sets apart."""
+    return folder / f"{sample.parent.parent.name}_{sample.stem}.npz"
 
 
-def collate(samples: Sequence[_Sample]) -> Batch:
+def collate(samples: Sequence[Sample]) -> Batch:
     """Stack samples into a batch."""
-    pictures = torch.from_numpy(np.stack([s.picture for s in samples])).permute(0, 3, 1, 2)
+    images = torch.from_numpy(np.stack([s.image for s in samples])).permute(0, 3, 1, 2)
+    names = list(samples[0].target.values)
     return Batch(
-        pictures,
-        torch.from_numpy(np.stack([s.maps.heatmaps for s in samples])),
-        torch.from_numpy(np.stack([s.maps.pafs for s in samples])),
-        torch.from_numpy(np.stack([s.heatmap_mask for s in samples]))[:, None],
-        torch.from_numpy(np.stack([s.paf_mask for s in samples]))[:, None],
+        images,
+        {name: torch.from_numpy(np.stack([s.target.values[name] for s in samples])) for name in names},
+        {name: torch.from_numpy(np.stack([s.target.masks[name] for s in samples]))[:, None] for name in names},
         tuple(s.name for s in samples),
     )
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """The endless, seeded order of samples, from any position, for any number of processes.
+    """Endless seeded order of samples, from any position, for any number of processes.
 
     Global sample number n is entry ``n % size`` of epoch ``n // size``'s permutation; process r of w takes the
     numbers of every global batch that are its share, so that all processes together see what one would.
 
     Args:
-        size: Pictures.
+        size: Images.
         batch: Samples of a global batch.
         seed: Of the permutations.
         start: Global batches already done.

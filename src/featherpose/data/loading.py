@@ -1,4 +1,4 @@
-"""Batches made ahead, so that a training step never waits for pictures."""
+"""Batches made in advance, so that a training step never waits for images."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ __all__ = ["load_batches"]
 
 
 def load_batches(dataset: PoseDataset, sampler: EpochSampler, size: int, *, threads: int) -> Generator[Batch]:
-    """Batches in the sampler's order, made in threads: OpenCV and the encoder release the interpreter.
+    """Make batches in the sampler's order, in threads: OpenCV and the encoder release the interpreter.
 
     Args:
         dataset: Makes the samples.
-        sampler: Says which, and when it ends.
+        sampler: Their order and end.
         size: Samples of a batch.
         threads: Batches made at the same time; two more wait ready.
 
     Raises:
-        DatasetError: If a picture cannot be read.
+        DatasetError: If an image cannot be read.
     """
 
     def make(keys: list[tuple[int, int]]) -> Batch:

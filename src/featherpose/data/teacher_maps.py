@@ -1,16 +1,16 @@
-"""A teacher's maps, computed once for every picture and then seen through any view.
+"""A teacher's outputs, computed once for every image and then warped by any view.
 
-A teacher that runs on each augmented view costs more than the student's own training step. Its maps change with a
-view as the picture does: they can be computed once on the whole picture, larger than the student will see it and
-averaged with the mirrored picture, and be warped by the same affine. Vectors of part affinity fields turn with the
-view; left and right change places when it mirrors.
+A teacher that runs on each augmented view costs more than the student's own training step. Its outputs transform with
+the view as the image does: they are computed once on the whole image, larger than the student sees it and averaged with
+the mirrored image, and warped by the same affine. Vectors turn with the view; left and right change places when it
+mirrors.
 """
 
 from __future__ import annotations
 
 import logging
-import zipfile
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,17 +18,17 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from featherpose.codecs.paf.maps import Maps
 from featherpose.data.augment import View
 from featherpose.errors import DatasetError
-from featherpose.skeleton import Skeleton
+from featherpose.methods.method import Arrays, Output
+from featherpose.methods.mirror import mirror_order, mirror_outputs
+from featherpose.parsing import read_arrays, reason_of
 
 __all__ = [
+    "Teacher",
     "TeacherMaps",
     "compute_teacher_maps",
     "load_teacher_maps",
-    "merge_ground_truth",
-    "mirror_maps",
     "nearest_level",
     "save_teacher_maps",
     "warp_maps",
@@ -36,96 +36,131 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
-Teacher = Callable[[UInt8[np.ndarray, "H W 3"]], Maps]
-_ZERO = 128  # the byte that stands for 0 in a field; 127 steps on both sides
+Teacher = Callable[[UInt8[np.ndarray, "H W 3"]], Arrays]
+"""From a BGR image to outputs by name."""
+
+_ZERO = 128  # the byte that stands for 0 in a vector; 127 steps on both sides
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TeacherMaps:
-    """Maps of one whole picture at one scale, in bytes.
+    """Outputs for one whole image at one scale, in bytes.
 
     Attributes:
-        heatmaps: uint8[K, h, w], 255 is 1.
-        pafs: uint8[2L, h, w], 128 is 0 and 255 is 1.
-        stride: Teacher pixels per cell.
-        picture_size: (width, height) of the picture in its own pixels.
+        values: uint8[C, h, w] by output name; 255 is 1, and in channels of vectors 128 is 0 and 255 is 1.
+        strides: Teacher pixels per cell, by output name.
+        image_size: (width, height) of the image in its own pixels.
     """
 
-    heatmaps: UInt8[np.ndarray, "K h w"]
-    pafs: UInt8[np.ndarray, "D h w"]
-    stride: int
-    picture_size: tuple[int, int]
+    values: Mapping[str, UInt8[np.ndarray, "C h w"]]
+    strides: Mapping[str, int]
+    image_size: tuple[int, int]
 
     @property
     def scale(self) -> float:
-        """Teacher pixels per picture pixel (x; y differs by rounding only)."""
-        return float(self.heatmaps.shape[2] * self.stride / self.picture_size[0])
+        """Return the teacher pixels per image pixel (x; y differs by rounding only)."""
+        name = next(iter(self.values))
+        return float(self.values[name].shape[2] * self.strides[name] / self.image_size[0])
 
 
-def _paf_flip_order(skeleton: Skeleton) -> list[int]:
-    """Channel c of a mirrored picture's fields is channel ``order[c]`` of the original's."""
-    flip, limbs = skeleton.flip_order, {limb: i for i, limb in enumerate(skeleton.limbs)}
-    order = [0] * (2 * skeleton.num_limbs)
-    for i, (a, b) in enumerate(skeleton.limbs):
-        mirrored = limbs.get((flip[a], flip[b]))
-        if mirrored is None:
-            raise DatasetError(
-                f"skeleton {skeleton.name!r}: limb {skeleton.keypoints[a]}-{skeleton.keypoints[b]} has no mirror",
-                expected="limbs that come in mirrored pairs with one direction",
-            )
-        for axis in (0, 1):
-            order[skeleton.paf_channels[i][axis]] = skeleton.paf_channels[mirrored][axis]
-    return order
-
-
-def mirror_maps(maps: Maps, skeleton: Skeleton) -> Maps:
-    """What the maps of a mirrored picture say about the original.
-
-    Raises:
-        DatasetError: If the skeleton's limbs have no mirrored counterparts.
-    """
-    heatmaps = maps.heatmaps[list(skeleton.flip_order), :, ::-1]
-    pafs = maps.pafs[_paf_flip_order(skeleton), :, ::-1].copy()
-    pafs[[x for x, _ in skeleton.paf_channels]] *= -1
-    return Maps(np.ascontiguousarray(heatmaps), pafs, maps.heatmap_stride, maps.paf_stride)
+def _vector_channels(output: Output) -> list[int]:
+    return [channel for pair in output.vectors for channel in pair]
 
 
 def compute_teacher_maps(
-    image: UInt8[np.ndarray, "H W 3"], teacher: Teacher, skeleton: Skeleton, *, long_side_px: int, multiple: int = 8
-) -> TeacherMaps:
-    """Ask the teacher about a whole picture and its mirror image.
+    image: UInt8[np.ndarray, "H W 3"],
+    teacher: Teacher,
+    outputs: Sequence[Output],
+    *,
+    long_sides_px: Sequence[int],
+    scales: Sequence[float] = (1.0,),
+    mirror: bool = True,
+    max_enlargement: float = math.inf,
+    multiple: int = 8,
+) -> list[TeacherMaps]:
+    """Run the teacher on a whole image at several scales and on its mirror image.
+
+    A level is the mean of what the teacher finds at ``scales`` times the level's own size, resampled onto the level's
+    cells. Sizes that levels share are computed once.
 
     Args:
-        image: BGR picture.
-        teacher: From a BGR picture whose sides are multiples of ``multiple`` to maps of equal strides.
-        skeleton: What the teacher's channels mean.
-        long_side_px: Longer side of the picture that the teacher sees.
-        multiple: The teacher's stride.
+        image: BGR image.
+        teacher: Takes images whose sides are multiples of ``multiple``.
+        outputs: The teacher's outputs; channels beyond theirs are dropped.
+        long_sides_px: For each level the longer side of the image.
+        scales: Sizes that the teacher sees, relative to the level's; 1 is always among them.
+        mirror: Whether the mirrored image is seen as well.
+        max_enlargement: Sizes that enlarge the image more than this are left out, but for a level's own.
+        multiple: Must be one of the teacher's strides.
+
+    Returns:
+        One value a level.
+
+    Raises:
+        DatasetError: If the skeleton has no mirror image.
     """
     height, width = image.shape[:2]
-    factor = long_side_px / max(width, height)
-    size = tuple(max(multiple, round(side * factor / multiple) * multiple) for side in (width, height))
-    method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+
+    def size_at(long_side_px: float) -> tuple[int, int]:
+        factor = long_side_px / max(width, height)
+        w, h = (max(multiple, round(side * factor / multiple) * multiple) for side in (width, height))
+        return w, h
+
+    found: dict[tuple[int, int], Arrays] = {}
+
+    def outputs_at(size: tuple[int, int]) -> Arrays:
+        if size not in found:
+            found[size] = _outputs_at(image, teacher, outputs, size, mirror=mirror)
+        return found[size]
+
+    levels = []
+    for side in long_sides_px:
+        own = size_at(side)
+        sizes = {size_at(side * scale) for scale in scales if side * scale <= max_enlargement * max(width, height)}
+        seen = [outputs_at(size) for size in sorted(sizes | {own})]
+        reference = found[own]
+        values = {}
+        for output in outputs:
+            shape = reference[output.name].shape[1:]
+            mean = np.mean([_resampled(maps[output.name], shape) for maps in seen], axis=0)
+            stored = np.clip(np.rint(mean * 255), 0, 255).astype(np.uint8)
+            vectors = _vector_channels(output)
+            stored[vectors] = np.clip(np.rint(mean[vectors] * 127) + _ZERO, 1, 255).astype(np.uint8)
+            values[output.name] = stored
+        levels.append(TeacherMaps(values, {output.name: output.stride for output in outputs}, (width, height)))
+    return levels
+
+
+def _outputs_at(
+    image: UInt8[np.ndarray, "H W 3"], teacher: Teacher, outputs: Sequence[Output], size: tuple[int, int], *,
+    mirror: bool,
+) -> dict[str, Float32[np.ndarray, "C h w"]]:  # fmt: skip
+    """Run the teacher at one size, averaged with the mirrored image."""
+    method = cv2.INTER_AREA if size[0] < image.shape[1] else cv2.INTER_LINEAR
     seen = np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
-    k = skeleton.num_keypoints
-    plain, mirrored = teacher(seen), teacher(np.ascontiguousarray(seen[:, ::-1]))
-    mirrored = mirror_maps(mirrored, skeleton)
-    heatmaps = (plain.heatmaps[:k] + mirrored.heatmaps[:k]) / 2
-    pafs = (plain.pafs + mirrored.pafs) / 2
-    return TeacherMaps(
-        np.clip(np.rint(heatmaps * 255), 0, 255).astype(np.uint8),
-        np.clip(np.rint(pafs * 127) + _ZERO, 1, 255).astype(np.uint8),
-        plain.heatmap_stride,
-        (width, height),
-    )
+    found = teacher(seen)
+    plain = {output.name: found[output.name][: output.channels] for output in outputs}
+    if not mirror:
+        return plain
+    mirrored = mirror_outputs(teacher(np.ascontiguousarray(seen[:, ::-1])), outputs)
+    return {name: (value + mirrored[name][: len(value)]) / 2 for name, value in plain.items()}
+
+
+def _resampled(maps: Float32[np.ndarray, "C h w"], shape: tuple[int, ...]) -> Float32[np.ndarray, "C h w"]:
+    """Resample maps to a grid of other cells; cells are areas, so centers stay where they are in the image."""
+    if maps.shape[1:] == shape:
+        return maps
+    method = cv2.INTER_AREA if maps.shape[1] > shape[0] else cv2.INTER_CUBIC
+    return np.stack([cv2.resize(channel, shape[::-1], interpolation=method) for channel in maps])
 
 
 def save_teacher_maps(path: Path, levels: list[TeacherMaps]) -> None:
-    """Write the maps of one picture at several scales; complete or not at all."""
+    """Write the outputs for one image at several scales; complete or not at all."""
     arrays: dict[str, np.ndarray] = {"levels": np.array(len(levels))}
     for i, level in enumerate(levels):
-        arrays[f"heatmaps{i}"], arrays[f"pafs{i}"] = level.heatmaps, level.pafs
-        arrays[f"facts{i}"] = np.array([level.stride, *level.picture_size])
+        arrays[f"size{i}"] = np.array(level.image_size)
+        for name, value in level.values.items():
+            arrays[f"value{i} {name}"], arrays[f"stride{i} {name}"] = value, np.array(level.strides[name])
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
@@ -139,14 +174,22 @@ def load_teacher_maps(path: Path) -> list[TeacherMaps]:
         DatasetError: If the file is damaged.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
-            levels = []
-            for i in range(int(data["levels"])):
-                stride, width, height = (int(v) for v in data[f"facts{i}"])
-                levels.append(TeacherMaps(data[f"heatmaps{i}"], data[f"pafs{i}"], stride, (width, height)))
-            return levels
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DatasetError(f"{path} holds no teacher maps ({error})", hint="delete it; it is computed again") from error
+        data = read_arrays(path)
+        levels = []
+        for i in range(int(data["levels"])):
+            width, height = (int(v) for v in data[f"size{i}"])
+            prefix = f"value{i} "
+            names = [key.removeprefix(prefix) for key in data if key.startswith(prefix)]
+            if not names:
+                raise ValueError("no outputs")
+            values = {name: data[prefix + name] for name in names}
+            strides = {name: int(data[f"stride{i} {name}"]) for name in names}
+            levels.append(TeacherMaps(values, strides, (width, height)))
+        return levels
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise DatasetError(
+            f"{path} holds no teacher maps ({reason_of(error)})", hint="delete it; it is computed again"
+        ) from error
 
 
 def _warp(stack: np.ndarray, matrix: np.ndarray, size: tuple[int, int], method: int, border: int) -> np.ndarray:
@@ -162,71 +205,59 @@ def _warp(stack: np.ndarray, matrix: np.ndarray, size: tuple[int, int], method: 
     return out
 
 
-def warp_maps(teacher: TeacherMaps, view: View, skeleton: Skeleton, *, heatmap_stride: int, paf_stride: int) -> Maps:
-    """A teacher's maps seen through a view.
+def warp_maps(teacher: TeacherMaps, view: View, outputs: Sequence[Output]) -> dict[str, Float32[np.ndarray, "C h w"]]:
+    """Warp a teacher's outputs by a view.
 
-    Heatmaps are enlarged, so they are read with cubic interpolation, which keeps a peak's height; fields are about
+    Heatmaps are enlarged, so they are read with cubic interpolation, which keeps a peak's height; vectors are about
     the student's own size and read linearly.
 
     Args:
-        teacher: Maps of the whole picture.
-        view: From picture to view pixels.
-        skeleton: Channels of the maps.
-        heatmap_stride: View pixels per cell of the wanted heatmaps.
-        paf_stride: View pixels per cell of the wanted fields.
+        teacher: Outputs for the whole image.
+        view: From image to view pixels.
+        outputs: The wanted outputs: the teacher's channels, strides in view pixels.
+
+    Raises:
+        DatasetError: If the view mirrors and the skeleton has no mirror image.
     """
-    width, height = teacher.picture_size
-    sx = teacher.heatmaps.shape[2] * teacher.stride / width
-    sy = teacher.heatmaps.shape[1] * teacher.stride / height
-    centre = (teacher.stride - 1) / 2
+    return {output.name: _warp_one(teacher, view, output) for output in outputs}
+
+
+def _warp_one(teacher: TeacherMaps, view: View, output: Output) -> Float32[np.ndarray, "C h w"]:
+    stored, stride = teacher.values[output.name], teacher.strides[output.name]
+    width, height = teacher.image_size
+    sx, sy = stored.shape[2] * stride / width, stored.shape[1] * stride / height
+    center = (stride - 1) / 2
     to_cells = np.array(
         [
-            [sx / teacher.stride, 0, (0.5 * sx - 0.5 - centre) / teacher.stride],
-            [0, sy / teacher.stride, (0.5 * sy - 0.5 - centre) / teacher.stride],
+            [sx / stride, 0, (0.5 * sx - 0.5 - center) / stride],
+            [0, sy / stride, (0.5 * sy - 0.5 - center) / stride],
             [0, 0, 1],
         ]
     )
-    back = to_cells @ np.linalg.inv(view.matrix)
-
-    def matrix(stride: int) -> np.ndarray:
-        cells = np.array([[stride, 0, (stride - 1) / 2], [0, stride, (stride - 1) / 2], [0, 0, 1]])
-        return np.asarray((back @ cells)[:2])
-
-    def cells(stride: int) -> tuple[int, int]:
-        return -(-view.size[0] // stride), -(-view.size[1] // stride)
-
-    heatmaps = _warp(teacher.heatmaps, matrix(heatmap_stride), cells(heatmap_stride), cv2.INTER_CUBIC, 0)
-    pafs = _warp(teacher.pafs, matrix(paf_stride), cells(paf_stride), cv2.INTER_LINEAR, _ZERO)
-    fields = (pafs.astype(np.float32) - _ZERO) / 127
+    wanted = output.stride
+    from_cells = np.array([[wanted, 0, (wanted - 1) / 2], [0, wanted, (wanted - 1) / 2], [0, 0, 1]])
+    matrix = np.asarray((to_cells @ np.linalg.inv(view.matrix) @ from_cells)[:2])
+    cells = -(-view.size[0] // wanted), -(-view.size[1] // wanted)
+    vectors = _vector_channels(output)
+    others = [channel for channel in range(len(stored)) if channel not in set(vectors)]
+    values = np.empty((len(stored), cells[1], cells[0]), np.float32)
+    values[others] = _warp(stored[others], matrix, cells, cv2.INTER_CUBIC, 0).astype(np.float32) / 255
+    values[vectors] = (_warp(stored[vectors], matrix, cells, cv2.INTER_LINEAR, _ZERO).astype(np.float32) - _ZERO) / 127
     if view.flipped:
-        heatmaps = heatmaps[list(skeleton.flip_order)]
-        fields = fields[_paf_flip_order(skeleton)]
-    turn = view.linear / view.scale
-    xs, ys = (list(channels) for channels in zip(*skeleton.paf_channels, strict=True))
-    turned = np.empty_like(fields)
-    turned[xs] = turn[0, 0] * fields[xs] + turn[0, 1] * fields[ys]
-    turned[ys] = turn[1, 0] * fields[xs] + turn[1, 1] * fields[ys]
-    return Maps(heatmaps.astype(np.float32) / 255, turned, heatmap_stride, paf_stride)
+        values = values[mirror_order(output, len(values))]
+    if vectors:
+        turn = view.linear / view.scale
+        xs, ys = (list(channels) for channels in zip(*output.vectors, strict=True))
+        x, y = values[xs], values[ys]
+        values[xs] = turn[0, 0] * x + turn[0, 1] * y
+        values[ys] = turn[1, 0] * x + turn[1, 1] * y
+    return values
 
 
 def nearest_level(levels: list[TeacherMaps], view: View, *, larger: float = 1.45) -> TeacherMaps:
-    """The level on which the teacher saw the picture about ``larger`` times as large as the student does.
+    """Choose the level on which the teacher saw the image about ``larger`` times as large as the student does.
 
     Then the teacher's Gaussians and limb widths, a fixed number of its pixels, are about as wide in the student's
     maps at every scale of the view.
     """
     return min(levels, key=lambda level: abs(np.log(level.scale / (view.scale * larger))))
-
-
-def merge_ground_truth(teacher: Maps, truth: Maps, wide: Float32[np.ndarray, "K h w"]) -> Maps:
-    """Ground truth where it exists, the teacher elsewhere.
-
-    Args:
-        teacher: Maps of the view, one channel a keypoint.
-        truth: Encoded labels, one channel a keypoint.
-        wide: Labels encoded with wider Gaussians: where they are high the teacher is silenced, so that its own peak
-            a few pixels beside a labelled one does not survive as a second keypoint.
-    """
-    heatmaps = np.maximum(teacher.heatmaps * (1 - wide), truth.heatmaps)
-    pafs = np.where(truth.pafs != 0, truth.pafs, teacher.pafs)
-    return Maps(heatmaps.astype(np.float32), pafs.astype(np.float32), teacher.heatmap_stride, teacher.paf_stride)

@@ -1,1 +1,1 @@
-"""Measuring: COCO AP, timings, and the slow reference implementations that fast code is held to."""
+"""Measurement: COCO AP, timings, and the slow reference implementations of fast code."""

@@ -1,1 +1,1 @@
-"""Pictures, video and streams in; pictures and video out; drawing."""
+"""Images, video and streams in; images and video out; drawing."""

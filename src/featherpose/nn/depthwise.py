@@ -1,10 +1,9 @@
 """Depthwise convolutions whose gradients are as fast as their forward pass.
 
 oneDNN, which PyTorch calls on CPUs, has no fast backward kernel for two kinds of depthwise convolution: dilated ones
-(25 times the time of plain ones, and in bf16 a weight gradient that is summed in bf16 and goes wrong) and strided
-ones in bf16 (3 times their time in FP32). While a network trains, the first are computed as plain convolutions on
-the interleaved pictures that a dilation keeps apart, the second in FP32. Names, weights and the exported graph are
-those of an ordinary convolution.
+(25 times the time of plain ones, and in bf16 a wrong weight gradient, because it is summed in bf16) and strided ones
+in bf16 (3 times their time in FP32). In training, the first are computed as plain convolutions on the phases of the
+dilation, the second in FP32. Names, weights and the exported graph are those of an ordinary convolution.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ __all__ = ["DepthwiseConv2d", "strided_depthwise"]
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """A 3x3 convolution of each channel by itself, padded so that a stride of 1 keeps the size.
+    """Depthwise 3x3 convolution, padded so that a stride of 1 keeps the size.
 
     Args:
         channels: Channels in and out.
         stride: Step between outputs.
-        dilation: Step between the pixels that the kernel sees; with a stride of 1.
-        bias: Whether a number is added to each channel.
+        dilation: Step between the pixels of the kernel; with a stride of 1.
+        bias: Whether each channel has a bias.
 
     Example:
         >>> layer = DepthwiseConv2d(8, dilation=2, bias=True).train()
@@ -39,7 +38,7 @@ class DepthwiseConv2d(nn.Conv2d):
         super().__init__(channels, channels, 3, stride, dilation, dilation, groups=channels, bias=bias)
 
     def forward(self, input: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:  # noqa: A002 - PyTorch's name
-        """The filtered channels."""
+        """Compute the filtered channels."""
         if not self.training:
             return super().forward(input)
         if self.stride != (1, 1):
@@ -50,7 +49,7 @@ class DepthwiseConv2d(nn.Conv2d):
 
 
 def strided_depthwise(layer: nn.Conv2d, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
-    """A strided depthwise convolution, in FP32 while it trains in a shorter format on a CPU."""
+    """Compute a strided depthwise convolution, in FP32 while it trains in a shorter format on a CPU."""
     weight, bias, stride, padding = layer.weight, layer.bias, layer.stride, layer.padding
     if not (layer.training and torch.is_autocast_enabled("cpu") and images.device.type == "cpu"):
         return F.conv2d(images, weight, bias, stride, padding, groups=layer.groups)
@@ -60,12 +59,12 @@ def strided_depthwise(layer: nn.Conv2d, images: Float[Tensor, "B C H W"]) -> Flo
 
 
 def _by_phases(layer: nn.Conv2d, images: Float[Tensor, "B C H W"], step: int) -> Float[Tensor, "B C H W"]:
-    """A dilated convolution: rows and columns of another remainder never meet, so each of them is convolved alone."""
+    """Compute a dilated convolution as independent plain convolutions, one for each phase of the dilation."""
     batch, channels, height, width = images.shape
     rows, columns = -(-height // step), -(-width // step)
-    # Zeros beyond the border are what the convolution pads with anyhow.
+    # Zeros beyond the border equal the padding of the convolution.
     whole = F.pad(images, (0, columns * step - width, 0, rows * step - height))
-    # With channels last, rows of channels stay together when the phases are parted and joined.
+    # With channels last, rows of channels stay contiguous when the phases are split and joined.
     last = whole.permute(0, 2, 3, 1).reshape(batch, rows, step, columns, step, channels)
     phases = last.permute(2, 4, 0, 1, 3, 5).reshape(-1, rows, columns, channels).permute(0, 3, 1, 2)
     done = F.conv2d(phases, layer.weight, layer.bias, padding=1, groups=layer.groups)

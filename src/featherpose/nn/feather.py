@@ -1,9 +1,9 @@
-"""feather: the network of our own, a pose-trained trunk with keypoint heatmaps at stride 4 and PAFs at stride 8.
+"""feather: the project's own network, a pose-trained trunk with heatmaps at stride 4 and PAFs at stride 8.
 
 Convention
-    Input: BGR pictures, 0..255; any height and width that are multiples of 8. Normalisation is inside the network.
+    Input: BGR images, 0..255; any height and width that are multiples of 8. Normalization is inside the network.
     Output: heatmaps in 0..1, one channel a keypoint in the skeleton's order, stride 4; part affinity fields, two
-    channels a limb, stride 8. Cell c of a map with stride t is centred at pixel ``t * c + (t - 1) / 2``.
+    channels a limb, stride 8. Cell c of a map with stride t is centered at pixel ``t * c + (t - 1) / 2``.
 
 The trunk is MobileNet v2 as MoveNet MultiPose has it (`featherpose.nn.movenet`) behind a narrower front
 (`featherpose.nn.feather_front`); `from_movenet` assembles a network that already finds keypoints and whose PAF head
@@ -12,8 +12,10 @@ is new.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, Num
@@ -21,16 +23,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from featherpose.errors import ModelError
+from featherpose.methods.method import Method
+from featherpose.methods.paf.method import PAF
+from featherpose.nn.equalization.feather_equalization import cross_layer_equalization
 from featherpose.nn.feather_front import FeatherFront, FrontShape
-from featherpose.nn.movenet import FrontFeatures, KeypointHead, MoveNetTrunk, Pyramid, TrunkTail, upsampled_onto
-from featherpose.nn.outputs import StageMaps
+from featherpose.nn.movenet import (
+    FrontFeatures,
+    KeypointHead,
+    MoveNetTrunk,
+    Pyramid,
+    TrunkTail,
+    read_movenet,
+    upsampled_onto,
+)
+from featherpose.nn.outputs import PoseModule, Split, StageMaps
 from featherpose.skeleton import COCO_17, OPENPOSE_18, Skeleton
 
 __all__ = ["Feather", "KeypointContext", "PafHead", "Smoothing", "TrunkFeatures"]
 
 
 class TrunkFeatures(NamedTuple):
-    """Everything that heads read."""
+    """Features that the heads read."""
 
     p4: Float[Tensor, "B 24 h4 w4"]
     p8: Float[Tensor, "B 24 h8 w8"]
@@ -54,8 +67,8 @@ class _Separable(nn.Module):
 class PafHead(nn.Module):
     """Part affinity fields at stride 8 from the trunk's strides 32, 16 and 8.
 
-    Every level is brought to the same width by a 1x1 convolution, the wide view is worked out at stride 16, where a
-    dense 3x3 costs little, and only cheap separable blocks run at stride 8.
+    A 1x1 convolution brings every level to the same width. Context is computed at stride 16, where a dense 3x3 costs
+    little; only cheap separable blocks run at stride 8.
     """
 
     def __init__(self, limbs: int, channels: int = 128, blocks: int = 4) -> None:
@@ -73,7 +86,7 @@ class PafHead(nn.Module):
     def forward(
         self, p8: Tensor, c8: Tensor, d16: Tensor, c32: Tensor
     ) -> tuple[Float[Tensor, "B D h8 w8"], Float[Tensor, "B N h8 w8"]]:
-        """Fields, and the features that they are read off, from those of `TrunkFeatures`."""
+        """Compute the fields, and the features of the layer before them, from `TrunkFeatures`."""
         x = F.relu(upsampled_onto(self.from32(c32), self.from16(d16)))
         x = x + F.relu(self.context(x))
         for block in self.blocks16:
@@ -85,37 +98,48 @@ class PafHead(nn.Module):
 
 
 class KeypointContext(nn.Module):
-    """What the PAF head's features say about keypoints: heatmap logits at stride 8, added to those at stride 4.
+    """Heatmap logits from the PAF head's features, added to the keypoint head's logits at stride 4.
 
-    The keypoint head sees 24 channels and a small neighbourhood; whoever knows where limbs run knows better which of
-    its maxima are joints. The two are added before the sigmoid, so either can silence the other, and places stay as
-    exact as stride 4 has them. The last layer starts at zero: a network that gets this says at first what it said.
+    The keypoint head sees 24 channels and a small neighborhood; limb directions disambiguate its maxima. The logits
+    are added before the sigmoid, so either can suppress the other. All layers but the first start at zero, so adding
+    this part to a trained network, or adding blocks to this part, changes nothing at first.
 
     Args:
         channels: Of the PAF head.
         keypoints: Heatmaps.
-        hidden: Channels between the two 1x1 convolutions.
+        hidden: Channels behind the first 1x1 convolution.
+        blocks: Residual dense 3x3 convolutions at stride 8.
+        fine: Whether logits at stride 4 are computed as well, four for each cell of stride 8 (Shi et al. 2016).
     """
 
-    def __init__(self, channels: int, keypoints: int, hidden: int = 64) -> None:
+    def __init__(self, channels: int, keypoints: int, hidden: int = 64, *, blocks: int = 0, fine: bool = False) -> None:
         super().__init__()
         self.hidden = nn.Conv2d(channels, hidden, 1)
+        self.blocks = nn.ModuleList(nn.Conv2d(hidden, hidden, 3, 1, 1) for _ in range(blocks))
         self.out = nn.Conv2d(hidden, keypoints, 1)
-        nn.init.zeros_(self.out.weight)
-        if self.out.bias is not None:
-            nn.init.zeros_(self.out.bias)
+        self.fine = nn.Conv2d(hidden, 4 * keypoints, 1) if fine else None
+        for layer in (*self.blocks, self.out, self.fine):
+            if isinstance(layer, nn.Conv2d):
+                nn.init.zeros_(layer.weight)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
-    def forward(self, features: Float[Tensor, "B N h8 w8"]) -> Float[Tensor, "B K h8 w8"]:
-        """Logits to be added."""
-        result: Tensor = self.out(F.relu(self.hidden(features)))
-        return result
+    def forward(
+        self, features: Float[Tensor, "B N h8 w8"]
+    ) -> tuple[Float[Tensor, "B K h8 w8"], Float[Tensor, "B K h4 w4"] | None]:
+        """Compute the logits to be added: those of stride 8, and those of stride 4 if there are any."""
+        x = F.relu(self.hidden(features))
+        for block in self.blocks:
+            x = F.relu(x + block(x))
+        return self.out(x), None if self.fine is None else F.pixel_shuffle(self.fine(x), 2)
 
 
 class Smoothing(nn.Module):
     """A fixed Gaussian over the finished heatmaps.
 
-    At stride 4 the trunk's heatmaps often show one joint as two maxima a few cells apart; the decoder would take
-    them for two people's. One cell of blur joins them and steadies the sub-cell position. Losses look through it.
+    At stride 4 the trunk's heatmaps often show one joint as two maxima a few cells apart, which the decoder would
+    assign to two people. One cell of blur joins them and stabilizes the sub-cell position. Losses are computed after
+    it.
 
     Args:
         channels: Heatmaps.
@@ -130,16 +154,16 @@ class Smoothing(nn.Module):
         line = torch.exp(-(offsets**2) / (2 * sigma**2))
         line = line / line.sum()
         square = (line[:, None] * line[None]).repeat(channels, 1, 1, 1)
-        # Not a weight: it follows from the architecture, so checkpoints do not carry it.
+        # Not a weight: it follows from the architecture, so it is not in checkpoints.
         self.register_buffer("kernel", square, persistent=False)
 
     def forward(self, heatmaps: Float[Tensor, "B K h w"]) -> Float[Tensor, "B K h w"]:
-        """The blurred heatmaps; cells outside count as their nearest neighbour inside."""
+        """Blur the heatmaps; cells outside count as their nearest neighbor inside."""
         padded = F.pad(heatmaps, (2, 2, 2, 2), mode="replicate")
         return F.conv2d(padded, self.kernel.to(heatmaps.dtype), groups=heatmaps.shape[1])
 
 
-class Feather(nn.Module):
+class Feather(PoseModule):
     """Trunk, keypoint head and PAF head.
 
     Args:
@@ -147,6 +171,8 @@ class Feather(nn.Module):
         channels: Width of the PAF head.
         blocks: Separable blocks of the PAF head at stride 8.
         front: Widths of the first layers.
+        context_blocks: Dense convolutions of the part that turns the PAF head's features into heatmap logits.
+        fine: Whether that part computes logits at stride 4 as well.
 
     Example:
         >>> net = Feather(OPENPOSE_18).eval()
@@ -155,32 +181,33 @@ class Feather(nn.Module):
         ((1, 18, 16, 24), (1, 38, 8, 12))
     """
 
-    heatmap_stride = 4
-    paf_stride = 8
-    size_multiple = 8
+    OPTIONS: ClassVar[tuple[str, ...]] = ("channels", "blocks", "front", "context_blocks", "fine")
+    MARK: ClassVar[str] = "pyramid.top.weight"
+
+    method: Method = PAF
+    probabilities = True
 
     def __init__(self, skeleton: Skeleton = OPENPOSE_18, *, channels: int = 128, blocks: int = 4,
-                 front: FrontShape | None = None) -> None:  # fmt: skip
-        super().__init__()
-        self.skeleton = skeleton
+                 front: FrontShape | None = None, context_blocks: int = 0, fine: bool = False) -> None:  # fmt: skip
+        super().__init__(skeleton, PAF.outputs(skeleton, strides={"heatmaps": 4}))
         self.front = FeatherFront(front)
         self.tail = TrunkTail()
         self.pyramid = Pyramid()
         self.keypoints = KeypointHead(skeleton.num_keypoints)
         self.pafs = PafHead(skeleton.num_limbs, channels, blocks)
-        self.context = KeypointContext(channels, skeleton.num_keypoints)
+        self.context = KeypointContext(channels, skeleton.num_keypoints, blocks=context_blocks, fine=fine)
         self.smooth = Smoothing(skeleton.num_keypoints)
 
     @classmethod
-    def from_movenet(cls, trunk: MoveNetTrunk, pictures: Sequence[Float[Tensor, "1 3 H W"]],
+    def from_movenet(cls, trunk: MoveNetTrunk, images: Sequence[Float[Tensor, "1 3 H W"]],
                      skeleton: Skeleton = OPENPOSE_18, *, channels: int = 128, blocks: int = 4,
-                     front: FrontShape | None = None) -> Feather:  # fmt: skip
-        """Start from the public network: its trunk, and its heatmaps for the keypoints that it knows.
+                     front: FrontShape | None = None, **context: Any) -> Feather:  # fmt: skip
+        """Build a network with the public network's trunk and its heatmaps of the keypoints that it has.
 
-        Keypoints that it does not know, such as the neck, start silent. The front is fitted on ``pictures``.
+        Heatmaps of other keypoints, such as the neck, start near 0. The front is fitted on ``images``.
         """
-        net = cls(skeleton, channels=channels, blocks=blocks, front=front)
-        net.front.start_from(trunk.front, pictures)
+        net = cls(skeleton, channels=channels, blocks=blocks, front=front, **context)
+        net.front.start_from(trunk.front, images)
         net.tail.load_state_dict(trunk.tail.state_dict())
         net.pyramid.load_state_dict(trunk.pyramid.state_dict())
         head, known = net.keypoints, trunk.keypoints
@@ -189,7 +216,7 @@ class Feather(nn.Module):
         if head.out.bias is None or known.out.bias is None:
             raise ModelError("a keypoint head has no biases")
         with torch.no_grad():
-            for k, sources in enumerate(COCO_17.sources_of(skeleton)):
+            for k, sources in enumerate(COCO_17.mapping_to(skeleton)):
                 if len(sources) == 1:
                     head.out.weight[k] = known.out.weight[sources[0]]
                     head.out.bias[k] = known.out.bias[sources[0]]
@@ -199,31 +226,87 @@ class Feather(nn.Module):
         return net
 
     def features(self, bgr: Float[Tensor, "B 3 H W"]) -> TrunkFeatures:
-        """What the heads read."""
+        """Compute the features that the heads read."""
         return self.features_behind(self.front(bgr))
 
     def features_behind(self, front: FrontFeatures) -> TrunkFeatures:
-        """What the heads read, from what the front says."""
+        """Compute the features that the heads read from those of the front."""
         c8, c16, d16, c32 = self.tail(front.stride8)
         _, p8, p4 = self.pyramid(front.stride4, c8, c16, c32)
         return TrunkFeatures(p4, p8, c8, d16, c32)
 
     def logits(self, features: TrunkFeatures) -> StageMaps:
-        """Heatmap logits, not yet smoothed, and fields."""
+        """Compute heatmap logits, not yet smoothed, and fields."""
         fields, inside = self.pafs(features.p8, features.c8, features.d16, features.c32)
-        return StageMaps(upsampled_onto(self.context(inside), self.keypoints(features.p4)), fields)
+        coarse, fine = self.context(inside)
+        own = self.keypoints(features.p4)
+        return StageMaps(upsampled_onto(coarse, own if fine is None else own + fine), fields)
 
     def smoothed(self, logits: StageMaps) -> StageMaps:
-        """What `logits` gave, the heatmaps as smoothed probabilities; training losses work on these."""
+        """Turn logits into smoothed probabilities; fields stay as they are."""
         return StageMaps(self.smooth(torch.sigmoid(logits.heatmaps.float())), logits.pafs)
 
     def forward(self, images: Num[Tensor, "B 3 H W"]) -> tuple[StageMaps, ...]:
-        """Heatmaps and fields of BGR pictures, 0..255; one stage."""
+        """Compute heatmaps and fields of BGR images, 0..255; one stage."""
         return (self.smoothed(self.logits(self.features(images.to(self.pafs.out.weight.dtype)))),)
+
+    def splits(self) -> tuple[Split, ...]:
+        """Split behind the pyramid, or behind the front."""
+        return (
+            Split(("front", "tail", "pyramid"), TrunkFeatures._fields, self.features,
+                  lambda seen: self._stages(TrunkFeatures(*seen))),
+            Split(("front",), FrontFeatures._fields, self.front,
+                  lambda seen: self._stages(self.features_behind(FrontFeatures(*seen)))),
+        )  # fmt: skip
+
+    def training_stages(self, images: Float[Tensor, "B 3 H W"]) -> tuple[StageMaps, ...]:
+        """Compute the one stage; sigmoid and smoothing in float32, in every precision of the run."""
+        return self._stages(self.features(images))
+
+    def _stages(self, features: TrunkFeatures) -> tuple[StageMaps, ...]:
+        logits = self.logits(features)
+        # Near 0 and 1, shorter formats are too coarse for a cross-entropy.
+        with torch.autocast(features.p4.device.type, enabled=False):
+            return (self.smoothed(logits),)
+
+    def equalize(self, images: Sequence[Float[Tensor, "1 3 H W"]]) -> None:
+        """Give all channels about equal ranges, in place, without changing the outputs (better INT8)."""
+        cross_layer_equalization(self.eval(), images)
+
+    @classmethod
+    def options_of(cls, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return the options of these weights: widths and blocks; none if they are of another network."""
+        if "pafs.out.weight" not in tensors:
+            return {}
+        blocks = {match[1] for n in tensors if (match := re.match(r"pafs\.blocks8\.(\d+)\.", n))}
+        layers = {"stem": "stem", "first": "first.expand", "block": "block.expand", "entry": "entry.expand"}
+        widths = {part: tensors.get(f"front.{layer}.weight") for part, layer in layers.items()}
+        front = FrontShape(**{part: len(weight) for part, weight in widths.items() if weight is not None})
+        context_blocks = {match[1] for n in tensors if (match := re.match(r"context\.blocks\.(\d+)\.", n))}
+        return {
+            "channels": tensors["pafs.out.weight"].shape[1], "blocks": len(blocks), "front": front,
+            "context_blocks": len(context_blocks), "fine": "context.fine.weight" in tensors,
+        }  # fmt: skip
+
+    @classmethod
+    def counts_of(cls, tensors: Mapping[str, Tensor]) -> tuple[int, int | None] | None:
+        """Return keypoints and limbs by the widths of the last layers."""
+        if "keypoints.out.weight" not in tensors or "pafs.out.weight" not in tensors:
+            return None
+        return tensors["keypoints.out.weight"].shape[0], tensors["pafs.out.weight"].shape[0] // 2
+
+    @classmethod
+    def from_published(
+        cls, path: Path, images: Callable[[], Sequence[Float[Tensor, "1 3 H W"]]], skeleton: Skeleton, **options: Any
+    ) -> Feather | None:
+        """Start from the public MoveNet ``.tflite``, see `from_movenet`."""
+        if path.suffix != ".tflite":
+            return None
+        return cls.from_movenet(read_movenet(path), images(), skeleton, **options)
 
     @property
     def parts(self) -> Mapping[str, tuple[str, ...]]:
-        """The network's parts in the order of the data."""
+        """Name the parts in the order of the data."""
         return {
             "front": ("front",),
             "trunk": ("tail",),
@@ -233,13 +316,13 @@ class Feather(nn.Module):
         }
 
     @torch.no_grad()
-    def normalise_inputs_of_pafs(self, pictures: Sequence[Float[Tensor, "1 3 H W"]]) -> None:
-        """Fold each feature's scale on real pictures into the new head's first layers.
+    def normalize_inputs_of_pafs(self, images: Sequence[Float[Tensor, "1 3 H W"]]) -> None:
+        """Fold each feature's scale on real images into the new head's first layers.
 
         The trunk's batch norms are folded away, so its levels differ in scale by two orders of magnitude; without
-        this the head listens to the loudest level alone.
+        this the level with the largest values dominates the head.
         """
-        seen = [self.features(picture) for picture in pictures]
+        seen = [self.features(image) for image in images]
         head = self.pafs
         for name, conv in (("c32", head.from32), ("d16", head.from16), ("c8", head.from8), ("p8", head.from_pyramid)):
             values = torch.cat([getattr(f, name).transpose(0, 1).flatten(1) for f in seen], dim=1)

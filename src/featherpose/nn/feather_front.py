@@ -1,9 +1,8 @@
-"""feather's first layers: strides 2 and 4, where half of a light network's time goes.
+"""feather's first layers: strides 2 and 4, half of the network's time.
 
 They have the shape of MoveNet's front, at any width: `FeatherFront.start_from` keeps the channels that move the next
 layer most and refits that layer by least squares. Narrower and denser fronts were trained and measured
-(docs/explanation/feather-network.md): what they save in time costs more accuracy than a smaller input would, so the
-full width stays.
+(benchmarks/recipes/feather): they lose more accuracy than a smaller input of the same time, so the full width stays.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class FrontShape:
 
 
 class FeatherFront(nn.Module):
-    """MoveNet's front, with as many or fewer channels.
+    """MoveNet's front, with as many channels or fewer.
 
     Args:
         shape: Widths.
@@ -56,21 +55,21 @@ class FeatherFront(nn.Module):
         self.entry = InvertedResidual(40, shape.entry, 48, 2)
 
     def forward(self, bgr: Float[Tensor, "B 3 H W"]) -> FrontFeatures:
-        """Features of BGR pictures, 0..255."""
+        """Compute features of BGR images, 0..255."""
         x = bgr * (2 / 255) - 1
         x = self.project(F.relu6(self.depthwise(F.relu6(self.stem(x)))))
         x = self.block(self.first(x))
         return FrontFeatures(x, self.entry(x))
 
     @torch.no_grad()
-    def start_from(self, source: MoveNetFront, pictures: Sequence[Float[Tensor, "1 3 H W"]]) -> None:
-        """Take over what fits of the public front.
+    def start_from(self, source: MoveNetFront, images: Sequence[Float[Tensor, "1 3 H W"]]) -> None:
+        """Copy what fits from the public front.
 
         Args:
             source: The public weights.
-            pictures: BGR, 0..255, on which the refitted layers reproduce the source's best; eight are enough.
+            images: BGR, 0..255, on which the refitted layers reproduce the source's best; eight are enough.
         """
-        rgb = [p.flip(1) * (2 / 255) - 1 for p in pictures]
+        rgb = [p.flip(1) * (2 / 255) - 1 for p in images]
         wide = [F.relu6(source.depthwise(F.relu6(source.stem(x)))) for x in rgb]
         narrow = [source.project(x) for x in wide]
         keep = _most_useful(wide, source.project, self.stem.out_channels)
@@ -89,7 +88,7 @@ class FeatherFront(nn.Module):
 
 
 def _most_useful(inputs: Sequence[Tensor], reader: nn.Conv2d, count: int) -> Tensor:
-    """Channels by how much they move what the next layer computes: their spread times the norm of its weights."""
+    """Rank channels by how much they move the next layer's output: their spread times the norm of its weights."""
     spread = torch.cat([x.transpose(0, 1).flatten(1) for x in inputs], 1).std(1)
     useful: Tensor = (spread * reader.weight[:, :, 0, 0].norm(dim=0)).argsort(descending=True)[:count]
     return useful.sort().values
@@ -106,7 +105,7 @@ def _bias(conv: nn.Conv2d) -> Tensor:
 
 
 def _refit(target: nn.Conv2d, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-    """The 1x1 convolution that gives ``outputs`` from ``inputs`` with the least squared error."""
+    """Return the 1x1 convolution from ``inputs`` to ``outputs`` with the least squared error."""
     x = torch.cat([v.permute(0, 2, 3, 1).flatten(0, 2) for v in inputs]).double()
     y = torch.cat([v.permute(0, 2, 3, 1).flatten(0, 2) for v in outputs]).double()
     x = torch.cat([x, torch.ones_like(x[:, :1])], 1)

@@ -6,17 +6,21 @@ Module names and the order of layers are those of the published checkpoint, whic
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
+from featherpose.methods.method import Method
+from featherpose.methods.paf.method import PAF, with_background
 from featherpose.nn.blocks import conv_block, conv_norm_block, elu_separable_block, plain_conv
-from featherpose.nn.outputs import StageMaps, normalised
+from featherpose.nn.outputs import PoseModule, Split, StageMaps, normalized
 from featherpose.skeleton import Skeleton
 
-__all__ = ["Cpm", "InitialStage", "LightweightOpenPose", "RefinementStage"]
+__all__ = ["Cpm", "InitialStage", "LightweightOpenPose", "RefinementStage", "count_refinements"]
 
 _FEATURES = 128
 
@@ -31,7 +35,7 @@ class Cpm(nn.Module):
         self.conv = conv_block(out, out)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features of the stages."""
+        """Compute the features of the stages."""
         # The first ELU of the trunk works in place on a convolution's result, never on the aligned features.
         x = self.align(x)
         result: Tensor = self.conv(x + self.trunk(x))
@@ -39,7 +43,7 @@ class Cpm(nn.Module):
 
 
 class _Branches(nn.Module):
-    """A trunk and, on it, one branch of two 1x1 convolutions for heatmaps and one for fields."""
+    """A trunk, then one branch of two 1x1 convolutions for heatmaps and one for fields."""
 
     trunk: nn.Sequential
 
@@ -49,7 +53,7 @@ class _Branches(nn.Module):
         self.pafs = nn.Sequential(conv_block(channels, hidden, 1), plain_conv(hidden, pafs, 1))
 
     def forward(self, x: Tensor) -> StageMaps:
-        """Maps of the stage."""
+        """Compute the maps of the stage."""
         x = self.trunk(x)
         return StageMaps(self.heatmaps(x), self.pafs(x))
 
@@ -94,15 +98,15 @@ class RefinementStage(_Branches):
         self.trunk = nn.Sequential(*(_RefinementBlock(width, channels, norm=norm) for width in inputs))
 
 
-class LightweightOpenPose(nn.Module):
+class LightweightOpenPose(PoseModule):
     """A backbone of stride 8 behind lightweight stages.
 
     Args:
         skeleton: Keypoints and limbs of the outputs.
-        backbone: Features of stride 8 from normalised pictures.
+        backbone: Features of stride 8 from normalized images.
         channels: Channels of the backbone's features.
         refinements: Refinement stages, 0 or more; the published network has one.
-        cpm: What stands between backbone and stages, if not the published layers.
+        cpm: The layers between backbone and stages; the published ones unless given.
         norm: False if batch norms are folded into the convolutions.
 
     Example:
@@ -113,9 +117,9 @@ class LightweightOpenPose(nn.Module):
         [(1, 38, 8, 12), (1, 38, 8, 12)]
     """
 
-    heatmap_stride = 8
-    paf_stride = 8
-    size_multiple = 8
+    OPTIONS: ClassVar[tuple[str, ...]] = ("refinements",)
+
+    method: Method = PAF
 
     def __init__(
         self,
@@ -127,8 +131,7 @@ class LightweightOpenPose(nn.Module):
         cpm: nn.Module | None = None,
         norm: bool = True,
     ) -> None:
-        super().__init__()
-        self.skeleton = skeleton
+        super().__init__(skeleton, with_background(PAF.outputs(skeleton)))
         heatmaps, pafs = skeleton.num_keypoints + 1, 2 * skeleton.num_limbs
         self.model = backbone
         self.cpm = cpm or Cpm(channels)
@@ -137,7 +140,7 @@ class LightweightOpenPose(nn.Module):
 
     @property
     def parts(self) -> Mapping[str, tuple[str, ...]]:
-        """Rows of the slides' table."""
+        """Name the parts as the rows of the slides' table."""
         stages = {f"refinement stage {n + 1}": (f"refinement_stages.{n}",) for n in range(len(self.refinement_stages))}
         return {
             "backbone": ("model",),
@@ -148,16 +151,16 @@ class LightweightOpenPose(nn.Module):
         }
 
     def forward(self, images: Num[Tensor, "B 3 H W"]) -> tuple[StageMaps, ...]:
-        """Maps of the initial and of every refinement stage."""
+        """Compute the maps of the initial and of every refinement stage."""
         return self.stages(self.cpm(self.backbone(images)))
 
     def backbone(self, images: Num[Tensor, "B 3 H W"]) -> Tensor:
-        """What the backbone says about pictures, for ``cpm`` to read."""
-        features: Tensor = self.model(self._normalised(images))
+        """Compute the backbone's features, which ``cpm`` reads."""
+        features: Tensor = self.model(self._normalized(images))
         return features
 
     def stages(self, features: Tensor) -> tuple[StageMaps, ...]:
-        """Maps of every stage from what ``cpm`` says."""
+        """Compute the maps of every stage from the features of ``cpm``."""
         maps: StageMaps = self.initial_stage(features)
         stages = [maps]
         for stage in self.refinement_stages:
@@ -165,9 +168,44 @@ class LightweightOpenPose(nn.Module):
             stages.append(maps)
         return tuple(stages)
 
-    def _normalised(self, images: Num[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
-        return normalised(images)
+    def splits(self) -> tuple[Split, ...]:
+        """Split behind ``cpm``, or behind the backbone."""
+        return (
+            Split(
+                ("model", "cpm"), ("cpm",), lambda x: (self.cpm(self.backbone(x)),), lambda seen: self.stages(seen[0])
+            ),
+            Split(
+                ("model",), ("backbone",), lambda x: (self.backbone(x),), lambda seen: self.stages(self.cpm(seen[0]))
+            ),
+        )
+
+    @classmethod
+    def options_of(cls, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return the options of these weights: the number of refinement stages."""
+        return {"refinements": count_refinements(tensors)}
+
+    @classmethod
+    def counts_of(cls, tensors: Mapping[str, Tensor]) -> tuple[int, int | None] | None:
+        """Return keypoints and limbs by the widths of the last layers."""
+        heatmaps, pafs = "initial_stage.heatmaps.1.0.weight", "initial_stage.pafs.1.0.weight"
+        if heatmaps not in tensors or pafs not in tensors:
+            return None
+        return tensors[heatmaps].shape[0] - 1, tensors[pafs].shape[0] // 2
+
+    def _normalized(self, images: Num[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
+        return normalized(images)
 
     def _joined(self, features: Tensor, maps: StageMaps) -> tuple[Tensor, Tensor, Tensor]:
-        """What a refinement stage sees, in the order of the checkpoint's input channels."""
+        """List the inputs of a refinement stage in the order of the checkpoint's channels."""
         return features, maps.heatmaps, maps.pafs
+
+
+def count_refinements(tensors: Mapping[str, Tensor]) -> int:
+    """Count the refinement stages among a network's tensors.
+
+    Example:
+        >>> count_refinements({"refinement_stages.0.a": torch.zeros(1), "refinement_stages.1.a": torch.zeros(1)})
+        2
+    """
+    stages = (re.match(r"refinement_stages\.(\d+)\.", name) for name in tensors)
+    return len({match[1] for match in stages if match})

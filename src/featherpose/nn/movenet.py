@@ -1,9 +1,9 @@
-"""MoveNet MultiPose Lightning in PyTorch: the public network whose trunk knows people before we train.
+"""MoveNet MultiPose Lightning in PyTorch: the public network whose trunk was trained on poses.
 
 Google publishes the network as a TensorFlow Lite file (Apache-2.0). `read_movenet` reads that file with OpenVINO and
 `MoveNetTrunk` computes the same features and keypoint heatmaps: MobileNet v2 of width 1.5, a top-down pyramid to
 stride 4, and on it a keypoint head of 17 heatmaps. Batch norms are folded in the file, so layers are convolutions
-with biases. The centre, regression and offset heads are not ported: part affinity fields replace them.
+with biases. The center, regression and offset heads are not ported: part affinity fields replace them.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class SameConv2d(nn.Conv2d):
         super().__init__(channels, out, 3, 2, groups=groups)
 
     def forward(self, input: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:  # noqa: A002 - PyTorch's name
-        """Features at half the size."""
+        """Compute features at half the size."""
         padded = F.pad(input, (0, 2, 0, 2))
         return strided_depthwise(self, padded) if self.groups > 1 else super().forward(padded)
 
@@ -72,25 +72,25 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and channels == out
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
-        """Features after the block."""
+        """Compute features after the block."""
         y = self.project(self.inside(x))
         result: Tensor = x + y if self.residual else y
         return result
 
     def inside(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B E h w"]:
-        """The expanded and filtered channels, which the projection reads."""
+        """Return the expanded and filtered channels, which the projection reads."""
         return F.relu6(self.depthwise(F.relu6(self.expand(x))))
 
 
 class FrontFeatures(NamedTuple):
-    """What the rest of the network needs from the strides 2 and 4."""
+    """Features at strides 4 and 8 that the rest of the network reads."""
 
     stride4: Float[Tensor, "B 40 h4 w4"]
     stride8: Float[Tensor, "B 48 h8 w8"]
 
 
 class MoveNetFront(nn.Module):
-    """Stem and first blocks: everything at strides 2 and 4, down to the entry of stride 8."""
+    """Stem and first blocks: all layers at strides 2 and 4, down to the entry of stride 8."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class MoveNetFront(nn.Module):
         self.entry = InvertedResidual(channels, *ENTRY_BLOCK)
 
     def forward(self, bgr: Float[Tensor, "B 3 H W"]) -> FrontFeatures:
-        """Features of BGR pictures, 0..255."""
+        """Compute features of BGR images, 0..255."""
         x = bgr.flip(1) * (2 / 255) - 1
         x = self.project(F.relu6(self.depthwise(F.relu6(self.stem(x)))))
         for block in self.blocks:
@@ -129,7 +129,7 @@ class TrunkTail(nn.Module):
         self.top = nn.Conv2d(channels, 1280, 1)
 
     def forward(self, stride8: Float[Tensor, "B 48 h8 w8"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """48 channels at stride 8, 96 and 144 at stride 16, 1280 at stride 32."""
+        """Compute 48 channels at stride 8, 96 and 144 at stride 16, 1280 at stride 32."""
         c8 = self.stages[0](stride8)
         c16 = self.stages[1](c8)
         d16 = self.stages[2](c16)
@@ -137,7 +137,7 @@ class TrunkTail(nn.Module):
 
 
 def upsampled_onto(x: Tensor, lateral: Tensor) -> Tensor:
-    """``x`` upsampled bilinearly (half-pixel) to twice its size, plus a map of that size or one cell less."""
+    """Return ``x`` upsampled bilinearly (half-pixel) to twice its size, plus a map of that size or one cell less."""
     # Exactly twice, then cut: an odd map keeps its alignment where resizing to the lateral's size would stretch it.
     doubled = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
     return doubled[:, :, : lateral.shape[2], : lateral.shape[3]] + lateral
@@ -154,7 +154,7 @@ class Pyramid(nn.Module):
         self.pointwise = nn.ModuleList(nn.Conv2d(i, o, 1) for i, o in ((64, 32), (32, 24), (24, 24)))
 
     def forward(self, c4: Tensor, c8: Tensor, c16: Tensor, c32: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """32 channels at stride 16, 24 at stride 8, 24 at stride 4."""
+        """Compute 32 channels at stride 16, 24 at stride 8, 24 at stride 4."""
         x, levels = self.top(c32), []
         for lateral, depthwise, pointwise, features in zip(
             self.laterals, self.depthwise, self.pointwise, (c16, c8, c4), strict=True
@@ -174,7 +174,7 @@ class KeypointHead(nn.Module):
         self.out = nn.Conv2d(hidden, keypoints, 1)
 
     def forward(self, x: Float[Tensor, "B 24 h w"]) -> Float[Tensor, "B K h w"]:
-        """Logits of the heatmaps."""
+        """Compute logits of the heatmaps."""
         logits: Tensor = self.out(F.relu(self.hidden(self.depthwise(x))))
         return logits
 
@@ -194,7 +194,7 @@ class MoveNetTrunk(nn.Module):
         self.keypoints = KeypointHead(17)
 
     def forward(self, bgr: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 17 h w"]:
-        """Heatmaps in 0..1 of BGR pictures, 0..255."""
+        """Compute heatmaps in 0..1 of BGR images, 0..255."""
         front = self.front(bgr)
         c8, c16, _, c32 = self.tail(front.stride8)
         return torch.sigmoid(self.keypoints(self.pyramid(front.stride4, c8, c16, c32)[2]))

@@ -1,19 +1,23 @@
 """OpenPose (Cao et al. 2017): VGG-19 or a lighter backbone, heavy stages of 7x7 convolutions in two separate branches.
 
-The network that the slides start from. Each stage predicts heatmaps and part affinity fields in two branches that
+The baseline of the slides. Each stage predicts heatmaps and part affinity fields in two branches that
 share nothing but their input (section 3.1, figure 3).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Num
 from torch import Tensor, nn
 
+from featherpose.methods.method import Method
+from featherpose.methods.paf.method import PAF, with_background
 from featherpose.nn.blocks import conv_block, plain_conv
-from featherpose.nn.outputs import StageMaps, normalised
+from featherpose.nn.lightweight import count_refinements
+from featherpose.nn.outputs import PoseModule, Split, StageMaps, normalized
 from featherpose.skeleton import Skeleton
 
 __all__ = ["OpenPose"]
@@ -32,23 +36,23 @@ class _TwoBranchStage(nn.Module):
 
 
 def _initial_branch(out: int) -> nn.Sequential:
-    """Three 3x3, a wide 1x1, and the maps."""
+    """Build three 3x3, a wide 1x1, and the layer of the maps."""
     trunk = [conv_block(_FEATURES, _FEATURES) for _ in range(3)]
     return nn.Sequential(*trunk, conv_block(_FEATURES, 512, 1), plain_conv(512, out, 1))
 
 
 def _refinement_branch(channels: int, out: int) -> nn.Sequential:
-    """Five 7x7, a 1x1, and the maps."""
+    """Build five 7x7, a 1x1, and the layer of the maps."""
     trunk = [conv_block(width, _FEATURES, 7) for width in (channels, *(_FEATURES,) * 4)]
     return nn.Sequential(*trunk, conv_block(_FEATURES, _FEATURES, 1), plain_conv(_FEATURES, out, 1))
 
 
-class OpenPose(nn.Module):
+class OpenPose(PoseModule):
     """A backbone of stride 8 behind OpenPose's own layers.
 
     Args:
         skeleton: Keypoints and limbs of the outputs.
-        backbone: Features of stride 8 from normalised pictures.
+        backbone: Features of stride 8 from normalized images.
         channels: Channels of the backbone's features.
         refinements: Refinement stages; the paper has five.
 
@@ -60,13 +64,12 @@ class OpenPose(nn.Module):
         [(1, 19, 4, 6), (1, 19, 4, 6)]
     """
 
-    heatmap_stride = 8
-    paf_stride = 8
-    size_multiple = 8
+    OPTIONS: ClassVar[tuple[str, ...]] = ("refinements",)
+
+    method: Method = PAF
 
     def __init__(self, skeleton: Skeleton, backbone: nn.Sequential, channels: int, *, refinements: int = 5) -> None:
-        super().__init__()
-        self.skeleton = skeleton
+        super().__init__(skeleton, with_background(PAF.outputs(skeleton)))
         heatmaps, pafs = skeleton.num_keypoints + 1, 2 * skeleton.num_limbs
         self.backbone = backbone
         self.conv4_3 = conv_block(channels, 256)
@@ -80,7 +83,7 @@ class OpenPose(nn.Module):
 
     @property
     def parts(self) -> Mapping[str, tuple[str, ...]]:
-        """Rows of the slides' table."""
+        """Name the parts as the rows of the slides' table."""
         stages = {f"refinement stage {n + 1}": (f"refinement_stages.{n}",) for n in range(len(self.refinement_stages))}
         return {
             "backbone": ("backbone",),
@@ -91,14 +94,37 @@ class OpenPose(nn.Module):
         }
 
     def forward(self, images: Num[Tensor, "B 3 H W"]) -> tuple[StageMaps, ...]:
-        """Maps of the initial and of every refinement stage."""
-        return self.stages(self.conv4_4(self.conv4_3(self.backbone(normalised(images)))))
+        """Compute the maps of the initial and of every refinement stage."""
+        return self.stages(self.conv4_4(self.conv4_3(self.backbone(normalized(images)))))
 
     def stages(self, features: Tensor) -> tuple[StageMaps, ...]:
-        """Maps of every stage from what ``conv4_4`` says."""
+        """Compute the maps of every stage from the features of ``conv4_4``."""
         maps: StageMaps = self.initial_stage(features)
         stages = [maps]
         for stage in self.refinement_stages:
             maps = stage(torch.cat((features, maps.heatmaps, maps.pafs), 1))
             stages.append(maps)
         return tuple(stages)
+
+    def splits(self) -> tuple[Split, ...]:
+        """Split behind ``conv4_4``, or behind the backbone."""
+        return (
+            Split(("backbone", "conv4_3", "conv4_4"), ("conv4_4",),
+                  lambda x: (self.conv4_4(self.conv4_3(self.backbone(normalized(x)))),),
+                  lambda seen: self.stages(seen[0])),
+            Split(("backbone",), ("backbone",), lambda x: (self.backbone(normalized(x)),),
+                  lambda seen: self.stages(self.conv4_4(self.conv4_3(seen[0])))),
+        )  # fmt: skip
+
+    @classmethod
+    def options_of(cls, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Count the refinement stages of these weights."""
+        return {"refinements": count_refinements(tensors)}
+
+    @classmethod
+    def counts_of(cls, tensors: Mapping[str, Tensor]) -> tuple[int, int | None] | None:
+        """Return keypoints and limbs by the widths of the last layers."""
+        heatmaps, pafs = "initial_stage.heatmaps.4.0.weight", "initial_stage.pafs.4.0.weight"
+        if heatmaps not in tensors or pafs not in tensors:
+            return None
+        return tensors[heatmaps].shape[0] - 1, tensors[pafs].shape[0] // 2

@@ -1,4 +1,4 @@
-"""Where compiled networks are kept between processes, so that only the first start on a machine compiles."""
+"""Cache of compiled networks between processes, so that only the first start on a machine compiles."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["compiled_cache"]
 _logger = logging.getLogger(__name__)
 # Each model with each set of options is one file of about the model's size; the longest unused go first.
 _KEPT_FILES = 24
-# Compiling a network smaller than this takes no time worth a file.
+# Compiling a network smaller than this is too fast to be worth a file.
 _WORTH_KEEPING_BYTES = 500_000
 
 
 def compiled_cache(model: Path, engine: str) -> Path | None:
-    """A writable folder for the compiled form of a model, None if it is not worth it or nothing can be written.
+    """Return a writable folder for the compiled form of a model; None if caching is not worth it or impossible.
 
-    Engines recognise files of another version, processor or option, and damaged ones, and compile anew.
+    Engines recognize files of another version, processor or option, and damaged ones, and compile anew.
 
     Args:
         model: The model file; its weights may lie beside it as ``.bin``.

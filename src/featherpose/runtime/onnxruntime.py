@@ -1,14 +1,12 @@
 """ONNX Runtime: the second engine. The only module that imports ``onnxruntime``.
 
-The file's graph is extended in memory, so that it takes uint8 pictures of any size and normalises them itself.
+The file's graph is extended in memory, so that it takes uint8 images of any size and normalizes them itself.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from concurrent.futures import Future
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,36 +16,58 @@ import onnxruntime as ort
 from jaxtyping import UInt8
 from onnx import TensorProto, helper, numpy_helper
 
-from featherpose.codecs.paf.maps import Maps
 from featherpose.errors import ModelError
 from featherpose.runtime.backend import EngineInfo, EngineOptions, ModelSpec
-from featherpose.runtime.inflight import InFlight
+from featherpose.runtime.checks import check_channels, check_strides, engine_message
+from featherpose.runtime.engine_backend import EngineBackend
 from featherpose.runtime.processor import available_cores, processor
-from featherpose.runtime.validation import check_channels, check_images, check_strides, engine_message
 
-__all__ = ["OnnxRuntimeBackend", "onnxruntime_devices"]
+__all__ = ["onnxruntime_devices", "open_onnxruntime"]
+
+ort.disable_telemetry_events()  # of its builds for Windows
 
 _logger = logging.getLogger(__name__)
-_INPUT = "featherpose_pictures"
+_INPUT = "featherpose_images"
 _PROVIDERS = {
     "CPU": ("CPUExecutionProvider",),
     "GPU": ("CUDAExecutionProvider", "ROCMExecutionProvider", "DmlExecutionProvider", "CoreMLExecutionProvider"),
 }
-_QUANTISED = frozenset({"QuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"})
-_FATAL_ONLY = 4  # what goes wrong is raised; the engine need not write it to stderr as well
+_QUANTIZED = frozenset({"QuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"})
+_FATAL_ONLY = 4  # errors are raised; the engine need not write them to stderr as well
 
 
 def onnxruntime_devices() -> dict[str, str]:
-    """Execution providers of this ONNX Runtime, and the device that `EngineOptions` names them by."""
+    """Return the execution providers of this ONNX Runtime, and the device names of `EngineOptions` for them."""
     names = {provider: device for device, providers in _PROVIDERS.items() for provider in providers}
     return {provider: names.get(provider, provider) for provider in ort.get_available_providers()}
 
 
-class OnnxRuntimeBackend:
-    """One ONNX file on ONNX Runtime; see `featherpose.runtime.backend.Backend`.
+class _Session:
+    """A session and its requested outputs."""
+
+    def __init__(self, session: Any, outputs: list[str]) -> None:
+        self._session: Any = session
+        self._outputs = outputs
+
+    def run(self, image: UInt8[np.ndarray, "1 H W 3"]) -> list[np.ndarray] | None:
+        """Return the outputs for one image; None once closed."""
+        session = self._session
+        if session is None:
+            return None
+        found = [np.asarray(output[0], np.float32) for output in session.run(self._outputs, {_INPUT: image})]
+        # Outputs of three axes get a fourth, as in every engine: C N becomes C 1 N.
+        return [output[:, None] if output.ndim == 2 else output for output in found]
+
+    def close(self) -> None:
+        """Release the session; threads that are inside `run` hold it until they are done."""
+        self._session = None
+
+
+def open_onnxruntime(path: Path, spec: ModelSpec, options: EngineOptions) -> EngineBackend:
+    """Open an ONNX file on ONNX Runtime.
 
     Args:
-        path: ``.onnx`` file; weights in further files must lie in its folder.
+        path: ``.onnx``.
         spec: What the pipeline must know of the model.
         options: How to run it.
 
@@ -55,96 +75,56 @@ class OnnxRuntimeBackend:
         ModelError: If the file cannot be read, is of another architecture than ``spec`` says, or cannot run on the
             device or in the precision asked for.
     """
+    return EngineBackend(lambda: _load(path, spec, options), spec, limit=max(2, options.num_streams))
 
-    def __init__(self, path: Path, spec: ModelSpec, options: EngineOptions) -> None:
-        self._spec = spec
-        self._closed = False
-        provider = _find_provider(options.device)
-        model = _load(path)
-        quantised = any(node.op_type in _QUANTISED for node in model.graph.node)
-        float_precision = _embed_input(model, spec, path)
-        _check_precision(options, float_precision, path, quantised=quantised)
-        settings = ort.SessionOptions()
-        settings.log_severity_level = _FATAL_ONLY
-        # A plan of all buffers pays off at one size only, and is kept for every size ever seen.
-        settings.enable_mem_pattern = False
-        cores = available_cores()
-        threads = options.threads or (cores if cores < (os.cpu_count() or 1) else 0)
-        side_by_side = max(1, options.requests)
-        settings.intra_op_num_threads = max(1, (threads or cores) // side_by_side) if options.requests else threads
-        try:
-            self._session: Any = ort.InferenceSession(model.SerializeToString(), settings, providers=[provider])
-        except Exception as error:  # the engine raises many types, none of them public
-            raise ModelError(f"ONNX Runtime cannot prepare {path} ({engine_message(error)})") from error
-        self._info = EngineInfo(
-            engine=f"onnxruntime {ort.__version__}",
-            device=processor().name if provider == "CPUExecutionProvider" else provider,
-            precision="int8" if quantised else float_precision,
-            float_precision=float_precision,
-            threads=threads or cores,
-            model=str(path),
-        )
-        self._in_flight = InFlight(max(2, options.requests))
-        self._probe(path)
-        _logger.debug("opened %s", self._info)
 
-    @property
-    def spec(self) -> ModelSpec:
-        """What the model is."""
-        return self._spec
+def _load(path: Path, spec: ModelSpec, options: EngineOptions) -> tuple[_Session, EngineInfo]:
+    provider = _find_provider(options.device)
+    model = _read(path)
+    quantized = any(node.op_type in _QUANTIZED for node in model.graph.node)
+    float_precision = _embed_input(model, spec, path)
+    _check_precision(options, float_precision, path, quantized=quantized)
+    settings = ort.SessionOptions()
+    settings.log_severity_level = _FATAL_ONLY
+    # A plan of all buffers pays off at one size only, and is kept for every size ever seen.
+    settings.enable_mem_pattern = False
+    cores = available_cores()
+    threads = options.threads or (cores if cores < (os.cpu_count() or 1) else 0)
+    side_by_side = max(1, options.num_streams)
+    settings.intra_op_num_threads = max(1, (threads or cores) // side_by_side) if options.num_streams else threads
+    try:
+        session = ort.InferenceSession(model.SerializeToString(), settings, providers=[provider])
+    except Exception as error:  # the engine raises many types, none of them public
+        raise ModelError(f"ONNX Runtime cannot prepare {path} ({engine_message(error)})") from error
+    info = EngineInfo(
+        engine=f"onnxruntime {ort.__version__}",
+        device=processor().name if provider == "CPUExecutionProvider" else provider,
+        precision="int8" if quantized else float_precision,
+        float_precision=float_precision,
+        threads=threads or cores,
+        model=str(path),
+    )
+    network = _Session(session, [output.graph_name for output in spec.outputs])
+    _probe(network, spec, path)
+    _logger.debug("opened %s", info)
+    return network, info
 
-    @property
-    def info(self) -> EngineInfo:
-        """What really runs."""
-        return self._info
 
-    def infer(self, images: UInt8[np.ndarray, "B H W 3"]) -> list[Maps]:
-        """Run the network now; the input is read in place, the result owns its arrays.
-
-        Raises:
-            OptionError: If the network cannot take a picture of this size.
-            ModelError: If the engine failed or was closed.
-        """
-        heatmaps, pafs = self._run(check_images(images, self._spec))
-        strides = self._spec.heatmap_stride, self._spec.paf_stride
-        return [Maps(heatmap, paf, *strides) for heatmap, paf in zip(heatmaps, pafs, strict=True)]
-
-    def submit(self, images: UInt8[np.ndarray, "B H W 3"]) -> Future[list[Maps]]:
-        """Start the network and return at once; blocks only while all requests are busy."""
-        return self._in_flight.submit(partial(self.infer, images))
-
-    def close(self) -> None:
-        """Wait for running inferences and release the engine's memory; calling it again does nothing."""
-        self._in_flight.close()
-        self._session = None  # threads that are inside `infer` hold it until they are done
-
-    def _run(self, images: UInt8[np.ndarray, "B H W 3"]) -> tuple[np.ndarray, np.ndarray]:
-        session = self._session
-        if session is None:
-            raise ModelError(f"the model {self._info.model} was closed", hint="open it again")
-        try:
-            outputs = session.run([self._spec.heatmap_output, self._spec.paf_output], {_INPUT: images})
-        except Exception as error:
-            raise ModelError(
-                f"ONNX Runtime failed on an input of shape {images.shape} ({engine_message(error)})"
-            ) from error
-        heatmaps, pafs = (np.asarray(output, np.float32) for output in outputs)
-        return heatmaps, pafs
-
-    def _probe(self, path: Path) -> None:
-        """Run a tiny picture: the only proof that the graph takes any size and gives maps of the right one."""
-        rows, width = 8 * self._spec.size_multiple, 16 * self._spec.size_multiple
-        try:
-            heatmaps, pafs = self._run(np.zeros((1, rows, width, 3), np.uint8))
-        except ModelError as error:
-            raise ModelError(
-                f"{path} does not run on another picture size ({error.given})",
-                expected="a network whose height and width can change",
-                hint="export it with dynamic axes",
-            ) from error
-        for found, role in ((heatmaps, "heatmaps"), (pafs, "pafs")):
-            check_channels(found.shape, role, self._spec, path)
-            check_strides(found.shape, (rows, width), role, self._spec, path)
+def _probe(network: _Session, spec: ModelSpec, path: Path) -> None:
+    """Run a tiny image: the only proof that the graph takes any size and returns maps of the right one."""
+    width, rows = spec.only_size or (16 * spec.size_multiple, 8 * spec.size_multiple)
+    try:
+        found = network.run(np.zeros((1, rows, width, 3), np.uint8)) or []
+    except Exception as error:
+        raise ModelError(
+            f"{path} does not run on another image size ({engine_message(error)})",
+            expected="a network whose height and width can change",
+            hint="export it with dynamic axes",
+        ) from error
+    for array, output in zip(found, spec.outputs, strict=True):
+        shape = (1, *array.shape)
+        check_channels(shape, output, spec, path)
+        check_strides(shape, (rows, width), output, path)
 
 
 def _find_provider(device: str) -> str:
@@ -156,8 +136,8 @@ def _find_provider(device: str) -> str:
     raise ModelError(f"there is no device {device!r} for ONNX Runtime here", expected=f"one of {', '.join(names)}")
 
 
-def _load(path: Path) -> Any:
-    """Read the file and its weights; refuse weights from anywhere but its own folder."""
+def _read(path: Path) -> Any:
+    """Read the file and its weights; reject weights outside its own folder."""
     try:
         model = onnx.load(path, load_external_data=False)
         folder = path.resolve().parent
@@ -180,17 +160,17 @@ def _load(path: Path) -> Any:
 
 
 def _embed_input(model: Any, spec: ModelSpec, path: Path) -> str:
-    """Put everything between the resize and the first layer into the graph; returns the graph's number format."""
+    """Put everything between the resize and the first layer into the graph; return the graph's number format."""
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
     if len(inputs) != 1 or len(inputs[0].type.tensor_type.shape.dim) != 4:
-        raise ModelError(f"{path} takes {len(inputs)} inputs", expected="one input of four axes: a batch of pictures")
+        raise ModelError(f"{path} takes {len(inputs)} inputs", expected="one input of four axes: a batch of images")
     names = [value.name for value in graph.output]
-    for name in (spec.heatmap_output, spec.paf_output):
-        if name not in names:
+    for output in spec.outputs:
+        if output.graph_name not in names:
             raise ModelError(
-                f"{path} has no output {name!r}",
+                f"{path} has no output {output.graph_name!r}",
                 expected=f"a pose network like {spec.name}, here are {', '.join(sorted(names))}",
             )
     original = inputs[0]
@@ -199,7 +179,7 @@ def _embed_input(model: Any, spec: ModelSpec, path: Path) -> str:
     if number not in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.UINT8) or 3 not in (sizes[1], sizes[3]):
         raise ModelError(
             f"{path} takes {TensorProto.DataType.Name(number)} of shape {sizes}",
-            expected="float or uint8 pictures with three colour channels",
+            expected="float or uint8 images with three color channels",
         )
     if number == TensorProto.UINT8 and (spec.mean or spec.scale):
         raise ModelError(f"{path} takes whole numbers, yet mean and scale are given", expected="neither of them")
@@ -225,7 +205,7 @@ def _embed_input(model: Any, spec: ModelSpec, path: Path) -> str:
     del graph.value_info[:]
     for value in graph.output:
         value.type.tensor_type.ClearField("shape")
-    return "f16" if number == TensorProto.FLOAT16 else "f32"
+    return "fp16" if number == TensorProto.FLOAT16 else "fp32"
 
 
 def _prepend(graph: Any, original: Any, steps: list[tuple[str, list[Any], dict[str, Any]]]) -> None:
@@ -246,18 +226,18 @@ def _prepend(graph: Any, original: Any, steps: list[tuple[str, list[Any], dict[s
     graph.input.insert(0, helper.make_tensor_value_info(_INPUT, TensorProto.UINT8, shape))
 
 
-def _check_precision(options: EngineOptions, float_precision: str, path: Path, *, quantised: bool) -> None:
-    """ONNX Runtime computes in the file's own format: a wish for another one cannot be met."""
+def _check_precision(options: EngineOptions, float_precision: str, path: Path, *, quantized: bool) -> None:
+    """Reject other precisions: ONNX Runtime computes in the file's own format."""
     wanted = options.precision
-    if wanted == "int8" and not quantised:
+    if wanted == "int8" and not quantized:
         raise ModelError(
-            f"{path} is not quantised, so it cannot run in INT8",
-            expected="a file with quantised layers",
-            hint="quantise it first, or choose another precision",
+            f"{path} is not quantized, so it cannot run in INT8",
+            expected="a file with quantized layers",
+            hint="quantize it first, or choose another precision",
         )
     if wanted not in ("auto", "int8", float_precision):
         raise ModelError(
             f"ONNX Runtime cannot run {path} in {wanted}",
             expected=f"auto or {float_precision}, the file's own format",
-            hint="OpenVINO can change it: engine openvino",
+            hint="OpenVINO can change it: --engine openvino",
         )

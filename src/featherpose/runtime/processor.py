@@ -1,7 +1,7 @@
-"""What the processor can do natively: the number formats worth choosing, and how many cores are really ours.
+"""Native number formats of the processor, and the number of cores that this process may use.
 
-Engines accept formats that a processor only emulates. A bfloat16 graph on a processor without bfloat16
-instructions is several times slower than float32, so the question is answered here, from the processor itself.
+Engines accept formats that a processor only emulates. A bfloat16 graph on a processor without bfloat16 instructions is
+several times slower than float32, so the processor's own flags decide.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _INT8 = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Processor:
-    """A processor, as far as inference cares.
+    """Facts of a processor for inference.
 
     Attributes:
-        name: Model name for people.
+        name: Model name.
         features: Instruction set names in the operating system's spelling.
     """
 
@@ -40,18 +40,23 @@ class Processor:
 
     @property
     def bf16(self) -> bool:
-        """Whether it multiplies bfloat16 natively."""
+        """Return whether it multiplies bfloat16 natively."""
         return not self.features.isdisjoint(_BF16)
 
     @property
-    def f16(self) -> bool:
-        """Whether it multiplies float16 natively."""
+    def fp16(self) -> bool:
+        """Return whether it multiplies float16 natively."""
         return not self.features.isdisjoint(_F16)
 
     @property
     def int8_dot(self) -> bool:
-        """Whether it has INT8 dot products (VNNI, AMX or Arm's); INT8 works without, but gains less."""
+        """Return whether it has INT8 dot products (VNNI, AMX or Arm's); INT8 works without, but gains less."""
         return not self.features.isdisjoint(_INT8)
+
+    @property
+    def amx(self) -> bool:
+        """Return whether it has AMX, the matrix instructions of Intel's servers."""
+        return "amx_tile" in self.features
 
     @classmethod
     def from_cpuinfo(cls, text: str) -> Processor:
@@ -71,7 +76,7 @@ class Processor:
 
 @cache
 def processor() -> Processor:
-    """The processor of this machine; unknown systems report no features, and then nothing risky is chosen."""
+    """Return the processor of this machine; unknown systems report no features, so no special format is chosen."""
     try:
         return Processor.from_cpuinfo(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"))
     except OSError:
@@ -79,7 +84,7 @@ def processor() -> Processor:
 
 
 def has_native_bf16() -> bool:
-    """Whether bfloat16 is worth choosing on this machine."""
+    """Return whether bfloat16 is worth choosing on this machine."""
     return processor().bf16
 
 
@@ -96,7 +101,7 @@ def _name_elsewhere() -> str:
 
 
 def _features_elsewhere() -> frozenset[str]:
-    """LLVM's view, which numba has brought along; the same names on Windows and macOS."""
+    """Return LLVM's name and features, which numba includes; the same names on Windows and macOS."""
     try:
         from llvmlite import binding  # type: ignore[import-untyped]  # it carries no types
 
@@ -106,10 +111,10 @@ def _features_elsewhere() -> frozenset[str]:
 
 
 def available_cores(cpu_max: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """Cores that this process may use: its affinity, and a container's quota (rounded up) where there is one.
+    """Return the cores that this process may use: its affinity, and a container's quota (rounded up) if there is one.
 
-    Engines see the whole machine and start a thread for each of its cores, which a container with a quota of two
-    pays for in throttling.
+    Engines see the whole machine and start a thread for each core, which leads to throttling in a container with a
+    quota of two.
 
     Example:
         >>> 1 <= available_cores() <= (os.cpu_count() or 1)

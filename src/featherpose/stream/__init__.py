@@ -2,17 +2,26 @@
 
     source ── reader thread ── bounded queue ── network requests in flight ── decoder, tracker ── your loop
 
-One thread a source reads ahead; several inferences run in the engine; decoding, tracking and whatever the caller does
-with a result happen in the caller's thread meanwhile. Nothing grows: a source that is faster than the machine waits
-(`every`) or loses its oldest frames (`newest`).
+One thread a source reads ahead; several inferences run in the engine; decoding, tracking and the caller's own work run
+in the caller's thread meanwhile. Nothing grows: a source that is faster than the machine waits
+(`all`) or loses its oldest frames (`latest`).
 
-Under `newest` a frame is chosen as late as possible: when the network can begin with it at once. While it runs, the
-frame before is decoded, tracked and used, and the frames that come meanwhile replace each other.
+Under `latest` a frame is chosen as late as possible: when the network can start it at once. While it runs, the previous
+frame is decoded, tracked and used, and newer frames replace each other.
 """
 
 from __future__ import annotations
 
+from featherpose.stream.detect_every import DetectEvery
 from featherpose.stream.processing import Estimator, process_stream, process_streams
 from featherpose.stream.results import FrameResult, StreamOptions, StreamPolicy
 
-__all__ = ["Estimator", "FrameResult", "StreamOptions", "StreamPolicy", "process_stream", "process_streams"]
+__all__ = [
+    "DetectEvery",
+    "Estimator",
+    "FrameResult",
+    "StreamOptions",
+    "StreamPolicy",
+    "process_stream",
+    "process_streams",
+]

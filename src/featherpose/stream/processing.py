@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,15 +14,13 @@ import numpy as np
 
 from featherpose.errors import OptionError
 from featherpose.estimator import StageTimes
-from featherpose.media.frames import Frame
+from featherpose.media.sources.source import Frame
 from featherpose.poses import Poses
 from featherpose.stream.reading import Captured, Reader
 from featherpose.stream.results import FrameResult, StreamOptions
-from featherpose.tracking import PoseSmoother, PoseTracker, warm_up
+from featherpose.tracking import Follower, PoseSmoother, PoseTracker, warm_up
 
 __all__ = ["Estimator", "process_stream", "process_streams"]
-
-_log = logging.getLogger(__name__)
 
 _STOP_POLL_S = 0.1
 # Two in the engine, of which one waits with its input in place, and one being decoded.
@@ -36,31 +33,31 @@ class _Pending(Protocol):
 
 @runtime_checkable
 class _Waitable(Protocol):
-    """A pending result that says when its network is done, so that the next frame can be chosen late."""
+    """A pending result with a `wait` for its network, so that the next frame can be chosen late."""
 
     def wait(self) -> None: ...
 
 
 class Estimator(Protocol):
-    """What a stream needs of a `featherpose.estimator.PoseEstimator`."""
+    """The part of a `featherpose.estimator.PoseEstimator` that a stream uses."""
 
     def submit(self, image: np.ndarray) -> _Pending:
-        """Start a picture and return while its network runs."""
+        """Start an image and return while its network runs."""
         ...
 
 
 @dataclass(slots=True)
 class _Begun:
-    """A frame that was given to the estimator."""
+    """A frame that was submitted to the estimator."""
 
     source: int
     captured: Captured
-    wait_ms: float
+    queue_ms: float
     pending: _Pending
     network_done: bool = False
 
     def wait_for_network(self) -> bool:
-        """Wait until the engine is free for another frame; False if that cannot be told, or was before."""
+        """Wait until the engine is free for another frame; return False if that is unknown, or was so before."""
         if self.network_done or not isinstance(self.pending, _Waitable):
             return False
         self.pending.wait()
@@ -77,16 +74,16 @@ def process_stream(
     options: StreamOptions | None = None,
     stop: threading.Event | None = None,
 ) -> Iterator[FrameResult]:
-    """Everyone in the frames of a source, in order.
+    """Find everyone in the frames of a source, in order.
 
     Args:
-        source: An open source (`featherpose.media.sources.open_source`), or any frames.
+        source: An open source (`featherpose.media.sources.find.open_source`), or any frames.
         estimator: A `featherpose.estimator.PoseEstimator`; it may serve other streams at the same time.
-        tracker: Gives ids; None for none. Belongs to this stream alone.
-        smoother: Smooths joints by these ids; True with the usual setting, False not at all. None smooths if there is
-            a tracker and the source is live.
+        tracker: Assigns ids; None for none. Not shared with other streams.
+        smoother: Smooths joints by these ids; True with default options, False not at all. None smooths if there is a
+            tracker and the source is live.
         options: Policy and bounds; those that suit the source unless given.
-        stop: Set it, from anywhere, to end after the frames that are under way, even while the source is silent.
+        stop: Set it from any thread to end after the frames in flight, even while the source is silent.
 
     Yields:
         One `FrameResult` a frame. Ending the loop early, or closing the iterator, stops reading and inference.
@@ -97,13 +94,13 @@ def process_stream(
         OptionError: If smoothing is asked for without a tracker.
 
     Example:
-        >>> from featherpose.media.sources import open_source
+        >>> from featherpose.media.sources.find import open_source
         >>> from featherpose.estimator import PoseEstimator
         >>> def people_in(video: str) -> int:
         ...     with open_source(video) as source, PoseEstimator() as estimator:
         ...         tracker = PoseTracker()
         ...         for result in process_stream(source, estimator, tracker):
-        ...             print(result.frame.index, result.poses.track_ids, f"{result.age_ms:.0f} ms")
+        ...             print(result.frame.index, result.poses.track_ids, f"{result.latency_ms:.0f} ms")
         ...         return tracker.count
     """
     return process_streams([source], estimator, [tracker], smoothers=[smoother], options=options, stop=stop)
@@ -118,7 +115,7 @@ def process_streams(
     options: StreamOptions | None = None,
     stop: threading.Event | None = None,
 ) -> Iterator[FrameResult]:
-    """Several sources through one estimator: those that have a frame take turns; each keeps its own order and tracker.
+    """Process several sources with one estimator: sources take turns; each keeps its own order and tracker.
 
     Args:
         sources: Open sources.
@@ -126,10 +123,10 @@ def process_streams(
         trackers: One for each source, or None where there is none.
         smoothers: Likewise.
         options: Policy and bounds.
-        stop: Set it to end after the frames that are under way.
+        stop: Set it to end after the frames in flight.
 
     Yields:
-        Results in the order of their turns; ``FrameResult.source`` says whose.
+        Results in the order of their turns; ``FrameResult.source_index`` names the source.
 
     Raises:
         OptionError: If the numbers of sources, trackers and smoothers differ, or a smoother has no tracker.
@@ -144,45 +141,37 @@ def process_streams(
     if any(s not in (None, False) and t is None for s, t in zip(smoothers, trackers, strict=True)):
         raise OptionError("a smoother without a tracker", hint="give the stream a PoseTracker as well")
     followers = [
-        _Follower(source, tracker, smoother)
+        _Following(source, tracker, smoother)
         for source, tracker, smoother in zip(sources, trackers, smoothers, strict=True)
     ]
     return _run(sources, estimator, followers, options or StreamOptions(), stop or threading.Event())
 
 
-class _Follower:
-    """Tracker and smoother of one source."""
+class _Following:
+    """Tracking of one source; decided at its first frame, when a source that opens late is known."""
 
     def __init__(
         self, source: Iterable[Frame], tracker: PoseTracker | None, smoother: PoseSmoother | bool | None
     ) -> None:
         self._source = source
+        self._smoother = smoother
         self.tracker = tracker
-        self._smoother: PoseSmoother | bool | None = PoseSmoother() if smoother is True else smoother
-        self._last_s = -float("inf")
+        self._follower: Follower | None = None
 
     def __call__(self, poses: Poses, timestamp_s: float) -> Poses:
         if self.tracker is None:
             return poses
-        if self._smoother is None:  # a source that opens late knows what it is by now
-            self._smoother = PoseSmoother() if getattr(self._source, "live", False) else False
-        smoother = self._smoother if isinstance(self._smoother, PoseSmoother) else None
-        if timestamp_s < self._last_s:
-            _log.warning(
-                "the time of the source went back from %.3f s to %.3f s: ids start anew", self._last_s, timestamp_s
-            )
-            self.tracker.reset()
-            if smoother is not None:
-                smoother.reset()
-        self._last_s = timestamp_s
-        poses = self.tracker.update(poses, timestamp_s)
-        return poses if smoother is None else smoother.update(poses, timestamp_s)
+        if self._follower is None:
+            wish = getattr(self._source, "live", False) if self._smoother is None else self._smoother
+            own = self._smoother if isinstance(self._smoother, PoseSmoother) else None
+            self._follower = Follower(self.tracker, own, smoothing=wish is not False)
+        return self._follower.update(poses, timestamp_s)
 
 
 def _run(
     sources: Sequence[Iterable[Frame]],
     estimator: Estimator,
-    followers: Sequence[_Follower],
+    followers: Sequence[_Following],
     options: StreamOptions,
     stop: threading.Event,
 ) -> Iterator[FrameResult]:
@@ -192,7 +181,7 @@ def _run(
     failure: BaseException | None = None
     turn = 0
     if any(follower.tracker is not None for follower in followers):
-        warm_up()  # or the first people would wait for a compiler, and a live source's frames with them
+        warm_up()  # otherwise the first people would wait for the compiler, and a live source's frames with them
     try:
         readers.extend(Reader(source, options, changed) for source in sources)
         while True:
@@ -215,10 +204,10 @@ def _run(
                 failure = taken
             elif taken is not None:
                 assert chosen is not None
-                wait_ms = 1e3 * (perf_counter() - taken.at)
-                begun.append(_Begun(chosen, taken, wait_ms, estimator.submit(taken.frame.image)))
-            elif begun and readers[begun[0].source].newest and begun[0].wait_for_network():
-                continue  # look once more for a frame before this one is decoded
+                queue_ms = 1e3 * (perf_counter() - taken.at)
+                begun.append(_Begun(chosen, taken, queue_ms, estimator.submit(taken.frame.image)))
+            elif begun and readers[begun[0].source].latest and begun[0].wait_for_network():
+                continue  # check once more for a frame before this one is decoded
             elif begun:
                 oldest = begun.popleft()
                 captured = oldest.captured
@@ -228,7 +217,7 @@ def _run(
                 now = perf_counter()
                 yield FrameResult(
                     captured.frame, poses, oldest.source, readers[oldest.source].dropped, captured.read_ms,
-                    oldest.wait_ms, times, 1e3 * (now - decoded), 1e3 * (now - captured.at),
+                    oldest.queue_ms, times, 1e3 * (now - decoded), 1e3 * (now - captured.at),
                 )  # fmt: skip
             elif failure is not None:
                 raise failure
@@ -245,7 +234,7 @@ def _run(
 
 
 def _has_room(begun: deque[_Begun], reader: Reader, options: StreamOptions) -> bool:
-    """Whether another frame of this source may be begun now."""
-    if reader.newest:
+    """Return whether another frame of this source may be submitted now."""
+    if reader.latest:
         return sum(not frame.network_done for frame in begun) < (options.in_flight or 1)
     return len(begun) < (options.in_flight or _IN_FLIGHT)

@@ -1,4 +1,4 @@
-"""Reading ahead: one thread a source, a bounded queue, and what happens to frames that nobody takes in time."""
+"""Reading ahead: one thread a source, a bounded queue, and a policy for frames that are not taken in time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from time import perf_counter
 
-from featherpose.media.frames import Frame
+from featherpose.media.sources.source import Frame
 from featherpose.stream.results import StreamOptions
 
 __all__ = ["Captured", "Reader"]
@@ -18,13 +18,13 @@ __all__ = ["Captured", "Reader"]
 _log = logging.getLogger(__name__)
 
 _STOP_PATIENCE_S = 2.0
-# Larger frames are read one at a time: three pictures of 200 megapixels would fill a small machine.
+# Larger frames are read one at a time: three images of 200 megapixels would fill a small machine.
 _LARGE_BYTES = 64_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """A frame, the moment at which the source delivered it, and the time that reading took."""
+    """A frame, the time at which the source delivered it, and the duration of reading."""
 
     frame: Frame
     at: float
@@ -32,10 +32,10 @@ class Captured:
 
 
 class Reader:
-    """One source, read ahead in a thread of its own into a bounded queue.
+    """One source, read ahead in a separate thread into a bounded queue.
 
     Args:
-        source: Iterated over in the thread; what it raises is handed on by `take`.
+        source: Iterated over in the thread; its errors are raised by `take`.
         options: Policy and bounds.
         changed: Notified whenever there is something to take; its lock guards the queue.
 
@@ -47,7 +47,7 @@ class Reader:
         self.dropped = 0
         self._source = source
         self._policy = options.policy
-        self._ahead = options.ahead
+        self._prefetch = options.prefetch
         self._changed = changed
         self._frames: deque[Captured] = deque()
         self._error: BaseException | None = None
@@ -79,10 +79,10 @@ class Reader:
             if frame is None:
                 return
             now = perf_counter()
-            newest = self.newest
-            limit = 1 if newest or frame.image.nbytes > _LARGE_BYTES else self._ahead
+            latest = self.latest
+            limit = 1 if latest or frame.image.nbytes > _LARGE_BYTES else self._prefetch
             with self._changed:
-                while not newest and len(self._frames) >= limit and not self._stop:
+                while not latest and len(self._frames) >= limit and not self._stop:
                     self._changed.wait()
                 if len(self._frames) >= limit:
                     self._frames.popleft()
@@ -92,26 +92,26 @@ class Reader:
 
     @property
     def live(self) -> bool:
-        """What the source says of itself; a source that opens late knows only then."""
+        """Return the source's facts; a source that opens late has them only then."""
         return bool(getattr(self._source, "live", False))
 
     @property
-    def newest(self) -> bool:
-        """Whether late frames are dropped."""
-        return self._policy == "newest" or (self._policy == "auto" and self.live)
+    def latest(self) -> bool:
+        """Return whether late frames are dropped."""
+        return self._policy == "latest" or (self._policy == "auto" and self.live)
 
     @property
     def ready(self) -> bool:
-        """Whether `take` has something to give or to raise; asked with the lock held."""
+        """Return whether `take` has something to return or to raise; called with the lock held."""
         return bool(self._frames) or (self._ended and self._error is not None)
 
     @property
     def done(self) -> bool:
-        """Whether everything was taken; asked with the lock held."""
+        """Return whether everything was taken; called with the lock held."""
         return self._ended and not self._frames and self._error is None
 
     def take(self) -> Captured | BaseException:
-        """The next frame, or the error the source ended with; with the lock held, when `ready`."""
+        """Return the next frame, or raise the error the source ended with; with the lock held, when `ready`."""
         if self._frames:
             captured = self._frames.popleft()
             self._changed.notify_all()
@@ -121,14 +121,14 @@ class Reader:
         return error
 
     def ask_to_stop(self) -> None:
-        """Read no further."""
+        """Stop reading."""
         with self._changed:
             self._stop = True
             self._frames.clear()
             self._changed.notify_all()
 
     def wait_until_stopped(self) -> None:
-        """Wait for the thread, for a moment; close a source that does not answer."""
+        """Wait for the thread briefly; close a source that does not respond."""
         self._thread.join(_STOP_PATIENCE_S / 2)
         close = getattr(self._source, "close", None)
         if self._thread.is_alive() and callable(close):

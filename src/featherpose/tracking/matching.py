@@ -1,8 +1,8 @@
-"""How well detections fit the people a tracker knows: OKS after the most probable shift, and the best assignment.
+"""Similarity of detections and tracked people: OKS after the most probable shift, and the best assignment.
 
-Somebody who was hidden for a second may have moved, yet still looks the same. A plain OKS would fall to zero with the
-distance; a plain allowance for distance would accept every shape. So the uncertainty of the body's position is kept
-apart from that of the joints: the shift is judged by the former, the shape that remains by the latter.
+A person who was hidden for a second may have moved, but keeps the same shape. Plain OKS would fall to zero with the
+distance; a tolerance for distance alone would accept every shape. So the uncertainty of the body's position is separate
+from that of the joints: the former weighs the shift, the latter the remaining difference in shape.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float32, Float64, Int
 
-from featherpose.codecs.paf.compiling import kernel
+from featherpose.jit import kernel
 
 __all__ = ["assign", "shifted_oks"]
 
@@ -85,7 +85,7 @@ def shifted_oks(
     detected_sizes: Float32[np.ndarray, " P"],
     sigmas: Float32[np.ndarray, " K"],
 ) -> Float32[np.ndarray, "N P"]:
-    """Similarity of N believed and P detected people, 0..1.
+    """Return the similarity of N tracked and P detected people, 0..1.
 
     With residuals r_k = detected - believed, tolerances t_k = (2 sigma_k · size)² (OKS, the larger size of the two),
     weights w_k = t_k / (t_k + spread_k) and the body's variance v, the most probable shift is
@@ -115,7 +115,7 @@ def shifted_oks(
 
 
 def assign(similarity: Float32[np.ndarray, "N P"], least: float) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]:
-    """The pairs of the assignment with the greatest total similarity; pairs below ``least`` do not count.
+    """Return the pairs of the assignment with the greatest total similarity; pairs below ``least`` do not count.
 
     Returns:
         Rows and columns of the pairs.
@@ -125,7 +125,7 @@ def assign(similarity: Float32[np.ndarray, "N P"], least: float) -> tuple[Int[np
         >>> rows.tolist(), columns.tolist()  # greedily, the second person would be left alone
         ([0, 1], [1, 0])
     """
-    from scipy.optimize import linear_sum_assignment  # loads for half a second, which still pictures need not pay
+    from scipy.optimize import linear_sum_assignment  # loads for half a second, which still images need not pay
 
     allowed = np.where(similarity >= least, similarity, np.float32(0))
     rows, columns = linear_sum_assignment(allowed, maximize=True)

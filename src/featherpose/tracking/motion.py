@@ -1,8 +1,8 @@
-"""Where the people a tracker knows must be now, and how sure that is: the motion model.
+"""Motion model: predicted positions of tracked people, and their uncertainty.
 
 A person's body moves as a whole with a velocity that wanders and slowly decays (an Ornstein-Uhlenbeck process, whose
-prediction over t seconds is the same in one step or in many); each joint wanders about the body. So a joint that is
-hidden is carried along by those that are seen, and a person behind somebody walks on.
+prediction over t seconds is the same in one step or in many); each joint wanders about the body. So a hidden joint
+moves with the visible ones, and an occluded person continues on their path.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Float64, Int
 
-from featherpose.codecs.paf.compiling import kernel
+from featherpose.jit import kernel
 from featherpose.poses import Poses
-from featherpose.tracking.options import TrackOptions
+from featherpose.tracking.track_options import TrackOptions
 
 __all__ = ["MAX_SPREAD", "MotionState", "pose_sizes"]
 
-# 0.4 of the diagonal of the box around the keypoints: see `featherpose.tracking.options`.
+# 0.4 of the diagonal of the box around the keypoints: see `featherpose.tracking.track_options`.
 _SIZE_OF_DIAGONAL = 0.4
-# Nobody is smaller than this, so that a person of one joint has a scale.
+# Lower bound of the size, so that a person of one joint has a scale.
 _MIN_SIZE_PX = 2.0
-# A newcomer's velocity is unknown: zero, give or take walking pace (sizes / s).
+# Initial velocity: zero, with the standard deviation of walking pace (sizes / s).
 _FIRST_SPEED = 2.0
-# A joint cannot be farther from where the body suggests than this (sizes): arms and legs have an end.
+# Upper bound on a joint's offset from where the body suggests, in sizes: limbs have a length.
 MAX_SPREAD = 0.6
 
 
 def pose_sizes(keypoints: Float32[np.ndarray, "P K 2"]) -> Float32[np.ndarray, " P"]:
-    """float32[P]: size of each person in pixels, 0.4 of the diagonal of the box around the found keypoints.
+    """Return float32[P]: size of each person in pixels, 0.4 of the diagonal of the box around the found keypoints.
 
     Example:
         >>> pose_sizes(np.array([[[0, 0], [30, 40], [np.nan, np.nan]]], np.float32))
@@ -56,9 +56,9 @@ def _sizes_of(keypoints: np.ndarray, out: np.ndarray) -> None:
 @kernel
 def _predict(
     elapsed_s: float,
-    coast_s: float,
-    agility: float,
-    limb_agility: float,
+    velocity_decay_s: float,
+    velocity_noise: float,
+    limb_velocity_noise: float,
     keypoints: np.ndarray,
     spread: np.ndarray,
     velocity: np.ndarray,
@@ -67,14 +67,14 @@ def _predict(
     velocity_var: np.ndarray,
     sizes: np.ndarray,
 ) -> None:
-    decay = np.exp(-elapsed_s / coast_s)
-    travel = coast_s * (1 - decay)
-    wander = elapsed_s - 2 * travel + coast_s / 2 * (1 - decay * decay)
+    decay = np.exp(-elapsed_s / velocity_decay_s)
+    travel = velocity_decay_s * (1 - decay)
+    wander = elapsed_s - 2 * travel + velocity_decay_s / 2 * (1 - decay * decay)
     for i in range(len(sizes)):
         area = float(sizes[i]) * float(sizes[i])
-        noise = agility * area
+        noise = velocity_noise * area
         step_x, step_y = velocity[i, 0] * travel, velocity[i, 1] * travel
-        grown = limb_agility * elapsed_s * area
+        grown = limb_velocity_noise * elapsed_s * area
         most = MAX_SPREAD * MAX_SPREAD * area
         for k in range(keypoints.shape[1]):
             keypoints[i, k, 0] += step_x
@@ -83,9 +83,11 @@ def _predict(
         velocity[i, 0] *= decay
         velocity[i, 1] *= decay
         cross, speed = cross_var[i], velocity_var[i]
-        position_var[i] += 2 * travel * cross + travel * travel * speed + noise * coast_s * coast_s * wander
+        position_var[i] += (
+            2 * travel * cross + travel * travel * speed + noise * velocity_decay_s * velocity_decay_s * wander
+        )
         cross_var[i] = decay * (cross + travel * speed) + noise * travel * travel / 2
-        velocity_var[i] = decay * decay * speed + noise * coast_s / 2 * (1 - decay * decay)
+        velocity_var[i] = decay * decay * speed + noise * velocity_decay_s / 2 * (1 - decay * decay)
 
 
 @kernel
@@ -121,7 +123,7 @@ def _correct(
         if total > 0:
             body_x /= total
             body_y /= total
-            # Joints err together (clothes, a decoder's bias), hence no less than half a joint's variance.
+            # Errors of joints are correlated (clothes, a decoder's bias), hence no less than half a joint's variance.
             innovation_var = position_var[i] + max(1.0 / total, 0.5 * mean_joint_var * area)
             position_gain = position_var[i] / innovation_var
             velocity_gain = cross_var[i] / innovation_var
@@ -136,7 +138,7 @@ def _correct(
             x = detected[n, k, 0]
             known = keypoints[i, k, 0] == keypoints[i, k, 0]
             if known:
-                # Each joint moves with the body, then towards what that has not explained.
+                # Each joint moves with the body, then towards the residual.
                 keypoints[i, k, 0] += shift_x
                 keypoints[i, k, 1] += shift_y
             if x == x:
@@ -146,7 +148,7 @@ def _correct(
                     keypoints[i, k, 0] += gain * (x - keypoints[i, k, 0])
                     keypoints[i, k, 1] += gain * (detected[n, k, 1] - keypoints[i, k, 1])
                     spread[i, k] *= 1 - gain
-                else:  # seen for the first time: it is where it is
+                else:  # seen for the first time: take the detection
                     keypoints[i, k, 0] = x
                     keypoints[i, k, 1] = detected[n, k, 1]
                     spread[i, k] = noise
@@ -154,10 +156,10 @@ def _correct(
 
 @dataclass(slots=True)
 class MotionState:
-    """What is believed of N people: one row a person, updated in place of the previous belief.
+    """State of N people: one row a person, updated in place.
 
     Attributes:
-        keypoints: float32[N, K, 2], believed positions in pixels; NaN where a joint was never seen.
+        keypoints: float32[N, K, 2], estimated positions in pixels; NaN where a joint was never seen.
         spread: float32[N, K], variance of a joint about the body, pixels² per axis.
         velocity: float64[N, 2], pixels / s.
         position_var: float64[N], variance of the body's position, pixels² per axis.
@@ -180,15 +182,15 @@ class MotionState:
 
     @classmethod
     def start(cls, poses: Poses, options: TrackOptions) -> MotionState:
-        """The first belief: everybody is where they were detected, and their velocity is unknown."""
-        joint_var = (options.jitter * np.asarray(poses.skeleton.sigmas, np.float32)) ** 2
+        """Start all people where they were detected, at an unknown velocity."""
+        joint_var = (options.measurement_noise * np.asarray(poses.skeleton.sigmas, np.float32)) ** 2
         sizes = pose_sizes(poses.keypoints)
         area = sizes.astype(np.float64) ** 2
         return cls(
             keypoints=np.array(poses.keypoints, np.float32, order="C"),
             spread=np.asarray(joint_var * sizes[:, None] ** 2, np.float32),
             velocity=np.zeros((len(poses), 2)),
-            # The mean of many joints is surer than one of them.
+            # The mean of many joints is more certain than one of them.
             position_var=float(joint_var.mean()) / 4 * area,
             cross_var=np.zeros(len(poses)),
             velocity_var=_FIRST_SPEED**2 * area,
@@ -201,16 +203,17 @@ class MotionState:
         return len(self.sizes)
 
     def predict(self, elapsed_s: float) -> None:
-        """Move everybody on by some seconds; uncertainty grows.
+        """Predict all people some seconds ahead; uncertainty grows.
 
-        The exact transition of an Ornstein-Uhlenbeck velocity with decay time ``coast_s`` and noise density
-        ``agility``: Uhlenbeck and Ornstein, Physical Review 36, 1930.
+        The exact transition of an Ornstein-Uhlenbeck velocity with decay time ``velocity_decay_s`` and noise density
+        ``velocity_noise``: Uhlenbeck and Ornstein, Physical Review 36, 1930.
         """
         if elapsed_s <= 0 or len(self) == 0:
             return
         options = self.options
         _predict(
-            float(elapsed_s), float(options.coast_s), float(options.agility), float(options.limb_agility),
+            float(elapsed_s), float(options.velocity_decay_s), float(options.velocity_noise),
+            float(options.limb_velocity_noise),
             self.keypoints, self.spread, self.velocity, self.position_var, self.cross_var, self.velocity_var,
             self.sizes,
         )  # fmt: skip
@@ -220,7 +223,7 @@ class MotionState:
         rows: Int[np.ndarray, " n"],
         detected: Float32[np.ndarray, "n K 2"],
     ) -> None:
-        """Take in detections: first the body moves to them as a whole, then each joint (two Kalman updates).
+        """Update with detections: first the body moves to them as a whole, then each joint (two Kalman updates).
 
         Args:
             rows: Which people were detected, each once.
@@ -235,7 +238,7 @@ class MotionState:
         self.sizes[rows] = pose_sizes(self.keypoints[rows])
 
     def rescale(self, scale_x: float, scale_y: float) -> None:
-        """Carry the belief over to pictures of another size that show the same."""
+        """Rescale the state to another size of the same images."""
         scale = np.array([scale_x, scale_y])
         self.keypoints *= scale.astype(np.float32)
         self.velocity *= scale
@@ -246,7 +249,7 @@ class MotionState:
         self.sizes *= np.float32(np.sqrt(area))
 
     def keep(self, rows: np.ndarray) -> None:
-        """Keep these people (a mask or indices) and forget the others."""
+        """Keep these people (a mask or indices) and drop the others."""
         for name in _ROWS:
             setattr(self, name, getattr(self, name)[rows])
 

@@ -1,7 +1,7 @@
-"""Joints that stop trembling: the One-Euro filter on real timestamps, one filter a joint, kept by track id.
+"""Smoothed joints: the One-Euro filter on real timestamps, one filter a joint, kept by track id.
 
 Casiez, Roussel and Vogel, "1 € Filter: A Simple Speed-based Low-pass Filter for Noisy Input in Interactive Systems",
-CHI 2012. A low-pass filter whose cut-off rises with speed: slow joints tremble less, fast ones lag less. Two changes:
+CHI 2012. A low-pass filter whose cut-off rises with speed: slow joints jitter less, fast ones lag less. Two changes:
 speed is measured in body sizes a second (`featherpose.tracking.motion.pose_sizes`), so that the setting does not
 depend on the resolution, and one speed serves x and y of a joint, so that a diagonal movement is not bent.
 """
@@ -13,11 +13,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from featherpose.codecs.paf.compiling import kernel
 from featherpose.errors import OptionError, SkeletonError
+from featherpose.jit import kernel
 from featherpose.poses import Poses
 from featherpose.tracking.motion import pose_sizes
-from featherpose.tracking.options import SmoothOptions
+from featherpose.tracking.track_options import SmoothOptions
 
 __all__ = ["PoseSmoother"]
 
@@ -27,12 +27,12 @@ _NOBODY, _NEW = -1, -2
 class PoseSmoother:
     """Smooths the keypoints of tracked people.
 
-    Separate from the tracker, which works on the detections themselves; only its ids are used. The first sight of a
-    person or joint passes unchanged; so do people without an id (-1), and everybody when the size of the picture has
-    changed. A missing keypoint stays missing. Coordinates are smoothed as they are, never rounded before.
+    Separate from the tracker, which works on the detections themselves; only its ids are used. The first detection of a
+    person or joint passes unchanged; so do people without an id (-1), and all people when the size of the image has
+    changed. A missing keypoint stays missing. Coordinates are not rounded before.
 
     Args:
-        options: How much trembling is traded for how much delay.
+        options: The trade between jitter and delay.
 
     Example:
         >>> from featherpose.skeleton import LSP_14
@@ -54,11 +54,11 @@ class PoseSmoother:
 
     @property
     def options(self) -> SmoothOptions:
-        """The setting."""
+        """Return the options."""
         return self._options
 
     def reset(self) -> None:
-        """Forget everybody."""
+        """Forget all people."""
         self._time_s = -math.inf
         self._image_size = (0, 0)
         self._ids = np.empty(0, np.int64)
@@ -72,7 +72,7 @@ class PoseSmoother:
 
         Args:
             poses: Tracked people (``track_ids`` not None), in pixels of the source.
-            timestamp_s: When the frame was taken, seconds; not before the previous frame's.
+            timestamp_s: Time of the frame, seconds; not before the previous frame's.
 
         Returns:
             The same people with smoothed keypoints; everything else is unchanged.
@@ -90,7 +90,7 @@ class PoseSmoother:
                 hint="call reset() when a source starts again",
             )
         if poses.image_size != self._image_size:
-            self.reset()  # what was known is in other pixels
+            self.reset()  # the known positions are in other pixels
         self._time_s, self._image_size = timestamp_s, poses.image_size
         k = poses.skeleton.num_keypoints
         if len(self._ids) == 0:
@@ -117,7 +117,7 @@ class PoseSmoother:
         return replace(poses, keypoints=keypoints)
 
     def _find(self, ids: np.ndarray, rows: np.ndarray) -> int:
-        """Fill in which row each id has; how many have none."""
+        """Fill in the row of each id; return how many have none."""
         new = int(_rows_of(ids, self._ids, rows))
         if new < 0:
             raise OptionError(f"track ids {ids.tolist()}", expected="each id once a frame")
@@ -140,7 +140,7 @@ class PoseSmoother:
 
 @kernel
 def _rows_of(ids: np.ndarray, known: np.ndarray, rows: np.ndarray) -> int:
-    """rows[j] = where ``known`` has ids[j], _NEW if nowhere, _NOBODY for an id below 0; the number of new ones.
+    """Set rows[j] to the index of ids[j] in ``known``, _NEW if it is new, _NOBODY below 0; return how many are new.
 
     A handful of people: comparing all pairs takes less than sorting does. -1 if an id occurs twice.
     """
@@ -162,7 +162,7 @@ def _rows_of(ids: np.ndarray, known: np.ndarray, rows: np.ndarray) -> int:
 
 @kernel
 def _recent(seen_s: np.ndarray, since_s: float, keep: np.ndarray) -> int:
-    """Mark who has a joint that was seen since then; how many."""
+    """Mark the people who have a joint that was seen since then; return their number."""
     count = 0
     for i in range(len(keep)):
         keep[i] = False
@@ -175,7 +175,7 @@ def _recent(seen_s: np.ndarray, since_s: float, keep: np.ndarray) -> int:
 
 @kernel
 def _gain(cutoff_hz: float, step_s: float) -> float:
-    """Weight of the newest value in a first-order low-pass filter, equations 4 to 6 of the paper."""
+    """Return the weight of the newest value in a first-order low-pass filter, equations 4 to 6 of the paper."""
     return 1 / (1 + 1 / (2 * np.pi * cutoff_hz * step_s))
 
 
@@ -196,10 +196,10 @@ def _filter(
 ) -> None:
     for j in range(len(rows)):
         i = rows[j]
-        if i < 0:  # without an id nothing is known of them
+        if i < 0:  # people without an id have no history
             continue
         size = max(sizes[i], found_sizes[j])
-        # A size that shrinks slowly: a person who loses a leg to a table does not become smaller at once.
+        # A size that shrinks slowly: a person whose leg is occluded does not become smaller at once.
         sizes[i] = 0.98 * size
         for k in range(points.shape[1]):
             x, y = keypoints[j, k, 0], keypoints[j, k, 1]
@@ -211,7 +211,7 @@ def _filter(
                 points[i, k, 0], points[i, k, 1] = x, y
                 speeds[i, k, 0] = speeds[i, k, 1] = 0.0
                 continue
-            # Two frames of one instant: a step of a microsecond leaves the filter where it was.
+            # Two frames of one instant: a step of a microsecond leaves the filter almost unchanged.
             step = max(elapsed, 1e-6)
             offset_x, offset_y = x - points[i, k, 0], y - points[i, k, 1]
             gain = _gain(derivative_cutoff_hz, step)

@@ -1,4 +1,4 @@
-"""`PoseTracker`: the same person, the same id, from frame to frame and through an occlusion."""
+"""`PoseTracker`: persistent ids from frame to frame and through occlusions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from featherpose.errors import OptionError, SkeletonError
 from featherpose.poses import Poses
 from featherpose.tracking.matching import assign, shifted_oks
 from featherpose.tracking.motion import MotionState, pose_sizes
-from featherpose.tracking.options import TrackOptions
+from featherpose.tracking.track_options import TrackOptions
 
 __all__ = ["PoseTracker", "certainties"]
 
@@ -21,23 +21,22 @@ _MOMENTS = 3.0
 
 
 def certainties(poses: Poses) -> Float32[np.ndarray, " P"]:
-    """float32[P] in 0..1: mean score of the found keypoints times sqrt(found / K).
+    """Return float32[P] in 0..1: mean score of the found keypoints times sqrt(found / K).
 
     Person scores rank people within one model; this is comparable between models, because keypoint scores are.
     """
-    found = poses.visible.sum(1)
+    found = poses.detected.sum(1)
     k = poses.skeleton.num_keypoints
     return np.asarray(poses.keypoint_scores.sum(1) / np.sqrt(np.maximum(found, 1) * k), np.float32)
 
 
 class PoseTracker:
-    """Gives people ids that last.
+    """Assigns persistent ids to people.
 
-    Each frame, everybody known is moved on by the motion model (`featherpose.tracking.motion`); strong detections are
+    In each frame the motion model predicts all known people (`featherpose.tracking.motion`). Strong detections are
     assigned to known people by similarity (`featherpose.tracking.matching`), then weak detections to those left over,
-    then what remains to people not yet confirmed; what still remains starts new ones. Somebody unseen is remembered
-    for a while. Ids count from 0 for each tracker, so two cameras share nothing. Not thread-safe: one stream, one
-    tracker.
+    then the rest to unconfirmed people; what remains starts new people. Lost people are remembered for a while. Ids
+    count from 0 for each tracker, so two cameras share nothing. Not thread-safe: one stream, one tracker.
 
     Args:
         options: Thresholds; the defaults were chosen on rendered scenes (``featherpose evaluate-tracking``).
@@ -67,28 +66,28 @@ class PoseTracker:
 
     @property
     def options(self) -> TrackOptions:
-        """The thresholds."""
+        """Return the thresholds."""
         return self._options
 
     @property
     def count(self) -> int:
-        """How many people have been given an id since the last `reset`."""
+        """Return how many people have been given an id since the last `reset`."""
         return self._next_id
 
     def reset(self) -> None:
-        """Forget everybody; ids start from 0 again."""
+        """Forget all people; ids start from 0 again."""
         self._clear(next_id=0)
 
     def update(self, poses: Poses, timestamp_s: float) -> Poses:
-        """Give the people of the next frame their ids.
+        """Assign ids to the people of the next frame.
 
         Args:
-            poses: Everybody detected, in pixels of the source; nothing is removed or changed.
-            timestamp_s: When the frame was taken; any origin, not before the previous frame's.
+            poses: All detected people, in pixels of the source; nothing is removed or changed.
+            timestamp_s: Time of the frame in seconds, from any origin; not before the previous frame's.
 
         Returns:
-            The same people in the same order with ``track_ids``; -1 means not confirmed: somebody seen too briefly
-            or too faintly to be counted. ``tracked[tracked.track_ids >= 0]`` are the confirmed ones.
+            The same people in the same order with ``track_ids``; -1 means not confirmed: seen too briefly or too
+            faintly to be counted. ``tracked[tracked.track_ids >= 0]`` are the confirmed ones.
 
         Raises:
             OptionError: If time goes backwards or is not a number.
@@ -114,7 +113,7 @@ class PoseTracker:
                 hint="use one tracker for each model",
             )
         if poses.image_size != size_before and min(*poses.image_size, *size_before) > 0:
-            # A camera that came back, or a stream that adapts to its network: the same view, other pixels.
+            # A camera that came back, or a stream that adapts to its network: the same view at another resolution.
             state.rescale(poses.image_size[0] / size_before[0], poses.image_size[1] / size_before[1])
         self._forget(timestamp_s)
         state.predict(timestamp_s - self._time_s)
@@ -138,8 +137,10 @@ class PoseTracker:
             np.asarray(poses.skeleton.sigmas, np.float32),
         )
         unseen_s = self._time_s - self._seen_s
-        if options.memory_s > 0:
-            fits *= (1 - options.lost_penalty * np.minimum(unseen_s / options.memory_s, 1)).astype(np.float32)[:, None]
+        if options.max_lost_s > 0:
+            fits *= (1 - options.lost_penalty * np.minimum(unseen_s / options.max_lost_s, 1)).astype(np.float32)[
+                :, None
+            ]
 
         free_row = np.ones(len(state), np.bool_)
         free_column = np.ones(len(poses), np.bool_)
@@ -202,17 +203,17 @@ class PoseTracker:
         ids[columns] = self._ids[rows]
 
     def _confirm(self, rows: Int[np.ndarray, " n"]) -> None:
-        ready = rows[(self._ids[rows] < 0) & (self._evidence[rows] >= self._options.birth_evidence)]
+        ready = rows[(self._ids[rows] < 0) & (self._evidence[rows] >= self._options.min_init_score)]
         self._ids[ready] = np.arange(self._next_id, self._next_id + len(ready))
         self._next_id += len(ready)
 
     def _forget(self, now_s: float) -> None:
         options = self._options
-        # Somebody seen for a moment is remembered for a few such moments.
+        # A person seen for a moment is remembered for a few such moments.
         known_s = self._seen_s - self._born_s
-        memory = np.minimum(options.memory_s, options.birth_memory_s + _MOMENTS * known_s)
-        memory = np.where(self._ids >= 0, memory, options.birth_memory_s)
-        # The frame after the last sighting is never too late, however long it took: a slow source drops no one.
+        memory = np.minimum(options.max_lost_s, options.max_unconfirmed_s + _MOMENTS * known_s)
+        memory = np.where(self._ids >= 0, memory, options.max_unconfirmed_s)
+        # The frame after the last detection is never too late, however long it took: a slow source drops no person.
         keep = (now_s - self._seen_s <= memory) | (self._seen_s >= self._time_s)
         if keep.all() or self._state is None:
             return

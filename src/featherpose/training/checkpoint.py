@@ -1,4 +1,4 @@
-"""Training states: complete or not there, readable without unpickling anything."""
+"""Training states: complete or absent, readable without unpickling code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from featherpose.errors import CheckpointError, OutputError
-from featherpose.media.atomic import output_error
+from featherpose.files import output_error
 from featherpose.nn.checkpoints import load_values, reader_message
 
 __all__ = ["load_state", "save_state"]
@@ -31,7 +31,7 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
         partial.replace(path)
     except (OSError, RuntimeError) as error:
         partial.unlink(missing_ok=True)
-        # Of a full disk PyTorch says that a position is unexpected; what the system said stands behind it.
+        # PyTorch reports a full disk as an unexpected position; the system's error is its context.
         cause = error if isinstance(error, OSError) else error.__context__
         given = output_error(path, cause).given if isinstance(cause, OSError) else f"{path} cannot be written ({error})"
         raise OutputError(given, hint="the earlier checkpoint is intact") from error

@@ -1,4 +1,4 @@
-"""What a run leaves to look at: a CSV, TensorBoard events, curves and predictions as pictures."""
+"""Logs of a run: a CSV, TensorBoard events, curves and predictions as images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from featherpose.media.atomic import output_error, replacing, write_bytes
+from featherpose.files import output_error, replacing, write_bytes
 from featherpose.poses import Poses
 from featherpose.skeleton import Skeleton
 
@@ -26,11 +26,11 @@ class RunLog:
     """One line for each record, to a CSV file and to TensorBoard where that is installed.
 
     Records of different kinds share one table: ``step``, ``kind`` and the named values. A resumed run drops the lines
-    at and after the step from which it goes on, so that the table never tells a step twice.
+    at and after the step from which it continues, so that the table never has a step twice.
 
     Args:
         folder: Folder of the run.
-        resume_step: Step from which the run goes on; 0 begins a new table.
+        resume_step: Step from which the run continues; 0 begins a new table.
         tensorboard: Whether to write events too.
     """
 
@@ -77,7 +77,7 @@ class RunLog:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        # What stopped the run is told, not that its log cannot be finished either.
+        # The error that stopped the run matters more than one of closing its log.
         with contextlib.suppress(OSError) if error is not None else contextlib.nullcontext():
             self.close()
 
@@ -91,7 +91,7 @@ class RunLog:
 
 
 class _Events:
-    """TensorBoard's event file. Its own writer does this in a thread, whose errors nobody could catch."""
+    """TensorBoard's event file. TensorBoard's own writer does this in a thread, whose errors cannot be caught."""
 
     def __init__(self, path: Path) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
@@ -106,7 +106,7 @@ class _Events:
 
     @classmethod
     def begin(cls, folder: Path) -> _Events | None:
-        """A new file for this part of the run; None without TensorBoard."""
+        """Open a new file for this part of the run; None without TensorBoard."""
         try:
             return cls(folder / f"events.out.tfevents.{time.time():.6f}.{os.getpid()}")
         except ImportError:
@@ -125,17 +125,17 @@ class _Events:
 
 
 def read_log(path: Path, kind: str, name: str) -> tuple[list[int], list[float]]:
-    """Steps and values of one curve of a run's CSV."""
+    """Return steps and values of one curve of a run's CSV."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = [r for r in csv.DictReader(file) if r["kind"] == kind and r["name"] == name]
     return [int(r["step"]) for r in rows], [float(r["value"]) for r in rows]
 
 
 def plot_curves(log: Path, out: Path) -> None:
-    """Loss and validation curves of a run as one picture; nothing happens without matplotlib.
+    """Plot the loss and validation curves of a run as one image; nothing happens without matplotlib.
 
     Raises:
-        OutputError: If the picture cannot be written.
+        OutputError: If the image cannot be written.
     """
     try:
         from matplotlib.figure import Figure
@@ -159,25 +159,25 @@ def plot_curves(log: Path, out: Path) -> None:
 def draw_people(
     image: UInt8[np.ndarray, "H W 3"], keypoints: Float32[np.ndarray, "P K 2"], skeleton: Skeleton
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """A copy of the picture with everyone's limbs."""
+    """Return a copy of the image with everyone's limbs."""
     out = image.copy()
     for person in keypoints:
         for i, (a, b) in enumerate(skeleton.limbs):
             if np.isfinite(person[[a, b]]).all():
                 hue = np.array([[[180 * i // max(1, skeleton.num_limbs), 255, 255]]], np.uint8)
-                colour = cv2.cvtColor(hue, cv2.COLOR_HSV2BGR)[0, 0].tolist()
+                color = cv2.cvtColor(hue, cv2.COLOR_HSV2BGR)[0, 0].tolist()
                 ends = [(round(float(person[j][0])), round(float(person[j][1]))) for j in (a, b)]
-                cv2.line(out, ends[0], ends[1], colour, 2, cv2.LINE_AA)
+                cv2.line(out, ends[0], ends[1], color, 2, cv2.LINE_AA)
     return out
 
 
 def draw_predictions(
     out: Path, images: Sequence[UInt8[np.ndarray, "H W 3"]], poses: Sequence[Poses], *, cell_px: int = 320
 ) -> None:
-    """Pictures with the people that the network finds in them, side by side, as one JPEG.
+    """Draw the people that the network finds in images, side by side, as one JPEG.
 
     Raises:
-        OutputError: If the picture cannot be written.
+        OutputError: If the image cannot be written.
     """
     if not images:
         return

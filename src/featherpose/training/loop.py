@@ -1,4 +1,4 @@
-"""The training loop, to be read from top to bottom."""
+"""The training loop, from configuration to kept weights."""
 
 from __future__ import annotations
 
@@ -10,59 +10,63 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from featherpose.data.coco import LabelledPicture, hold_out, read_coco, read_folder
-from featherpose.data.dataset import Batch, EpochSampler, PoseDataset, TargetOptions
+from featherpose.data.coco import AnnotatedImage, hold_out, keypoints_alone, read_coco, read_folder
+from featherpose.data.dataset import Batch, EpochSampler, PoseDataset
 from featherpose.data.loading import load_batches
+from featherpose.data.regions import people_in_images, person_regions
 from featherpose.errors import CheckpointError, ConfigError, OutputError, TrainingError
+from featherpose.methods.method import BoxEncoder
 from featherpose.nn.checkpoints import save_network
-from featherpose.nn.feather import Feather
 from featherpose.nn.networks import as_module
-from featherpose.nn.outputs import PoseNetwork
+from featherpose.nn.outputs import GuidedNetwork, PoseNetwork, Stage
 from featherpose.skeleton import load_skeleton
-from featherpose.training.arithmetic import Arithmetic, keep_freed_memory
+from featherpose.training.boxes import crop_views
 from featherpose.training.checkpoint import load_state, save_state
-from featherpose.training.config import DataConfig, TrainConfig
-from featherpose.training.cuts import stages_of
+from featherpose.training.config import DataConfig, LossConfig, TrainConfig
+from featherpose.training.distillation.features import FeatureDistillation
+from featherpose.training.distillation.teacher import prepare_teacher
+from featherpose.training.distillation.top_down import label_boxes
+from featherpose.training.distributed import Distributed
 from featherpose.training.frozen import frozen_part
-from featherpose.training.hints import FeatureHints
 from featherpose.training.logs import RunLog, draw_predictions, plot_curves
-from featherpose.training.losses import loss_of
-from featherpose.training.networks import build_network, still_norms
-from featherpose.training.optimiser import build_optimiser, mixed_with, rate_at, update_average
-from featherpose.training.processes import Processes
-from featherpose.training.rounding import Rounding
-from featherpose.training.teacher import prepare_teacher
+from featherpose.training.networks import build_network, freeze_batch_norm_stats
+from featherpose.training.optimizer import build_optimizer, interpolate_weights, learning_rate_at, update_ema
+from featherpose.training.precision import MixedPrecision, keep_freed_memory
+from featherpose.training.quantization_aware import QuantizationAware
 from featherpose.training.validation import validate
 
-__all__ = ["TrainResult", "load_pictures", "train"]
+__all__ = ["TrainResult", "load_images", "train"]
 
 _log = logging.getLogger(__name__)
+
+# Sides of the regions of validation, in sides of the box around a person's keypoints.
+_VALIDATION_REGION = 1.25
 
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
         folder: Folder of the run: ``best.safetensors``, ``last.pt``, ``log.csv``, ``curves.png``, ``preview.jpg``.
         steps: Batches done.
         loss: Mean training loss of the last log interval; None if no step was left to do.
-        metric: Best value on the validation pictures; None if there were none.
-        pictures_per_s: Training pictures a second, validation not counted.
+        metric: Best value on the validation images; None if there were none.
+        images_per_s: Training images a second, without validation.
     """
 
     folder: Path
     steps: int
     loss: float | None
     metric: float | None
-    pictures_per_s: float
+    images_per_s: float
 
 
 def train(
@@ -72,25 +76,25 @@ def train(
     resume: bool = False,
     on_step: Callable[[int, float], None] | None = None,
 ) -> TrainResult:
-    """Train a network as a configuration says.
+    """Train a network by a configuration.
 
     Started by ``torchrun``, several processes share every batch; gradients are averaged, so that they equal those of
     one process for networks without batch norm (batch norm sees each process's share alone).
 
     Args:
         config: The run.
-        folder: Receives everything the run writes.
-        resume: Go on from ``last.pt``: same data order, optimiser, averages and random state, so that the result equals
-            that of a run without interruption.
+        folder: Folder of everything that the run writes.
+        resume: Continue from ``last.pt`` with the same data order, optimizer, averages and random state, so that the
+            result equals that of a run without interruption.
         on_step: Called with (step, loss) after each batch, for progress bars.
 
     Raises:
-        ConfigError: If the configuration is impossible, or another than that of the run to resume.
+        ConfigError: If the configuration is impossible, or differs from that of the run to resume.
         CheckpointError: If ``last.pt`` is damaged or missing.
         TrainingError: If the loss is not a number; the batch is kept as ``nan-batch.pt``.
         OutputError: If the folder cannot be written; earlier checkpoints stay intact.
     """
-    # Whatever stops the run, its log is closed and complete.
+    # The log is closed and complete whatever stops the run.
     with contextlib.ExitStack() as open_files:
         return _train(config, folder, resume, on_step, open_files)
 
@@ -102,84 +106,93 @@ def _train(
     on_step: Callable[[int, float], None] | None,
     open_files: contextlib.ExitStack,
 ) -> TrainResult:
-    run, processes = config.run, Processes.join()
+    run, processes = config.run, Distributed.init()
     _make_folder(folder)
     if run.threads:
         torch.set_num_threads(run.threads)
     torch.manual_seed(run.seed)
-    arithmetic = Arithmetic.choose(run.device, run.precision, rank=processes.rank)
+    precision = MixedPrecision.choose(run.device, run.precision, rank=processes.rank)
     keep_freed_memory()
 
     skeleton = config.skeleton
-    training_pictures, validation_pictures = load_pictures(config.data, limit=run.validation_limit)
-    teacher_folder = prepare_teacher(config.teacher, training_pictures, skeleton, folder) if config.teacher else None
-    network = build_network(
-        config.network, skeleton, [p.path for p in training_pictures], equalise=config.rounding is not None
+    training_images, validation_images = load_images(
+        config.data, limit=run.validation_limit, everyone=isinstance(config.method, BoxEncoder)
     )
-    module = arithmetic.place(as_module(network))
+    if run.validation_metric != "box_ap50":
+        validation_images = [keypoints_alone(image) for image in validation_images]
+    if config.top_down_teacher:
+        training_images = label_boxes(config.top_down_teacher, training_images, skeleton)
+    teacher_folder = None
+    if config.teacher:
+        teacher_folder = prepare_teacher(config.teacher, training_images, config.method, skeleton, folder)
+    network = build_network(
+        config.network, skeleton, [p.path for p in training_images], equalize=config.qat is not None
+    )
+    module = precision.place(as_module(network))
     dataset = PoseDataset(
-        training_pictures, skeleton, augment=config.data.augment, seed=run.seed, compose=config.data.compose,
-        targets=_targets_for(network, config.data), teacher_folder=teacher_folder,
-        maps_count=config.loss.kind != "hints",
+        training_images, skeleton, method=network.method, outputs=network.outputs, augment=config.data.augment,
+        targets=config.data.targets, seed=run.seed, mosaic=config.data.mosaic, teacher_folder=teacher_folder,
+        needs_targets=config.loss.kind != "none", crops=crop_views(network, config.data.crops),
     )  # fmt: skip
-    average = copy.deepcopy(network) if config.optimiser.ema else network
-    # After the copy: a copy of a watched network would be watched as well.
-    hints = FeatureHints(config.hints, module) if config.hints else None
-    rounding = Rounding(config.rounding, module) if config.rounding else None
-    trained = nn.ModuleList(part for part in (module, hints, rounding) if part is not None)
-    optimiser = build_optimiser(module, config.optimiser, beside=hints)
-    part = config.optimiser.keep_start
-    begun = {name: value.clone() for name, value in module.state_dict().items()} if part else {}
+    average = copy.deepcopy(network) if config.optimizer.ema else network
+    # After the copy, which would have the hooks as well.
+    features = FeatureDistillation(config.feature_distillation, module) if config.feature_distillation else None
+    rounding = QuantizationAware(config.qat, module) if config.qat else None
+    trained = nn.ModuleList(part for part in (module, features, rounding) if part is not None)
+    optimizer = build_optimizer(module, config.optimizer, beside=features)
+    alpha = config.optimizer.wise_ft_alpha
+    initial = {name: value.clone() for name, value in module.state_dict().items()} if alpha < 1 else {}
     step, updates, best = 0, 0, -math.inf
     if resume:
-        step, updates, best = _restore(folder / "last.pt", config, trained, as_module(average), optimiser)
+        step, updates, best = _restore(folder / "last.pt", config, trained, as_module(average), optimizer)
     log = open_files.enter_context(RunLog(folder, resume_step=step)) if processes.rank == 0 else None
     sampler = EpochSampler(
-        len(dataset), batch=run.batch, seed=run.seed, start=step, stop=run.steps, rank=processes.rank,
+        len(dataset), batch=run.batch_size, seed=run.seed, start=step, stop=run.steps, rank=processes.rank,
         world=processes.world,
     )  # fmt: skip
 
-    # With the weights of a resumed run, should they be another start's.
-    frozen = frozen_part(config.network, network, arithmetic)
+    # After the weights of a resumed run are loaded.
+    frozen = frozen_part(config.network, network, precision)
     module.train()
-    still_norms(module)
+    freeze_batch_norm_stats(module)
     losses: deque[float] = deque(maxlen=run.log_every)
     training_s, started = 0.0, time.perf_counter()
     first_step = step
-    share, threads = run.batch // processes.world, max(1, config.data.workers)
+    share, threads = run.batch_size // processes.world, max(1, config.data.workers)
     for made in load_batches(dataset, sampler, share, threads=threads):
-        batch = made.to(arithmetic.device)
-        with arithmetic.autocast():
+        batch = made.to(precision.device)
+        with precision.autocast():
+            guides = _guides(network, batch)
             if frozen is not None:
-                stages, hint = frozen.stages(batch.pictures), None
+                stages, distance = frozen.stages(batch.images, *guides), None
             else:
-                pictures = arithmetic.pictures(batch.pictures)
+                images = precision.images(batch.images)
                 with rounding.watching(module) if rounding else contextlib.nullcontext():
-                    stages = stages_of(network, pictures)
-                hint = hints(pictures) if hints is not None else None
-        loss, parts = loss_of(stages, batch, config.loss, skeleton, probabilities=isinstance(network, Feather))
-        if hint is not None and config.hints is not None:
-            loss = loss + config.hints.weight * hint
-            parts["hints"] = hint.detach()
+                    stages = network.training_stages(images, *guides)
+                distance = features(images) if features is not None else None
+        loss, parts = _loss(network, stages, batch, config.loss)
+        if distance is not None and config.feature_distillation is not None:
+            loss = loss + config.feature_distillation.weight * distance
+            parts["features"] = distance.detach()
         if not torch.isfinite(loss):
             raise _not_a_number(folder, batch, step, float(loss.detach()))
-        torch.autograd.backward(arithmetic.scaler.scale(loss / config.optimiser.accumulate))
+        torch.autograd.backward(precision.scaler.scale(loss / config.optimizer.grad_accum_steps))
         step += 1
 
-        if step % config.optimiser.accumulate == 0 or step == run.steps:
+        if step % config.optimizer.grad_accum_steps == 0 or step == run.steps:
             processes.average_gradients(trained)
-            arithmetic.scaler.unscale_(optimiser)
-            if config.optimiser.clip:
-                nn.utils.clip_grad_norm_(trained.parameters(), config.optimiser.clip)
-            rate = rate_at(config.optimiser, updates, math.ceil(run.steps / config.optimiser.accumulate))
-            for group in optimiser.param_groups:
+            precision.scaler.unscale_(optimizer)
+            if config.optimizer.grad_clip:
+                nn.utils.clip_grad_norm_(trained.parameters(), config.optimizer.grad_clip)
+            rate = learning_rate_at(config.optimizer, updates, math.ceil(run.steps / config.optimizer.grad_accum_steps))
+            for group in optimizer.param_groups:
                 group["lr"] = rate * group["factor"]
-            arithmetic.scaler.step(optimiser)
-            arithmetic.scaler.update()
-            optimiser.zero_grad(set_to_none=True)
+            precision.scaler.step(optimizer)
+            precision.scaler.update()
+            optimizer.zero_grad(set_to_none=True)
             updates += 1
             if average is not network:
-                update_average(as_module(average), module, config.optimiser.ema, updates)
+                update_ema(as_module(average), module, config.optimizer.ema, updates)
 
         losses.append(float(loss.detach()))
         if on_step is not None:
@@ -188,57 +201,79 @@ def _train(
         if log is not None and (step % run.log_every == 0 or last):
             shares = {name: float(value) for name, value in parts.items()}
             log.record(
-                step, "train", {"loss": sum(losses) / len(losses), "rate": optimiser.param_groups[0]["lr"], **shares}
+                step, "train", {"loss": sum(losses) / len(losses), "lr": optimizer.param_groups[0]["lr"], **shares}
             )
         if processes.rank == 0 and ((run.validate_every and step % run.validate_every == 0) or last):
             training_s += time.perf_counter() - started
-            kept = mixed_with(average, begun, part) if part else average
-            best = max(best, _validate_and_keep(config, folder, kept, validation_pictures, best, step, log, rounding))
+            kept = interpolate_weights(average, initial, alpha) if alpha < 1 else average
+            best = max(best, _validate_and_keep(config, folder, kept, validation_images, best, step, log, rounding))
             started = time.perf_counter()
         if processes.rank == 0 and (step % run.save_every == 0 or last):
-            _save(folder / "last.pt", config, trained, as_module(average), optimiser, step, updates, best)
+            _save(folder / "last.pt", config, trained, as_module(average), optimizer, step, updates, best)
 
     training_s += time.perf_counter() - started
     if log is not None:
         plot_curves(log.path, folder / "curves.png")
-    processes.leave()
+    processes.close()
     metric = best if math.isfinite(best) else None
     mean = sum(losses) / len(losses) if losses else None
-    return TrainResult(folder, step, mean, metric, (step - first_step) * run.batch / max(training_s, 1e-9))
+    return TrainResult(folder, step, mean, metric, (step - first_step) * run.batch_size / max(training_s, 1e-9))
 
 
-def load_pictures(config: DataConfig, *, limit: int = 0) -> tuple[list[LabelledPicture], list[LabelledPicture]]:
-    """Training and validation pictures of a configuration.
+def load_images(
+    config: DataConfig, *, limit: int = 0, everyone: bool = False
+) -> tuple[list[AnnotatedImage], list[AnnotatedImage]]:
+    """Read the training and validation samples of a configuration.
 
     Args:
         config: Sources.
-        limit: Most validation pictures, evenly chosen; 0 takes all.
+        limit: Most validation images, evenly chosen; 0 takes all.
+        everyone: Whether those of whom only a box is known are people, too.
     """
     skeleton = load_skeleton(config.skeleton)
-    training: list[LabelledPicture] = []
-    validation: list[LabelledPicture] = []
+    training: list[AnnotatedImage] = []
+    validation: list[AnnotatedImage] = []
     for source in config.sources:
         if source.annotations is None:
             training += read_folder(source.images, skeleton)
             continue
-        kept, held = hold_out(read_coco(source.annotations, source.images, skeleton), source.hold_out_every)
+        read = read_coco(
+            source.annotations, source.images, skeleton, everyone=everyone, complete=source.complete
+        )  # fmt: skip
+        kept, held = hold_out(read, source.hold_out_every)
         training += kept
         validation += held
     if config.validation is not None:
         if config.validation.annotations is None:
             raise ConfigError("[data.validation] has no annotations")
-        validation = read_coco(config.validation.annotations, config.validation.images, skeleton)
+        validation = read_coco(config.validation.annotations, config.validation.images, skeleton, everyone=everyone)
+    if config.crops is not None:
+        training, validation = people_in_images(training), people_in_images(validation, alone=True)
+    elif config.person_regions:
+        width, height = config.augment.size
+        training = person_regions(training, config.person_regions, aspect=width / height)
+        validation = person_regions(validation, _VALIDATION_REGION, aspect=width / height, alone=True)
     if limit and len(validation) > limit:
         validation = [validation[i * len(validation) // limit] for i in range(limit)]
     return training, validation
 
 
-def _targets_for(network: PoseNetwork, data: DataConfig) -> TargetOptions:
-    # Strides and background follow from the network; a configuration cannot contradict them.
-    background = not isinstance(network, Feather)
-    return dataclasses.replace(
-        data.targets, heatmap_stride=network.heatmap_stride, paf_stride=network.paf_stride, background=background
-    )
+def _guides(network: PoseNetwork, batch: Batch) -> tuple[dict[str, Tensor], ...]:
+    """Return the targets that a network is told in training, if it is told any."""
+    if not isinstance(network, GuidedNetwork):
+        return ()
+    return ({name: batch.values[name] for name in network.guides},)
+
+
+def _loss(
+    network: PoseNetwork, stages: Sequence[Stage], batch: Batch, config: LossConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
+    if config.kind == "none":
+        return torch.zeros((), device=batch.images.device), {}
+    return network.method.loss(
+        [stage._asdict() for stage in stages], batch.values, batch.masks, config, network.skeleton,
+        probabilities=network.probabilities,
+    )  # fmt: skip
 
 
 def _make_folder(folder: Path) -> None:
@@ -250,39 +285,40 @@ def _make_folder(folder: Path) -> None:
 
 def _not_a_number(folder: Path, batch: Batch, step: int, loss: float) -> TrainingError:
     path = folder / "nan-batch.pt"
-    save_state(path, {"pictures": batch.pictures, "heatmaps": batch.heatmaps, "pafs": batch.pafs, "step": step})
+    save_state(path, {"images": batch.images, "values": batch.values, "masks": batch.masks, "step": step})
     return TrainingError(
-        f"the loss of step {step} is {loss} (pictures {', '.join(batch.names[:3])}, …)",
+        f"the loss of step {step} is {loss} (images {', '.join(batch.names[:3])}, …)",
         expected="a finite number",
-        hint=f"the batch is kept as {path}; resume with a lower rate or with clipping",
+        hint=f"the batch is kept as {path}; resume with a lower lr or with grad_clip",
     )
 
 
 def _fingerprint(config: TrainConfig) -> str:
-    """What must not change between a run and its continuation."""
+    """Describe everything that must not change between a run and its continuation."""
     facts = dataclasses.asdict(config)
     for volatile in ("log_every", "save_every", "validate_every", "validation_limit", "threads", "device"):
         facts["run"].pop(volatile)
-    facts["network"].pop("frozen_in_engine")  # another way to the same numbers
+    for elsewhere in ("frozen_in_engine", "features_folder"):  # equal results, computed elsewhere
+        facts["network"].pop(elsewhere)
     return json.dumps(facts, sort_keys=True, default=str)
 
 
 def _save(
-    path: Path, config: TrainConfig, network: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer,
+    path: Path, config: TrainConfig, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer,
     step: int, updates: int, best: float,
 ) -> None:  # fmt: skip
     save_state(path, {
-        "network": network.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(),
+        "network": network.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict(),
         "random": torch.get_rng_state(), "step": step, "updates": updates, "best": best,
         "config": _fingerprint(config),
     })  # fmt: skip
 
 
 def _restore(
-    path: Path, config: TrainConfig, network: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer
+    path: Path, config: TrainConfig, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[int, int, float]:
     state = load_state(path)
-    missing = {"network", "average", "optimiser", "random", "step", "updates", "best", "config"} - set(state)
+    missing = {"network", "average", "optimizer", "random", "step", "updates", "best", "config"} - set(state)
     if missing:
         raise CheckpointError(f"{path} is no training state: it lacks {min(missing)!r}")
     if state["config"] != _fingerprint(config):
@@ -292,7 +328,7 @@ def _restore(
     try:
         network.load_state_dict(state["network"])
         average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
+        optimizer.load_state_dict(state["optimizer"])
     except (RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} does not fit the network ({str(error).splitlines()[0]})") from error
     torch.set_rng_state(state["random"])
@@ -300,23 +336,26 @@ def _restore(
 
 
 def _validate_and_keep(
-    config: TrainConfig, folder: Path, network: PoseNetwork, pictures: list[LabelledPicture], best: float, step: int,
-    log: RunLog | None, rounding: Rounding | None,
+    config: TrainConfig, folder: Path, network: PoseNetwork, images: list[AnnotatedImage], best: float, step: int,
+    log: RunLog | None, rounding: QuantizationAware | None,
 ) -> float:  # fmt: skip
-    """Measure, draw, and keep the weights if they are the best so far (or if there is nothing to measure by)."""
+    """Measure, draw, and keep the weights if they are the best so far or there is no validation."""
     value = -math.inf
-    if pictures:
+    if images:
         metric = config.run.validation_metric
-        felt = rounding.watching(as_module(network), learn=False) if rounding else contextlib.nullcontext()
-        with felt:
-            value, shown = validate(network, pictures, height=config.run.validation_height, metric=metric)
-        _log.info("step %d: %s %.4f on %d pictures", step, metric.upper(), value, len(pictures))
+        rounded = rounding.watching(as_module(network), learn=False) if rounding else contextlib.nullcontext()
+        with rounded:
+            value, shown = validate(
+                network, images, height=config.run.validation_height, metric=metric,
+                in_boxes=config.data.crops is not None,
+            )  # fmt: skip
+        _log.info("step %d: %s %.4f on %d images", step, metric.upper(), value, len(images))
         if log is not None:
             log.record(step, "validation", {metric.upper(): value})
         draw_predictions(folder / "preview.jpg", [image for image, _ in shown], [poses for _, poses in shown])
-    if value > best or not pictures:
+    if value > best or not images:
         facts = {"step": str(step)}
-        if pictures:
+        if images:
             facts[config.run.validation_metric] = f"{value:.4f}"
-        save_network(folder / "best.safetensors", network, config.network.kind, facts=facts)
+        save_network(folder / "best.safetensors", network, config.network.arch, facts=facts)
     return value

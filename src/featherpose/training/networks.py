@@ -1,11 +1,13 @@
-"""The network that a configuration names, with the weights it starts from."""
+"""The network of a configuration with its initial weights."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -14,56 +16,51 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from featherpose import zoo
-from featherpose.data.dataset import read_picture
-from featherpose.errors import CheckpointError
+from featherpose.data.labeled_pixels import read_image
+from featherpose.errors import CheckpointError, MissingExtraError, OptionError
 from featherpose.nn.checkpoints import Checkpoint, read_checkpoint
-from featherpose.nn.feather import Feather
-from featherpose.nn.feather_scales import equalise_scales
-from featherpose.nn.movenet import read_movenet
-from featherpose.nn.networks import as_module, create_network
+from featherpose.nn.networks import as_module, network_factory
 from featherpose.nn.outputs import PoseNetwork
 from featherpose.skeleton import Skeleton
 from featherpose.training.config import NetworkConfig
 
-__all__ = ["build_network", "bundled_weights", "carry_over", "evaluating", "still_norms"]
+__all__ = ["build_network", "bundled_weights", "evaluating", "freeze_batch_norm_stats", "load_matching"]
 
 _log = logging.getLogger(__name__)
 
-_FITTING_PICTURES, _FITTING_HEIGHT_PX = 16, 256
+_FITTING_IMAGES, _FITTING_HEIGHT_PX = 16, 256
 
 
 def build_network(
-    config: NetworkConfig, skeleton: Skeleton, pictures: Sequence[Path] = (), *, equalise: bool = False
+    config: NetworkConfig, skeleton: Skeleton, images: Sequence[Path] = (), *, equalize: bool = False
 ) -> PoseNetwork:
-    """The network with its starting weights; frozen parameters take no gradient.
+    """Build the network with its initial weights; frozen parameters take no gradient.
 
     Args:
-        config: Which network, from what start.
+        config: Network and initial weights.
         skeleton: Keypoints and limbs of its outputs.
-        pictures: Photographs for feather's front, which is fitted to the public one on a few of them.
-        equalise: Whether feather's channels are brought to equal scales on those photographs, as 8 bits need.
+        images: Photographs, for layers that are fitted on a few of them.
+        equalize: Whether channels get equal ranges on those photographs, as INT8 needs, where the network can.
 
     Raises:
-        OptionError: If there is no network of that name.
-        ModelError: If the public starting file is damaged.
-        CheckpointError: If the start is damaged or of another architecture.
+        OptionError: If the network has no such option.
+        ModelError: If the public file is damaged.
+        CheckpointError: If the checkpoint is damaged or of another network.
     """
-    network: PoseNetwork
-    if config.kind == "feather" and config.start.endswith(".tflite"):
-        trunk = read_movenet(config.start)
-        network = Feather.from_movenet(
-            trunk, _some_of(pictures), skeleton, channels=config.channels, blocks=config.blocks
-        )
-    else:
-        if config.kind == "feather":
-            network = Feather(skeleton, channels=config.channels, blocks=config.blocks)
-        else:
-            network = create_network(config.kind, skeleton, refinements=config.refinements)
-        if config.start:
-            start = bundled_weights() if config.start == "bundled" else Path(config.start)
-            carry_over(network, read_checkpoint(start))
-    if equalise and isinstance(network, Feather):
-        equalise_scales(network.eval(), _some_of(pictures))
+    factory, start = network_factory(config.arch), Path(config.init_from)
+    if config.init_from == "bundled":
+        start = bundled_weights(factory.kind.START)
+    public = None
+    if config.init_from:
+        public = factory.kind.from_published(start, lambda: _some_of(images), skeleton, **config.options)
+    network = cast(PoseNetwork | None, public)
+    if network is None:
+        network = factory.create(skeleton, **config.options)
+        if config.init_from:
+            load_matching(network, read_checkpoint(start))
+    if equalize:
+        with contextlib.suppress(OptionError):  # INT8 loses more accuracy without it, and works
+            network.equalize(_some_of(images))
     for name, parameter in as_module(network).named_parameters():
         parameter.requires_grad_(not any(name.startswith(start) for start in config.freeze))
     return network
@@ -71,7 +68,7 @@ def build_network(
 
 @contextlib.contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """A block in which the network is in evaluation mode; afterwards every layer is in its own mode again."""
+    """Switch a network to evaluation mode for a block; afterwards every layer is in its own mode again."""
     modes = [(part, part.training) for part in network.modules()]
     network.eval()
     try:
@@ -81,8 +78,8 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-def still_norms(network: nn.Module) -> None:
-    """Batch norms whose parameters are frozen keep their statistics: what is frozen says the same at every step."""
+def freeze_batch_norm_stats(network: nn.Module) -> None:
+    """Keep the statistics of batch norms whose parameters are frozen, so that frozen layers do not change."""
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             parameters = list(module.parameters())
@@ -90,9 +87,9 @@ def still_norms(network: nn.Module) -> None:
                 module.eval()
 
 
-def _some_of(pictures: Sequence[Path]) -> list[Float[Tensor, "1 3 H W"]]:
-    chosen = pictures[:: max(1, len(pictures) // _FITTING_PICTURES)][:_FITTING_PICTURES]
-    return [_fitted(read_picture(path)) for path in chosen]
+def _some_of(images: Sequence[Path]) -> list[Float[Tensor, "1 3 H W"]]:
+    chosen = images[:: max(1, len(images) // _FITTING_IMAGES)][:_FITTING_IMAGES]
+    return [_fitted(read_image(path)) for path in chosen]
 
 
 def _fitted(image: UInt8[np.ndarray, "H W 3"]) -> Float[Tensor, "1 3 H W"]:
@@ -102,38 +99,32 @@ def _fitted(image: UInt8[np.ndarray, "H W 3"]) -> Float[Tensor, "1 3 H W"]:
     return torch.from_numpy(small).permute(2, 0, 1)[None].float()
 
 
-def bundled_weights() -> Path:
-    """The FP16 weights of the network in the package, the newest by name.
+def bundled_weights(family: str = "feather") -> Path:
+    """Return the FP16 weights of the bundled network, or of the single-person one, the newest by name.
+
+    They lie in the package ``featherpose-weights``; in a checkout they are found without it being installed.
+
+    Args:
+        family: How the files' names begin.
 
     Raises:
-        CheckpointError: If this installation has none.
+        MissingExtraError: If this installation has none.
     """
-    found = sorted((Path(zoo.__file__).parent / "weights").glob("feather-*.safetensors"))
-    if not found:
-        raise CheckpointError("the weights of the bundled network are not in this installation")
-    return found[-1]
+    installed = importlib.util.find_spec("featherpose_weights")
+    folders = [Path(folder) for folder in (installed and installed.submodule_search_locations) or ()]
+    checkout = Path(zoo.__file__).parents[3]
+    folders.append(checkout / "packages/featherpose-weights/src/featherpose_weights")
+    for folder in folders:
+        if found := sorted(folder.glob(f"{family}*.safetensors")):
+            return found[-1]
+    raise MissingExtraError(f"Starting from the weights of {family}", "weights")
 
 
-def _keypoint_rows(known: Skeleton, wanted: Skeleton, background: bool) -> list[int]:
-    rows = [known.keypoints.index(n) if n in known.keypoints else -1 for n in wanted.keypoints]
-    return [*rows, known.num_keypoints] if background else rows
-
-
-def _paf_rows(known: Skeleton, wanted: Skeleton) -> list[int]:
-    limbs = {(known.keypoints[a], known.keypoints[b]): i for i, (a, b) in enumerate(known.limbs)}
-    rows = [-1] * (2 * wanted.num_limbs)
-    for i, (a, b) in enumerate(wanted.limbs):
-        source = limbs.get((wanted.keypoints[a], wanted.keypoints[b]))
-        for axis in (0, 1):
-            rows[wanted.paf_channels[i][axis]] = -1 if source is None else known.paf_channels[source][axis]
-    return rows
-
-
-def carry_over(network: PoseNetwork, checkpoint: Checkpoint) -> None:
-    """Load what fits; output rows of keypoints and limbs that both skeletons name are taken over one by one.
+def load_matching(network: PoseNetwork, checkpoint: Checkpoint) -> None:
+    """Load all tensors that fit; rows of output layers are matched by keypoint and limb names of both skeletons.
 
     Raises:
-        CheckpointError: If fewer than half of the network's tensors fit.
+        CheckpointError: If fewer than half of the network's tensors fit, and not all of its trunk.
     """
     module, known, wanted = as_module(network), checkpoint.skeleton(), network.skeleton
     own = module.state_dict()
@@ -141,7 +132,7 @@ def carry_over(network: PoseNetwork, checkpoint: Checkpoint) -> None:
     for name, value in checkpoint.tensors.items():
         if name not in own or own[name].shape[1:] != value.shape[1:]:
             continue
-        rows = _rows_between(len(value), len(own[name]), known, wanted) if value.dim() and known != wanted else None
+        rows = _rows_between(network, known, len(value), len(own[name])) if value.dim() and known != wanted else None
         if rows is not None:
             fresh = own[name].clone()
             for row, origin in enumerate(rows):
@@ -150,7 +141,10 @@ def carry_over(network: PoseNetwork, checkpoint: Checkpoint) -> None:
             loaded[name] = fresh
         elif own[name].shape == value.shape:
             loaded[name] = value
-    if len(loaded) * 2 < len(own):
+    # A new head may have more tensors than the trunk that it stands on.
+    trunk = tuple(f"{part}." for split in network.splits()[:1] for part in split.parts)
+    has_trunk = bool(trunk) and all(name in loaded for name in own if name.startswith(trunk))
+    if len(loaded) * 2 < len(own) and not has_trunk:
         raise CheckpointError(
             f"{checkpoint.path} fits {len(loaded)} of {len(own)} tensors of {type(network).__name__}",
             expected="a checkpoint of the same architecture",
@@ -158,14 +152,21 @@ def carry_over(network: PoseNetwork, checkpoint: Checkpoint) -> None:
     module.load_state_dict(loaded, strict=False)
     anew = [name for name in own if name not in loaded]
     if anew:
-        _log.warning("%s lacks %d of %d tensors, which begin anew: %s", checkpoint.path, len(anew), len(own), anew[0])
+        _log.warning(
+            "%s lacks %d of %d tensors, which get fresh weights: %s", checkpoint.path, len(anew), len(own), anew[0]
+        )
 
 
-def _rows_between(have: int, need: int, known: Skeleton, wanted: Skeleton) -> list[int] | None:
-    # Which output is meant follows from its number of channels: heatmaps with or without background, or fields.
-    for background in (0, 1):
-        if have == known.num_keypoints + background and need == wanted.num_keypoints + background:
-            return _keypoint_rows(known, wanted, bool(background))
-    if have == 2 * known.num_limbs and need == 2 * wanted.num_limbs:
-        return _paf_rows(known, wanted)
+def _rows_between(network: PoseNetwork, known: Skeleton, have: int, need: int) -> list[int] | None:
+    """Return for each row of an output layer its row in the checkpoint, -1 for none; None if it is no output layer.
+
+    The number of rows identifies the output: the method's channels, and as many more as the network adds.
+    """
+    strides = {output.name: output.stride for output in network.outputs}
+    for own, other in zip(network.outputs, network.method.outputs(known, strides=strides), strict=True):
+        # Such as a background, which is the last channel for every skeleton.
+        more = own.channels - len(own.labels)
+        if need == own.channels and have == other.channels + more:
+            rows = [other.labels.index(label) if label in other.labels else -1 for label in own.labels]
+            return [*rows, *(other.channels + i for i in range(more))]
     return None

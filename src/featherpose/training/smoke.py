@@ -1,4 +1,4 @@
-"""The shortest proof that training works here: overfit a few drawn scenes and find the people in them again."""
+"""A test run of a minute or two: overfit a few drawn scenes and find the people in them again."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 
 from featherpose.data.augment import AugmentOptions
-from featherpose.data.coco import PictureSource
+from featherpose.data.coco import ImageFolder
 from featherpose.errors import OutputError
 from featherpose.skeleton import COCO_17, Skeleton
-from featherpose.training.config import DataConfig, NetworkConfig, OptimiserConfig, RunConfig, TrainConfig
+from featherpose.training.config import DataConfig, NetworkConfig, OptimizerConfig, RunConfig, TrainConfig
 from featherpose.training.loop import TrainResult, train
 
 __all__ = ["SMOKE_SKELETON", "draw_scenes", "smoke_config", "smoke_run"]
@@ -29,10 +29,10 @@ _SIDE_PX = 128
 
 
 def draw_scenes(folder: Path, *, count: int = 4, seed: int = 0) -> Path:
-    """Draw pictures of one or two people of sticks and their annotations in COCO format.
+    """Draw images of one or two stick figures and their annotations in COCO format.
 
     Returns:
-        The annotation file; pictures lie in ``images`` beside it.
+        The annotation file; images lie in ``images`` beside it.
 
     Raises:
         OutputError: If the folder cannot be written.
@@ -50,21 +50,24 @@ def draw_scenes(folder: Path, *, count: int = 4, seed: int = 0) -> Path:
                 neck = np.array([32 + 60 * position, 34]) + rng.uniform(-6, 6, 2)
                 shape = np.array([[15, 7], [-15, 7], [10, 55], [-10, 55]]) + rng.uniform(-3, 3, (4, 2))
                 left_shoulder, right_shoulder, left_hip, right_hip = neck + shape
-                for end, colour in (
+                for end, color in (
                     (left_shoulder, (40, 40, 230)), (right_shoulder, (40, 230, 40)),
                     (left_hip, (230, 40, 40)), (right_hip, (40, 230, 230)),
                 ):  # fmt: skip
                     ends = [(round(float(p[0])), round(float(p[1]))) for p in (neck, end)]
-                    cv2.line(scene, ends[0], ends[1], colour, 6, cv2.LINE_AA)
+                    cv2.line(scene, ends[0], ends[1], color, 6, cv2.LINE_AA)
                 values = np.zeros((len(names), 3))
                 for name, point in (
                     ("left_shoulder", left_shoulder), ("right_shoulder", right_shoulder),
                     ("left_hip", left_hip), ("right_hip", right_hip),
                 ):  # fmt: skip
                     values[names.index(name)] = [*point, 2]
+                corner = np.min([left_shoulder, right_shoulder, left_hip, right_hip], axis=0)
+                extent = np.ptp([left_shoulder, right_shoulder, left_hip, right_hip], axis=0)
                 annotations.append({
                     "id": len(annotations) + 1, "image_id": number, "category_id": 1, "iscrowd": 0,
-                    "keypoints": values.ravel().tolist(), "num_keypoints": 4, "bbox": [0, 0, 1, 1], "area": 1,
+                    "keypoints": values.ravel().tolist(), "num_keypoints": 4,
+                    "bbox": [*corner.tolist(), *extent.tolist()], "area": 0.6 * float(extent.prod()),
                 })  # fmt: skip
             cv2.imwrite(str(folder / "images" / f"{number}.png"), scene)
             images.append({"id": number, "file_name": f"{number}.png", "width": _SIDE_PX, "height": _SIDE_PX})
@@ -78,27 +81,32 @@ def draw_scenes(folder: Path, *, count: int = 4, seed: int = 0) -> Path:
 
 
 def smoke_config(annotations: Path, skeleton_file: Path, *, steps: int = 150) -> TrainConfig:
-    """A run that overfits the scenes: the published network with fresh weights, hardly any variation."""
-    source = PictureSource(images=annotations.parent / "images", annotations=annotations)
+    """Return the configuration of a run that overfits the scenes: the published network, almost no variation."""
+    source = ImageFolder(images=annotations.parent / "images", annotations=annotations)
     still = AugmentOptions(
         size_px=_SIDE_PX, base_px=_SIDE_PX, min_scale=1.0, max_scale=1.0, rotation_deg=0.0, flip=0.0,
-        person_centred=0.0, light=0.0, blur=0.0, grey=0.0,
+        person_centered=0.0, photometric=0.0, blur=0.0, gray=0.0,
     )  # fmt: skip
     return TrainConfig(
         data=DataConfig(sources=(source,), skeleton=str(skeleton_file), validation=source, augment=still),
-        network=NetworkConfig(kind="lightweight-openpose", refinements=0),
-        optimiser=OptimiserConfig(kind="adamw", rate=1e-3, schedule="cosine", warmup=10, clip=100.0),
+        network=NetworkConfig(arch="lightweight-openpose", refinements=0),
+        optimizer=OptimizerConfig(kind="adamw", lr=1e-3, schedule="cosine", warmup=10, grad_clip=100.0),
         run=RunConfig(
-            steps=steps, batch=4, log_every=10, save_every=steps, validation_height=_SIDE_PX, validation_metric="pck"
+            steps=steps,
+            batch_size=4,
+            log_every=10,
+            save_every=steps,
+            validation_height=_SIDE_PX,
+            validation_metric="pck",
         ),
     )
 
 
 def smoke_run(folder: Path, *, steps: int = 150, on_step: Callable[[int, float], None] | None = None) -> TrainResult:
-    """Train for a minute or two and measure on the same scenes; a metric near 1 means that everything works.
+    """Train for a minute or two and measure on the same scenes; a metric near 1 means that training works.
 
     Args:
-        folder: Receives scenes, weights, log and pictures.
+        folder: Receives scenes, weights, log and images.
         steps: Batches of four.
         on_step: Called with (step, loss).
     """

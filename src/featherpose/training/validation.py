@@ -1,125 +1,101 @@
-"""How good the network is now, on pictures that it does not learn from."""
+"""Validation on held-out images, with the preprocessing of the runtime."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
+import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
-from featherpose.codecs.paf.decoder import PafDecoder
-from featherpose.codecs.paf.maps import Maps
-from featherpose.data.coco import LabelledPicture
-from featherpose.data.dataset import read_picture
+from featherpose.crops import to_image
+from featherpose.data.coco import AnnotatedImage
+from featherpose.data.labeled_pixels import read_sample
+from featherpose.errors import ConfigError
+from featherpose.evaluation.box_ap import box_scores
+from featherpose.evaluation.keypoints.coco_ap import CocoScores, average_precision, poses_as_results
+from featherpose.evaluation.keypoints.dataset import dataset_of
 from featherpose.geometry import Letterbox
+from featherpose.methods.method import Decoder
 from featherpose.nn.networks import as_module
 from featherpose.nn.outputs import PoseNetwork
 from featherpose.poses import Poses
+from featherpose.preprocess import cut_crop, prepare
+from featherpose.training.boxes import person_box
 from featherpose.training.networks import evaluating
 
-__all__ = ["average_precision", "pck", "predict_picture", "validate"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["coco_scores", "pck", "predict_image", "predict_person", "validate"]
 
 
 @torch.no_grad()
-def predict_picture(
-    network: PoseNetwork, image: UInt8[np.ndarray, "H W 3"], decoder: PafDecoder, *, height: int
-) -> Poses:
-    """Everyone in a picture, as the exported network will find them.
+def predict_image(network: PoseNetwork, image: UInt8[np.ndarray, "H W 3"], decoder: Decoder, *, height: int) -> Poses:
+    """Find everyone in an image, resized and padded as in front of the exported network.
 
     Args:
         network: In evaluation mode.
         image: BGR.
-        decoder: Of the network's skeleton.
+        decoder: Of the network's method, skeleton and outputs.
         height: Network input height in pixels.
     """
-    size = (image.shape[1], image.shape[0])
-    box = Letterbox.fit(size, height=height, multiple=32)
-    (width, height_px), content = box.network_size, box.content_size
-    padded = np.full((height_px, width, 3), 128, np.uint8)
-    method = cv2.INTER_AREA if content[1] < size[1] else cv2.INTER_LINEAR
-    padded[: content[1], : content[0]] = cv2.resize(image, content, interpolation=method)
-    device = next(as_module(network).parameters()).device
-    maps = network(torch.from_numpy(padded).permute(2, 0, 1)[None].to(device).float())[-1]
-    found = Maps(
-        np.ascontiguousarray(maps.heatmaps[0].float().cpu().numpy()),
-        np.ascontiguousarray(maps.pafs[0].float().cpu().numpy()),
-        network.heatmap_stride,
-        network.paf_stride,
-    )
-    return decoder(found, box)
+    inputs, box = prepare(image, height=height, size_multiple=network.size_multiple, pad_value=network.pad_value)
+    return decoder(_outputs(network, inputs), box)
 
 
-def average_precision(poses: Sequence[Poses], pictures: Sequence[LabelledPicture]) -> float:
-    """COCO keypoint AP over the skeleton's own keypoints and sigmas, by pycocotools.
+@torch.no_grad()
+def predict_person(
+    network: PoseNetwork, image: UInt8[np.ndarray, "H W 3"], person: Float32[np.ndarray, "K 2"], decoder: Decoder
+) -> Poses:
+    """Find one person in a crop around the box of their keypoints, cut as in front of the exported network.
 
-    The area of a person is that of the box around its keypoints, for annotations of any skeleton have those.
+    Args:
+        network: In evaluation mode; it takes crops.
+        image: BGR.
+        person: Keypoints in image pixels, NaN where unknown.
+        decoder: Of the network's method, skeleton and outputs.
+
+    Raises:
+        ConfigError: If the network takes whole images.
     """
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    if not poses:
-        return 0.0
-    skeleton = poses[0].skeleton
-    truth: dict[str, Any] = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "person"}]}
-    results = []
-    for number, (found, picture) in enumerate(zip(poses, pictures, strict=True)):
-        truth["images"].append({"id": number})
-        for person in picture.keypoints:
-            truth["annotations"].append(_truth_record(person, number, len(truth["annotations"]) + 1))
-        for box in picture.ignore_boxes:
-            left, top, right, bottom = (float(v) for v in box)
-            truth["annotations"].append({
-                "id": len(truth["annotations"]) + 1, "image_id": number, "category_id": 1, "iscrowd": 0,
-                "bbox": [left, top, right - left, bottom - top], "area": (right - left) * (bottom - top),
-                "keypoints": [0] * (3 * skeleton.num_keypoints), "num_keypoints": 0,
-            })  # fmt: skip
-        for person, score in zip(found.keypoints, found.scores, strict=True):
-            values = np.nan_to_num(np.column_stack([person, np.isfinite(person[:, 0])])).ravel()
-            results.append({"image_id": number, "category_id": 1, "keypoints": values.tolist(), "score": float(score)})
-    if not results:
-        return 0.0
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
-        coco.dataset = truth
-        coco.createIndex()
-        evaluation = COCOeval(coco, coco.loadRes(results), "keypoints")
-        evaluation.params.kpt_oks_sigmas = np.array(skeleton.sigmas)
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return max(0.0, float(evaluation.stats[0]))
+    shape, size = network.crop, (image.shape[1], image.shape[0])
+    if shape is None:
+        raise ConfigError(f"a crop for {type(network).__name__}", expected="a network that takes crops")
+    matrices = shape.matrices(person_box(person, size, network.skeleton)[None])
+    crop = shape.width, shape.height
+    found = decoder(_outputs(network, cut_crop(image, matrices[0], shape)), Letterbox(crop, crop, (0, 0), crop))
+    return dataclasses.replace(found, keypoints=to_image(found.keypoints, matrices[: len(found)]), image_size=size)
 
 
-def _truth_record(person: Float32[np.ndarray, "K 2"], image_id: int, record_id: int) -> dict[str, Any]:
-    seen = np.isfinite(person[:, 0])
-    corner, opposite = person[seen].min(axis=0), person[seen].max(axis=0)
-    extent = np.maximum(opposite - corner, 1)
-    values = np.nan_to_num(np.column_stack([person, 2 * seen])).ravel()
-    return {
-        "id": record_id, "image_id": image_id, "category_id": 1, "iscrowd": 0, "num_keypoints": int(seen.sum()),
-        "keypoints": values.tolist(), "bbox": [float(v) for v in (*corner, *extent)],
-        "area": float(extent.prod()) * 0.6,
-    }  # fmt: skip
+def _outputs(network: PoseNetwork, inputs: UInt8[np.ndarray, "1 h w 3"]) -> dict[str, np.ndarray]:
+    device = next(as_module(network).parameters()).device
+    stage = network(torch.from_numpy(inputs).permute(0, 3, 1, 2).to(device).float())[-1]
+    return {name: np.ascontiguousarray(v[0].float().cpu().numpy()) for name, v in stage._asdict().items()}
 
 
-def pck(poses: Sequence[Poses], pictures: Sequence[LabelledPicture], *, part: float = 0.2) -> float:
-    """PCK: of the labelled keypoints, how many are found within ``part`` of the person's torso.
+def coco_scores(poses: Sequence[Poses], images: Sequence[AnnotatedImage]) -> CocoScores:
+    """Compute the COCO keypoint AP over the skeleton's own keypoints and sigmas.
+
+    Args:
+        poses: People found in each image.
+        images: The annotated images, at least one.
+
+    Raises:
+        MissingExtraError: If pycocotools is not installed.
+    """
+    dataset = dataset_of(images, poses[0].skeleton)
+    return average_precision(dataset, [r for i, found in enumerate(poses) for r in poses_as_results(found, i)])
+
+
+def pck(poses: Sequence[Poses], images: Sequence[AnnotatedImage], *, part: float = 0.2) -> float:
+    """Compute PCK: the share of labeled keypoints found within ``part`` of the person's torso.
 
     The torso is the distance from a shoulder to the opposite hip (Yang and Ramanan 2013); where those are not
-    labelled, half the diagonal of the box around the keypoints. Each labelled person is compared with the found
+    labeled, half the diagonal of the box around the keypoints. Each labeled person is compared with the found
     person that has most of its keypoints right; a missing keypoint counts as wrong.
     """
     right = total = 0
-    for found, picture in zip(poses, pictures, strict=True):
-        for person in picture.keypoints:
+    for found, sample in zip(poses, images, strict=True):
+        for person in sample.keypoints:
             seen = np.isfinite(person[:, 0])
             total += int(seen.sum())
             reach = part * _torso(person, found.skeleton.keypoints)
@@ -146,25 +122,32 @@ def _torso(person: Float32[np.ndarray, "K 2"], names: Sequence[str]) -> float:
 
 
 def validate(
-    network: PoseNetwork, pictures: Sequence[LabelledPicture], *, height: int, metric: str
+    network: PoseNetwork, images: Sequence[AnnotatedImage], *, height: int, metric: str, in_boxes: bool = False
 ) -> tuple[float, list[tuple[UInt8[np.ndarray, "H W 3"], Poses]]]:
-    """The metric on a validation set, and the first eight pictures with what was found in them.
+    """Return the metric on a validation set, and the first eight images with the people found in them.
 
     Args:
-        network: Any mode; restored afterwards.
-        pictures: Labelled pictures.
+        network: Any mode; decompress afterwards.
+        images: Labeled images.
         height: Network input height in pixels.
-        metric: ``ap`` or ``pck``.
+        metric: ``ap``, ``pck`` or ``box_ap50``.
+        in_boxes: Whether each sample is a person, seen in a crop around their box.
     """
-    decoder = PafDecoder(network.skeleton)
+    decoder = network.method.decoder(network.skeleton, network.outputs, network.options)
     poses: list[Poses] = []
     shown: list[tuple[UInt8[np.ndarray, "H W 3"], Poses]] = []
     with evaluating(as_module(network)):
-        for picture in pictures:
-            image = read_picture(picture.path)
-            found = predict_picture(network, image, decoder, height=height)
+        for sample in images:
+            image = read_sample(sample)
+            if not in_boxes:
+                found = predict_image(network, image, decoder, height=height)
+            else:
+                found = predict_person(network, image, sample.keypoints[0], decoder)
             poses.append(found)
             if len(shown) < 8:
                 shown.append((image, found))
-    value = average_precision(poses, pictures) if metric == "ap" else pck(poses, pictures)
-    return value, shown
+    if metric == "box_ap50":
+        return (max(0.0, box_scores(poses, images).AP50) if poses else 0.0), shown
+    if metric == "pck":
+        return pck(poses, images), shown
+    return (max(0.0, coco_scores(poses, images).AP) if poses else 0.0), shown

@@ -1,4 +1,4 @@
-"""Model cards: what a model is, where it comes from, what it may be used for and how well it was measured.
+"""Model cards: what a model is, where it comes from, its license and its measured accuracy.
 
 A card stands in the package (for models that can be downloaded), beside a model file (``<stem>.card.json``) or inside
 it (OpenVINO: ``rt_info`` key ``featherpose/card``; ONNX: metadata key ``featherpose.card``).
@@ -6,21 +6,27 @@ it (OpenVINO: ``rt_info`` key ``featherpose/card``; ONNX: metadata key ``feather
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+import json
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from featherpose.codecs.paf.options import DecodeOptions
-from featherpose.errors import ModelError, OptionError, SkeletonError
+from featherpose.crops import CropShape
+from featherpose.errors import ModelError, SkeletonError
+from featherpose.methods import Method, method_named
+from featherpose.methods.method import Output, change_options
+from featherpose.parsing import Limits, ParseError, parse_json
 from featherpose.runtime.backend import ModelSpec
-from featherpose.skeleton import Skeleton, load_skeleton
+from featherpose.skeleton import Skeleton, builtin_skeletons, load_skeleton
 
-__all__ = ["CARD_FORMAT", "CardFile", "Metric", "ModelCard", "read_card"]
+__all__ = ["CARD_FORMAT", "CardFile", "CropCard", "Metric", "ModelCard", "OutputCard", "read_card"]
 
 CARD_FORMAT: Literal[1] = 1
 """Version of the card's layout; a card of a later version is refused instead of being half understood."""
+
+_LIMITS = Limits(max_bytes=2**20, max_text=20_000)
 
 Stride = Annotated[int, Field(ge=1, le=64)]
 Triple = tuple[float, float, float]
@@ -49,16 +55,16 @@ class CardFile(_Record):
 
     @property
     def has_hash(self) -> bool:
-        """Whether what arrives can be held to a published hash."""
+        """Return whether a published hash exists."""
         return bool(self.sha256 or self.sha384)
 
 
 class Metric(_Record):
-    """One measured or published figure; an AP without its resolution, precision and pictures says nothing.
+    """One measured or published figure; an AP without its resolution, precision and images says nothing.
 
     Attributes:
         dataset: What it was measured on, such as ``COCO val2017``.
-        pictures: How many pictures, if known.
+        images: How many images, if known.
         height: Network input height in pixels, if known.
         precision: Number format of the network, if known.
         AP: COCO keypoint average precision in 0..1.
@@ -68,43 +74,80 @@ class Metric(_Record):
 
     dataset: str
     AP: Annotated[float, Field(ge=0, le=1)]
-    pictures: Annotated[int, Field(gt=0)] | None = None
+    images: Annotated[int, Field(gt=0)] | None = None
     height: Annotated[int, Field(gt=0)] | None = None
     precision: str | None = None
     source: Literal["published", "measured"] = "measured"
     note: str = ""
 
 
+class OutputCard(_Record):
+    """One output of a network.
+
+    Attributes:
+        stride: Input pixels per cell; the method's own if not given.
+        name: Name in the graph; the method's if not given.
+        origin_px: Input pixel of the first cell's center; the middle of the pixels that it covers if not given.
+    """
+
+    stride: Stride | None = None
+    name: str = ""
+    origin_px: Annotated[float, Field(ge=-64, le=64)] | None = None
+
+
+Pixels = Annotated[int, Field(ge=8, le=8192)]
+
+
+class CropCard(_Record):
+    """The crops of a network that sees one person at a time; see `featherpose.crops.CropShape`.
+
+    Attributes:
+        width: Pixels.
+        height: Pixels.
+        margin: What boxes are multiplied by.
+        cost: Time of a crop, cropping and decoding included, as a multiple of the time that human-pose-estimation-0001
+            in INT8 takes for an image at input height 256.
+        reference_ms: Time of a crop in milliseconds on two cores of the machine where ``cost`` was measured.
+    """
+
+    width: Annotated[int, Field(ge=8, le=4096)]
+    height: Annotated[int, Field(ge=8, le=4096)]
+    margin: Annotated[float, Field(ge=0.5, le=4)] = 1.25
+    cost: Annotated[float, Field(gt=0)] | None = None
+    reference_ms: Annotated[float, Field(gt=0)] | None = None
+
+
 class ModelCard(_Record):
-    """What a model is.
+    """Card of a model.
 
     Attributes:
         format: Version of this layout.
         name: Short name, as ``--model`` takes it.
-        title: One line for people.
+        title: Readable name.
         kind: ``graph`` runs as it is (.xml, .onnx); ``checkpoint`` holds PyTorch weights, to be exported first.
         files: The files; the first is the one that is opened.
         skeleton: Name of a built-in skeleton, or one spelled out as `Skeleton.to_dict` gives it.
-        heatmap_stride: Input pixels per heatmap cell.
-        paf_stride: Input pixels per part-affinity-field cell.
+        method: Name of the pose method: how outputs become people.
+        outputs: Stride and graph name of each output of the method, where they differ from the method's own.
         size_multiple: Input width and height are multiples of this.
-        heatmap_output: Name of the graph's heatmap output.
-        paf_output: Name of the graph's part-affinity-field output.
-        mean: Subtracted from each channel if the graph does not normalise itself.
+        mean: Subtracted from each channel if the graph does not normalize itself.
         scale: What each channel is then divided by.
         rgb: True if the graph expects RGB instead of BGR.
-        pad_value: Grey value of padding.
-        decode: Fields of `DecodeOptions` in which the rules that suit this network differ from the default ones.
+        pad_value: Gray value of padding.
+        options: Decoding options of the method in which those that suit this network differ from the default ones.
+        crop: Size and cost of the crops if the network sees one person at a time.
+        fixed_size: (width, height) of the only input that the graph takes; left out where they are open.
+        squashed: Whether images fill that input whatever their aspect ratio is.
         architecture: The network, in words.
         precision: Number format of the weights.
-        licence: SPDX name of the licence of the weights.
+        license: SPDX name of the license of the weights.
         provenance: Who made it, from what, by which recipe.
         metrics: Measured and published figures.
-        limits: What it is known not to do.
+        limits: Known limits.
 
     Example:
-        >>> card = ModelCard(name="mine", skeleton="coco_17", heatmap_stride=4, paf_stride=8)
-        >>> card.spec().heatmap_stride, card.spec().skeleton.num_keypoints
+        >>> card = ModelCard(name="mine", skeleton="coco_17", outputs={"heatmaps": OutputCard(stride=4)})
+        >>> card.spec().outputs[0].stride, card.spec().skeleton.num_keypoints
         (4, 17)
         >>> ModelCard.model_validate_json(card.model_dump_json()) == card
         True
@@ -116,19 +159,20 @@ class ModelCard(_Record):
     kind: Literal["graph", "checkpoint"] = "graph"
     files: tuple[CardFile, ...] = ()
     skeleton: str | dict[str, Any]
-    heatmap_stride: Stride = 8
-    paf_stride: Stride = 8
+    method: str = "paf"
+    outputs: dict[str, OutputCard] = Field(default_factory=dict)
     size_multiple: Stride = 8
-    heatmap_output: str = "heatmaps"
-    paf_output: str = "pafs"
     mean: Triple | None = None
     scale: Triple | None = None
     rgb: bool = False
     pad_value: Annotated[int, Field(ge=0, le=255)] = 128
-    decode: dict[str, float | int | bool | None] = Field(default_factory=dict)
+    options: dict[str, float | int | bool | None] = Field(default_factory=dict)
+    crop: CropCard | None = None
+    fixed_size: tuple[Pixels, Pixels] | None = None
+    squashed: bool = False
     architecture: str = ""
     precision: str = ""
-    licence: str = ""
+    license: str = ""
     provenance: str = ""
     metrics: tuple[Metric, ...] = ()
     limits: tuple[str, ...] = ()
@@ -139,56 +183,111 @@ class ModelCard(_Record):
         _skeleton(value)  # SkeletonError is a ValueError, which pydantic reports with the field's name
         return value
 
-    @field_validator("decode")
-    @classmethod
-    def _rules_are_known(cls, value: dict[str, float | int | bool | None]) -> dict[str, float | int | bool | None]:
-        _rules(value)  # OptionError is a ValueError
-        return value
-
     @model_validator(mode="after")
-    def _normalisation_divides(self) -> ModelCard:
+    def _parts_fit(self) -> ModelCard:
         if self.scale is not None and any(value <= 0 for value in self.scale):
             raise ValueError(f"scale {self.scale} must be positive")
-        if self.size_multiple % self.heatmap_stride or self.size_multiple % self.paf_stride:
-            raise ValueError(f"size_multiple {self.size_multiple} is not a multiple of both strides")
+        # OptionError is a ValueError, which pydantic reports.
+        for output in self._outputs():
+            if output.stride and self.size_multiple % output.stride:
+                raise ValueError(
+                    f"size_multiple {self.size_multiple} is not a multiple of the stride {output.stride} "
+                    f"of {output.name}"
+                )
+        _options(method_named(self.method), self.options)
         return self
 
+    def _outputs(self) -> tuple[Output, ...]:
+        outputs = method_named(self.method).outputs(
+            _skeleton(self.skeleton),
+            strides={name: output.stride for name, output in self.outputs.items() if output.stride is not None},
+            names={name: output.name for name, output in self.outputs.items() if output.name},
+        )
+        origins = {name: output.origin_px for name, output in self.outputs.items() if output.origin_px is not None}
+        return tuple(replace(output, origin_px=origins.get(output.name)) for output in outputs)
+
+    @classmethod
+    def of(cls, spec: ModelSpec, **facts: Any) -> ModelCard:
+        """Make the card of a model from its spec.
+
+        Args:
+            spec: The model.
+            facts: Further fields, such as ``precision`` or ``license``; ``name`` replaces the spec's.
+        """
+        standard = {output.name: output for output in spec.method.outputs(spec.skeleton)}
+        outputs = {
+            output.name: OutputCard(
+                stride=None if output.stride == standard[output.name].stride else output.stride,
+                name="" if output.graph_name == output.name else output.graph_name,
+                origin_px=output.origin_px,
+            )
+            for output in spec.outputs
+        }
+        known = builtin_skeletons().get(spec.skeleton.name) == spec.skeleton
+        default = spec.method.Options()
+        options = default if spec.options is None else spec.options
+        return cls(
+            **{
+                "name": spec.name,
+                "skeleton": spec.skeleton.name if known else spec.skeleton.to_dict(),
+                "method": spec.method.name,
+                "outputs": {name: output for name, output in outputs.items() if output != OutputCard()},
+                "size_multiple": spec.size_multiple,
+                "mean": spec.mean,
+                "scale": spec.scale,
+                "rgb": spec.rgb,
+                "pad_value": spec.pad_value,
+                "fixed_size": spec.fixed_size,
+                "squashed": spec.squashed,
+                "crop": None if spec.crop is None else CropCard(**asdict(spec.crop)),
+                "options": {
+                    field.name: getattr(options, field.name)
+                    for field in fields(options)
+                    if getattr(options, field.name) != getattr(default, field.name)
+                },
+                **facts,
+            }
+        )
+
     def spec(self) -> ModelSpec:
-        """The part that the pipeline needs."""
+        """Return the part that the pipeline needs."""
         return ModelSpec(
             name=self.name,
             skeleton=_skeleton(self.skeleton),
-            heatmap_stride=self.heatmap_stride,
-            paf_stride=self.paf_stride,
+            method=method_named(self.method),
+            outputs=self._outputs(),
             size_multiple=self.size_multiple,
-            heatmap_output=self.heatmap_output,
-            paf_output=self.paf_output,
             mean=self.mean,
             scale=self.scale,
             rgb=self.rgb,
             pad_value=self.pad_value,
-            decode=_rules(self.decode),
+            options=_options(method_named(self.method), self.options) if self.options else None,
+            crop=None
+            if self.crop is None
+            else CropShape(width=self.crop.width, height=self.crop.height, margin=self.crop.margin),
+            fixed_size=self.fixed_size,
+            squashed=self.squashed,
         )
 
     @property
     def size(self) -> int | None:
-        """Bytes of all files together, None if one is unknown."""
+        """Return the bytes of all files together, None if one is unknown."""
         sizes = [file.size for file in self.files]
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
 
-def _rules(changes: dict[str, float | int | bool | None]) -> DecodeOptions:
-    known = {field.name for field in fields(DecodeOptions)}
-    if unknown := sorted(set(changes) - known):
-        raise OptionError(f"decoding has no rule {unknown[0]!r}", expected=f"one of {', '.join(sorted(known))}")
-    return replace(DecodeOptions(), **changes)  # type: ignore[arg-type]
+def _options(method: Method, changes: dict[str, float | int | bool | None]) -> Any:
+    default = method.Options()
+    unset = {name: value for name, value in changes.items() if value is None}
+    changed = change_options(default, {name: value for name, value in changes.items() if value is not None})
+    for name in unset:
+        change_options(default, {name: 0})
+    return replace(changed, **unset) if unset else changed
 
 
 def _skeleton(value: str | dict[str, Any]) -> Skeleton:
     if isinstance(value, str):
         # Only built-in names: a card must mean the same on every machine, so it never points at a file.
-        from featherpose.skeleton import builtin_skeletons
-
         if value not in builtin_skeletons():
             raise SkeletonError(
                 f"skeleton {value!r} is unknown", expected=f"{', '.join(builtin_skeletons())}, or one spelled out"
@@ -213,10 +312,15 @@ def read_card(text: str | bytes, where: str | Path) -> ModelCard:
         featherpose.errors.ModelError: the model card mine.card.json is wrong at 'skeleton': skeleton 'coco_18' is ...
     """
     try:
-        return ModelCard.model_validate_json(text)
+        # Cards with all their metrics have some 20 KB; what is deeper or larger is not one.
+        data = parse_json(text, _LIMITS)
+        # pydantic parses the text again, so that lists become tuples and strings stay strings.
+        return ModelCard.model_validate_json(json.dumps(data))
+    except ParseError as error:
+        raise ModelError(f"the model card {where} {error}") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
+        place = ".".join(str(part) for part in first["loc"])[:80]
         message = " ".join(first["msg"].removeprefix("Value error, ").split())
         at = f" at {place!r}" if place else ""
         hint = None

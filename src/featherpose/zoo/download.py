@@ -1,4 +1,4 @@
-"""One file over HTTP, whole and verified or not at all: resume, retries with back-off, hashes, size limit."""
+"""Download of one file over HTTP, complete and verified or not at all: resume, retries, hashes, size limit."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 
 from featherpose import __version__
 from featherpose.errors import DownloadError
-from featherpose.media.atomic import make_folder, output_error
+from featherpose.files import make_folder, output_error
 from featherpose.zoo.card import CardFile
-from featherpose.zoo.verifying import file_hash, judge, recorded_path
+from featherpose.zoo.checksums import file_hash, judge, recorded_path
+from featherpose.zoo.file_kinds import check_kind
 
 if TYPE_CHECKING:
     import requests
@@ -33,7 +34,7 @@ Progress = Callable[[str, int, int | None], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownloadOptions:
-    """How to download.
+    """Options of a download.
 
     Attributes:
         retries: Failures in a row without a single new byte before giving up.
@@ -49,7 +50,7 @@ class DownloadOptions:
 
 
 class _InterruptedError(Exception):
-    """The transfer broke off in a way that another attempt may heal."""
+    """Raised when the transfer broke and a retry may succeed."""
 
     def __init__(self, reason: str, wait_s: float | None = None) -> None:
         super().__init__(reason)
@@ -64,21 +65,21 @@ def download(
     options: DownloadOptions | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Bring a file here.
+    """Download a file.
 
-    It grows as ``<name>.part`` beside its place, is held to its size and hash and only then takes its name. What an
-    interrupted download left is continued if a published hash can vouch for the whole, else started anew. Without
-    a published hash, the SHA-256 of what arrived is recorded beside it.
+    It grows as ``<name>.part`` beside its target and gets its name after size and hash are verified. An interrupted
+    download is resumed if a published hash can verify the whole, else restarted. Without a published hash the file must
+    be of the type of its name; its SHA-256 is then recorded beside it.
 
     Args:
-        url: Where to get it, http or https.
-        destination: Where it belongs.
+        url: Address, http or https.
+        destination: Path of the file.
         file: Its name, size and hashes.
-        options: Patience.
-        progress: Told about every chunk.
+        options: Timeouts and retries.
+        progress: Called with every chunk.
 
     Raises:
-        DownloadError: If the server refuses, stays silent, or sends something else than was published.
+        DownloadError: If the server refuses, does not answer, or sends other data than was published.
         OutputError: If the file cannot be written.
     """
     import requests  # a fifth of a second that only downloads should pay for
@@ -106,6 +107,11 @@ def download(
                     hint="nothing was kept; try again later or another --base-url",
                 )
             if not file.has_hash:
+                try:
+                    check_kind(part, file.name)
+                except DownloadError:
+                    stream.truncate(0)
+                    raise
                 record = recorded_path(destination)
                 record.write_text(f"{file_hash(part, 'sha256')}  {destination.name}\n", encoding="ascii")
             part.replace(destination)
@@ -144,7 +150,7 @@ def _exclusive(part: Path) -> Iterator[IO[bytes]]:
 
 
 class _Transfer:
-    """Attempts at one file, until all of it is in the stream."""
+    """Retries one download until all of it is in the stream."""
 
     def __init__(
         self,
@@ -170,7 +176,7 @@ class _Transfer:
                 return self._attempt()
             except _InterruptedError as interruption:
                 here = self._here()
-                # Only progress beyond everything before counts; a server that always breaks off early must not
+                # Only progress beyond all earlier progress counts; a server that always breaks off early must not
                 # keep us for ever.
                 failures = 1 if here > furthest else failures + 1
                 furthest = max(furthest, here)
@@ -228,11 +234,11 @@ class _Transfer:
             raise _InterruptedError(f"the connection ended after {here} of {total} bytes")
 
     def _judge_answer(self, response: requests.Response, here: int) -> int | None:
-        """Raise unless the file's bytes follow; returns its whole size if the answer tells it."""
+        """Raise unless the file's bytes follow; return its whole size if the answer states it."""
         if urlsplit(self._url).scheme == "https" and urlsplit(response.url).scheme != "https":
             raise DownloadError(f"{self._url} redirects to an unencrypted address")
         status = response.status_code
-        if status == 416:  # our part is longer than the server's file: it belongs to something else
+        if status == 416:  # our part is longer than the server's file: it belongs to another version
             self._stream.truncate(0)
             raise _InterruptedError("the server cannot continue the partial file")
         if status in _RETRIED_STATUS:
@@ -273,7 +279,7 @@ class _Transfer:
 
 
 def _reason(error: Exception) -> str:
-    """The telling end of an exception that wraps others in its text."""
+    """Return the most specific part of an exception that wraps others in its text."""
     import requests
 
     if isinstance(error, requests.exceptions.ConnectTimeout):

@@ -1,4 +1,4 @@
-"""What a model file says about itself, read without any engine: its outputs and the card inside it.
+"""Outputs and embedded card of a model file, read without any engine.
 
 The files may come from anywhere, so nothing in them is trusted: sizes are capped, XML with a document type is refused
 (entities expand without end), and of an ONNX file only a few small fields are read, by the lengths they state.
@@ -13,13 +13,18 @@ from typing import BinaryIO
 from xml.etree import ElementTree
 
 from featherpose.errors import ModelError
+from featherpose.methods.method import GraphShapes
 
-__all__ = ["GraphFile", "read_graph_file"]
+__all__ = ["GRAPH_SUFFIXES", "GraphFile", "read_graph_file"]
+
+GRAPH_SUFFIXES = (".xml", ".onnx")
+"""Model files that are read here; others need a card beside them."""
 
 _MAX_XML_BYTES = 64 * 2**20
+_MAX_XML_TAGS = 2_000_000  # an element takes some 200 bytes of memory; large graphs have some hundred thousand
 _MAX_ONNX_BYTES = 2 * 2**30  # the format's own limit
 _MAX_FIELD_BYTES = 4 * 2**20
-_MAX_FIELDS = 200_000  # a graph has thousands; a file of nothing but tiny fields would be read for hours
+_MAX_FIELDS = 200_000  # a graph has thousands; a file of tiny fields alone would take hours
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +34,12 @@ class GraphFile:
     Attributes:
         outputs: Names of the graph's outputs; for an IR also those of inner tensors.
         card: Text of the embedded model card, None if there is none.
+        shapes: Shapes of inputs and outputs, as far as the file states them.
     """
 
     outputs: frozenset[str]
     card: str | None
+    shapes: GraphShapes
 
 
 def read_graph_file(path: Path) -> GraphFile:
@@ -58,6 +65,10 @@ def _read_ir(path: Path, size: int) -> GraphFile:
     if size > _MAX_XML_BYTES:
         raise ModelError(f"{path} is {size / 2**20:.0f} MB of XML", expected=f"at most {_MAX_XML_BYTES / 2**20:.0f} MB")
     data = path.read_bytes()
+    if b"\0" in data[:256]:  # UTF-16 or UTF-32, in which the next check would find nothing
+        raise ModelError(f"{path} is no OpenVINO IR: it is not UTF-8", hint="get the file again")
+    if data.count(b"<") > _MAX_XML_TAGS:
+        raise ModelError(f"{path} has more than {_MAX_XML_TAGS:,} tags", expected="an OpenVINO IR")
     if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
         raise ModelError(f"{path} declares a document type, which no OpenVINO IR does", hint="do not trust this file")
     try:
@@ -69,13 +80,45 @@ def _read_ir(path: Path, size: int) -> GraphFile:
     if root.tag != "net":
         raise ModelError(f"{path} is XML of kind <{root.tag[:40]}>", expected="an OpenVINO IR, <net>")
     outputs: set[str] = set()
+    inputs: list[tuple[int | None, ...]] = []
+    results: dict[str, tuple[int | None, ...]] = {}
+    names = _tensor_names(root)
     for layer in root.iterfind("layers/layer"):
+        if layer.get("type") == "Parameter":
+            facts = layer.find("data")
+            text = "" if facts is None else facts.get("shape", "")
+            inputs.append(tuple(_size(size) for size in text.split(",") if size.strip()))
         if layer.get("type") == "Result":
-            outputs.add(layer.get("name", "").split("/sink_port_")[0])
+            name = layer.get("name", "").split("/sink_port_")[0]
+            outputs.add(name)
+            shape = tuple(_size(dim.text or "") for dim in layer.iterfind("input/port/dim"))
+            results[names.get(layer.get("id", ""), name)] = shape
         for port in layer.iterfind("output/port"):
             outputs.update(port.get("names", "").split(","))
     card = root.find("rt_info/featherpose/card")
-    return GraphFile(frozenset(outputs - {""}), None if card is None else card.get("value"))
+    shapes = GraphShapes(tuple(inputs), results)
+    return GraphFile(frozenset(outputs - {""}), None if card is None else card.get("value"), shapes)
+
+
+def _tensor_names(root: ElementTree.Element) -> dict[str, str]:
+    """Name of the tensor that each result reads, by the id of the result's layer; those without one are left out."""
+    named = {
+        (layer.get("id"), port.get("id")): port.get("names", "").split(",")[0]
+        for layer in root.iterfind("layers/layer")
+        for port in layer.iterfind("output/port")
+    }
+    found = {}
+    for edge in root.iterfind("edges/edge"):
+        name = named.get((edge.get("from-layer"), edge.get("from-port")), "")
+        if name:
+            found[edge.get("to-layer", "")] = name
+    return found
+
+
+def _size(text: str) -> int | None:
+    """Read the size of an axis; None where it is open or no number that an axis can have."""
+    text = text.strip()
+    return int(text) if text.isdecimal() and len(text) < 10 and int(text) > 0 else None
 
 
 def _read_onnx(path: Path, size: int) -> GraphFile:
@@ -84,6 +127,8 @@ def _read_onnx(path: Path, size: int) -> GraphFile:
     if size > _MAX_ONNX_BYTES:
         raise ModelError(f"{path} is {size / 2**30:.1f} GB", expected="at most 2 GB")
     outputs: set[str] = set()
+    inputs: list[tuple[int | None, ...]] = []
+    shapes: dict[str, tuple[int | None, ...]] = {}
     card: str | None = None
     has_graph = False
     try:
@@ -93,7 +138,11 @@ def _read_onnx(path: Path, size: int) -> GraphFile:
                     has_graph = True
                     for inner, inner_start, inner_length in _fields(file, start, start + length):
                         if inner == 12:
-                            outputs.add(_strings(file, inner_start, inner_length).get(1, ""))
+                            name = _strings(file, inner_start, inner_length).get(1, "")
+                            outputs.add(name)
+                            shapes[name] = _shape(file, inner_start, inner_length)
+                        elif inner == 11:
+                            inputs.append(_shape(file, inner_start, inner_length))
                 elif number == 14:
                     entry = _strings(file, start, length)
                     if entry.get(1) == "featherpose.card":
@@ -104,11 +153,39 @@ def _read_onnx(path: Path, size: int) -> GraphFile:
         ) from error
     if not has_graph:
         raise ModelError(f"{path} holds no ONNX graph", expected="a whole .onnx file", hint="get the file again")
-    return GraphFile(frozenset(outputs), card)
+    return GraphFile(frozenset(outputs), card, GraphShapes(tuple(inputs), shapes))
+
+
+def _shape(file: BinaryIO, start: int, length: int) -> tuple[int | None, ...]:
+    """Read the shape of a value: ValueInfoProto.type = 2, .tensor_type = 1, .shape = 2, .dim = 1, .dim_value = 1."""
+    spans = [(start, start + length)]
+    for wanted in (2, 1, 2):
+        spans = [
+            (inner, inner + size)
+            for first, end in spans
+            for number, inner, size in _fields(file, first, end)
+            if number == wanted
+        ]
+    dims = [
+        (inner, size) for first, end in spans for number, inner, size in _fields(file, first, end) if number == 1
+    ]  # fmt: skip
+    return tuple(_dim(file, inner, size) for inner, size in dims[:8])
+
+
+def _dim(file: BinaryIO, start: int, length: int) -> int | None:
+    """Read the size of one axis; None where it has a name instead of a number."""
+    if not 1 < length <= 11:
+        return None
+    file.seek(start)
+    data = file.read(length)
+    if data[0] != 8:  # field 1, a number
+        return None
+    value, _ = _varint(data, 1)
+    return value if 0 < value < 2**31 else None
 
 
 def _fields(file: BinaryIO, start: int, end: int) -> list[tuple[int, int, int]]:
-    """(number, start, length) of the length-delimited fields between two positions; the others are skipped."""
+    """Yield (number, start, length) of the length-delimited fields between two positions; the others are skipped."""
     found: list[tuple[int, int, int]] = []
     position = start
     for _ in range(_MAX_FIELDS):

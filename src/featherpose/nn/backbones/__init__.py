@@ -1,1 +1,1 @@
-"""Feature extractors that the pose networks stand on, each cut and dilated to output stride 8."""
+"""Feature extractors of the pose networks, each cut and dilated to output stride 8."""

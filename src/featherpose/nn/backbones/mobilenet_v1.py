@@ -17,7 +17,7 @@ __all__ = ["MobileNetV1Cut", "mobilenet_v1", "mobilenet_v1_channels"]
 MobileNetV1Cut = Literal["conv4_1", "conv5_5", "conv5_6"]
 
 # (name, output channels, stride, dilation). The paper halves the resolution again at conv4_2 and conv5_6; here the
-# first of the wide blocks looks twice as far instead.
+# first of the wide blocks is dilated by two instead.
 _BLOCKS = (
     ("conv2_1", 64, 1, 1), ("conv2_2", 128, 2, 1),
     ("conv3_1", 128, 1, 1), ("conv3_2", 256, 2, 1),
@@ -33,7 +33,7 @@ def mobilenet_v1_channels(cut: MobileNetV1Cut) -> int:
 
 
 def mobilenet_v1(cut: MobileNetV1Cut = "conv5_5", *, norm: bool = True) -> nn.Sequential:
-    """The blocks up to and including ``cut``, output stride 8.
+    """Build the blocks up to and including ``cut``, output stride 8.
 
     Args:
         cut: Name of the last block.

@@ -11,7 +11,7 @@ __all__ = ["CHANNELS", "mobilenet_v2"]
 CHANNELS = 320
 
 # (expansion, output channels, stride, dilation). The paper's table 2, with the strides behind stride 8 traded for
-# dilation: blocks of stride 16 look twice, blocks of stride 32 four times as far.
+# dilation: blocks of stride 16 are dilated by two, blocks of stride 32 by four.
 _BLOCKS = (
     (1, 16, 1, 1),
     (6, 24, 2, 1), (6, 24, 1, 1),
@@ -45,7 +45,7 @@ class _Bottleneck(nn.Module):
 
 
 def mobilenet_v2() -> nn.Sequential:
-    """The network up to conv6_3, output stride 8.
+    """Build the network up to conv6_3, output stride 8.
 
     Example:
         >>> import torch

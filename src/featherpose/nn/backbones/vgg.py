@@ -13,7 +13,7 @@ _WIDTHS = (("conv1", 2, 64), ("conv2", 2, 128), ("conv3", 4, 256), ("conv4", 2, 
 
 
 def vgg19() -> nn.Sequential:
-    """Layers conv1_1 to conv4_2 by their published names, output stride 8.
+    """Build the layers conv1_1 to conv4_2 by their published names, output stride 8.
 
     Example:
         >>> import torch
@@ -27,7 +27,7 @@ def vgg19() -> nn.Sequential:
             layers[f"pool{group[-1]}"] = nn.MaxPool2d(2)
         for number in range(1, count + 1):
             convolution = nn.Conv2d(channels, width, 3, 1, 1)
-            # No batch norm keeps the scale here, so the weights must (He et al. 2015).
+            # Without batch norms the initialization must keep the scale (He et al. 2015).
             nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
             layers[f"{group}_{number}"] = convolution
             layers[f"relu{group[-1]}_{number}"] = nn.ReLU(inplace=True)

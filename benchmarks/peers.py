@@ -1,0 +1,159 @@
+"""featherpose at every level of quality beside what people use instead: AP and time, in one run on one machine.
+
+    python benchmarks/peers.py ../shared/data/coco-val --models ../shared/models --json benchmarks/results/peers.json
+
+AP is COCO's, on every image of the folder, at the image's own resolution. Times are those of one whole image in, people
+out, on crowds of 1, 3, 10 and 30 real people composed from photographs (--crowds); the systems take turns, so that a
+busy machine slows all alike. Only what is found in --models is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from peer_systems import System, detect_then_pose, movenet_multipose, yolo_pose
+from reports import publish, spread
+
+from featherpose import PoseEstimator
+from featherpose.evaluation.keypoints.coco_ap import average_precision
+from featherpose.evaluation.keypoints.dataset import CocoDataset, read_coco_dataset
+from featherpose.evaluation.performance.mosaics import compose_crowd, find_cutouts
+from featherpose.formats.coco import coco_results
+from featherpose.media.images import read_image
+
+LEVELS: dict[str, dict[str, Any]] = {
+    "featherpose fast": {"quality": "fast"},
+    "featherpose fast, 368": {"quality": "fast", "height": 368},
+    "featherpose balanced": {"quality": "balanced"},
+    "featherpose balanced, 368": {"quality": "balanced", "height": 368},
+    "featherpose, all refined": {"refine": "all"},
+    "featherpose, all refined, 368": {"refine": "all", "height": 368},
+    "featherpose best": {"quality": "best"},
+}
+
+
+def peers(models: Path) -> Iterator[System]:
+    """Yield the systems whose files are there."""
+    detector = models / "picodet-s-320/picodet-s-320.xml"
+    found: list[tuple[Path, Callable[[Path], System]]] = [
+        (models / "yolov8n-pose/yolov8n-pose-int8.xml", yolo_pose),
+        *(
+            (
+                models / f"pp-tinypose/pp-tinypose-{size}.xml",
+                lambda path, size=size: detect_then_pose(detector, path, f"PicoDet-S + PP-TinyPose {size}"),
+            )
+            for size in ("128x96", "256x192")
+        ),
+        (models / "movenet-multipose-lightning/movenet-multipose-lightning.tflite", movenet_multipose),
+    ]
+    for path, make in found:
+        if path.exists():
+            yield make(path)
+
+
+def ours(name: str, options: dict[str, Any], model: str | Path | None, stack: ExitStack) -> System:
+    """Return featherpose at one level."""
+    estimator = stack.enter_context(PoseEstimator(model, **options))
+    estimator.warm_up()
+
+    def find(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        results = coco_results(estimator(image), 0)
+        points = np.array([r["keypoints"] for r in results], np.float64).reshape(-1, 17, 3)
+        return points[..., :2], np.array([r["score"] for r in results])
+
+    return System(name, "Apache-2.0", find)
+
+
+def accuracy(system: System, data: CocoDataset) -> dict[str, float]:
+    """Return the AP of a system on all images."""
+    results = []
+    for image in data.images:
+        points, scores = system.find(read_image(image.path))
+        for person, score in zip(points, scores, strict=True):
+            flat = np.column_stack([person, np.ones(17)]).ravel().tolist()
+            results.append({"image_id": image.image_id, "category_id": 1, "keypoints": flat, "score": float(score)})
+    scores_ = average_precision(data, results)
+    return {"AP": round(scores_.AP, 4), "AP50": round(scores_.AP50, 4), "AP75": round(scores_.AP75, 4)}
+
+
+def times(systems: list[System], crowds: Path, counts: list[int], rounds: int) -> dict[str, dict[str, Any]]:
+    """Return milliseconds an image by system and number of people; the systems take turns."""
+    cutouts = find_cutouts(crowds)
+    images = {count: compose_crowd(cutouts, count) for count in counts}
+    taken: dict[str, dict[int, list[float]]] = {s.name: {count: [] for count in counts} for s in systems}
+    found: dict[str, dict[int, int]] = {s.name: {} for s in systems}
+    for turn in range(rounds + 2):
+        for count, image in images.items():
+            for system in systems:
+                started = perf_counter()
+                points, _ = system.find(image)
+                spent = 1e3 * (perf_counter() - started)
+                found[system.name][count] = len(points)
+                if turn >= 2:  # two turns of warm-up
+                    taken[system.name][count].append(spent)
+    return {
+        name: {str(count): {**spread(ms), "found": found[name][count]} for count, ms in by_count.items()}
+        for name, by_count in taken.items()
+    }
+
+
+def plot(report: dict[str, Any], path: Path, people: str = "3") -> None:
+    """Draw AP against time."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 5))
+    for name, entry in report["systems"].items():
+        own = name.startswith("featherpose")
+        x, y = entry["ms"][people]["median"], entry["AP"]
+        axes.scatter(x, y, marker="o" if own else "s", color="tab:blue" if own else "tab:gray")
+        axes.annotate(name.removeprefix("featherpose").strip(", "), (x, y), xytext=(5, 4), textcoords="offset points",
+                      fontsize=8)  # fmt: skip
+    axes.set(xscale="log", xlabel=f"ms an image of {people} people", ylabel="COCO AP")
+    axes.set_title("featherpose (blue) and others (gray)")
+    axes.grid(alpha=0.3, which="both")
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data", type=Path, help="COCO folder on which AP is measured")
+    parser.add_argument("--crowds", type=Path, help="COCO folder whose people are composed; DATA unless given")
+    parser.add_argument("--models", type=Path, required=True, help="folder with the files of the others")
+    parser.add_argument("--people", type=int, nargs="+", default=[1, 3, 10, 30])
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--limit", type=int, help="only the first images")
+    parser.add_argument("--no-accuracy", action="store_true")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--plot", type=Path)
+    arguments = parser.parse_args()
+    data = read_coco_dataset(arguments.data)
+    data = data if arguments.limit is None else data.first(arguments.limit)
+    with ExitStack() as stack:
+        systems = [ours(name, options, None, stack) for name, options in LEVELS.items()]
+        released = arguments.models / "human-pose-estimation-0001/human-pose-estimation-0001-int8.xml"
+        if released.exists():
+            for name, more in (("Lightweight OpenPose INT8", {"quality": "fast"}),
+                               ("Lightweight OpenPose INT8, best", {"quality": "best"})):  # fmt: skip
+                systems.append(ours(name, more, released, stack))
+        systems += peers(arguments.models)
+        taken = times(systems, arguments.crowds or arguments.data, arguments.people, arguments.rounds)
+        report: dict[str, Any] = {"images": len(data.images), "people": data.people, "systems": {}}
+        for system in systems:
+            figures = {} if arguments.no_accuracy else accuracy(system, data)
+            report["systems"][system.name] = {"license": system.license, **figures, "ms": taken[system.name]}
+            print(system.name, figures, {n: m["median"] for n, m in taken[system.name].items()}, flush=True)
+    publish(report, arguments.json)
+    if arguments.plot is not None and not arguments.no_accuracy:
+        plot(report, arguments.plot)
+
+
+if __name__ == "__main__":
+    main()

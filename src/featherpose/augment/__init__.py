@@ -1,0 +1,1 @@
+"""Graphics that follow people, and heads that are hidden."""

@@ -1,1 +1,0 @@
-"""The commands under ``featherpose analyze``, one module each."""

@@ -1,0 +1,1 @@
+"""What a run writes: shards, the manifest, and how both are read."""

@@ -1,1 +1,0 @@
-"""Export to ONNX and OpenVINO, INT8, and the verification that nothing changed."""

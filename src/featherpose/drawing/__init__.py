@@ -1,0 +1,1 @@
+"""Draw poses into images."""

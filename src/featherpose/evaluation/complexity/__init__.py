@@ -1,0 +1,1 @@
+"""What networks cost by counting: weights and multiplications."""

@@ -1,0 +1,1 @@
+"""Time, complexity and the limits of the machine."""

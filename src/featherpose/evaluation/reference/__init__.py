@@ -1,0 +1,1 @@
+"""Plain, slow reference implementations."""

@@ -1,0 +1,1 @@
+"""Sources behind an address: cameras, streams that come back, images and videos over HTTP."""

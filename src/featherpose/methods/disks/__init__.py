@@ -1,0 +1,1 @@
+"""Disks and offsets, the method of G-RMI."""

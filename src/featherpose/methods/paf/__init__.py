@@ -1,0 +1,1 @@
+"""Part affinity fields (OpenPose, Lightweight OpenPose)."""

@@ -1,0 +1,1 @@
+"""Tags: the method of Associative Embedding."""

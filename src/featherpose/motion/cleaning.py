@@ -1,0 +1,267 @@
+"""Cleaning before any filter: doubtful keypoints, outliers, left/right swaps, short gaps, resampling.
+
+Each function takes a `PoseSequence` and returns another with one more `Step`. Gaps longer than the stated maximum stay
+gaps, and a filled keypoint has score 0.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+from scipy.interpolate import CubicSpline, PchipInterpolator
+
+from featherpose.errors import OptionError
+from featherpose.motion.sequence import PoseSequence, Step
+
+__all__ = [
+    "GapMethod",
+    "body_size",
+    "drop_doubtful",
+    "fill_gaps",
+    "hampel_outliers",
+    "reject_outliers",
+    "resample",
+]
+
+GapMethod = Literal["linear", "pchip", "cubic"]
+
+# Scales the median absolute deviation to an estimate of the standard deviation of normal noise.
+_MAD_TO_SIGMA = 1.4826
+
+
+def body_size(sequence: PoseSequence) -> np.ndarray:
+    """Return float64[P]: each person's size, the median over time of the diagonal of the box around the keypoints.
+
+    Example:
+        >>> from featherpose.skeleton import LSP_14
+        >>> points = np.zeros((2, 14, 2))
+        >>> points[:, 0] = (30, 40)
+        >>> body_size(PoseSequence.from_arrays(points, np.arange(2.0), LSP_14))
+        array([50.])
+    """
+    points = sequence.keypoints
+    there = np.isfinite(points)
+    spread = np.where(there, points, -np.inf).max(2) - np.where(there, points, np.inf).min(2)
+    diagonals = np.hypot(spread[..., 0], spread[..., 1])
+    sizes = np.full(sequence.num_people, np.nan)
+    for p in range(sequence.num_people):
+        known = diagonals[np.isfinite(diagonals[:, p]), p]
+        sizes[p] = np.median(known) if len(known) else np.nan
+    return sizes
+
+
+def drop_doubtful(sequence: PoseSequence, min_score: float = 0.1) -> PoseSequence:
+    """Mark keypoints below a score as missing.
+
+    Args:
+        sequence: Poses over time.
+        min_score: Least score, 0..1.
+
+    Raises:
+        OptionError: If the score is outside 0..1.
+    """
+    if not 0 <= min_score <= 1:
+        raise OptionError(f"min_score {min_score}", expected="a number from 0 to 1")
+    low = sequence.found & (sequence.scores < min_score)
+    keypoints, scores = sequence.keypoints.copy(), sequence.scores.copy()
+    keypoints[low], scores[low] = np.nan, 0.0
+    count = int(low.sum())
+    text = f"dropped {count:,} keypoints with a score under {min_score:g}"
+    return sequence.changed(keypoints, Step("drop_doubtful", {"min_score": min_score}, count, text), scores=scores)
+
+
+def reject_outliers(
+    sequence: PoseSequence, *, window: int = 7, sigmas: float = 3.0, floor: float = 0.01
+) -> PoseSequence:
+    """Mark keypoints that jump away for one or a few frames as missing: the Hampel identifier, per coordinate.
+
+    A value is an outlier if it lies further than ``sigmas`` robust standard deviations from the median of the
+    ``window`` frames around it. Hampel (1974), The influence curve and its role in robust estimation; Pearson (2002),
+    Outliers in process modeling and identification.
+
+    Args:
+        sequence: Poses over time.
+        window: Frames in the window, odd.
+        sigmas: Robust standard deviations that are allowed.
+        floor: Deviations under this share of the person's size are never outliers; without it the smallest
+            irregularity of a joint at rest would be one.
+
+    Raises:
+        OptionError: If the window is not an odd number from 3 to 101 or ``sigmas`` is not positive.
+    """
+    if window % 2 == 0 or not 3 <= window <= 101:
+        raise OptionError(f"a window of {window} frames", expected="an odd number from 3 to 101")
+    if not sigmas > 0:
+        raise OptionError(f"sigmas is {sigmas}", expected="a positive number")
+    t, p, k, _ = sequence.keypoints.shape
+    least = np.repeat(np.nan_to_num(body_size(sequence)) * floor, 2 * k)
+    out = hampel_outliers(sequence.keypoints.reshape(t, -1), window, sigmas, least).reshape(t, p, k, 2).any(-1)
+    keypoints, scores = sequence.keypoints.copy(), sequence.scores.copy()
+    keypoints[out], scores[out] = np.nan, 0.0
+    count = int(out.sum())
+    step = Step(
+        "reject_outliers",
+        {"window": window, "sigmas": sigmas, "floor": floor},
+        count,
+        f"rejected {count:,} keypoints as outliers (Hampel, {window} frames, {sigmas:g} sigma)",
+    )
+    return sequence.changed(keypoints, step, scores=scores)
+
+
+def hampel_outliers(values: np.ndarray, window: int, sigmas: float, least: np.ndarray) -> np.ndarray:
+    """Return bool[T, C]: which values of C columns are outliers of their moving window.
+
+    Windows are cut off at the ends of the recording and skip missing values; a window with fewer than three values has
+    no outliers.
+
+    Args:
+        values: float64[T, C], NaN where missing.
+        window: Odd number of rows.
+        sigmas: Robust standard deviations allowed.
+        least: float64[C], deviation that is always allowed.
+    """
+    t, c = values.shape
+    half = window // 2
+    out = np.zeros((t, c), bool)
+    # In blocks, so that the windows of a long recording do not fill the memory.
+    for first in range(0, t, 8192):
+        last = min(t, first + 8192)
+        block = np.full((last - first + 2 * half, c), np.nan)
+        low, high = max(0, first - half), min(t, last + half)
+        block[low - first + half : high - first + half] = values[low:high]
+        windows = np.lib.stride_tricks.sliding_window_view(block, window, axis=0)
+        count = np.isfinite(windows).sum(-1)
+        middle = _sorted_median(windows, count)
+        deviation = np.abs(values[first:last] - middle)
+        spread = _MAD_TO_SIGMA * _sorted_median(np.abs(windows - middle[..., None]), count)
+        out[first:last] = (deviation > np.maximum(sigmas * spread, least)) & (count >= 3)
+    return out
+
+
+def _sorted_median(windows: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Return the median over the last axis of what is not NaN; sorting puts NaN last."""
+    ordered = np.sort(windows, axis=-1)
+    low = np.maximum(count - 1, 0) // 2
+    high = np.minimum(count // 2, windows.shape[-1] - 1)
+    pair = np.take_along_axis(ordered, np.stack([low, high], -1), -1)
+    return np.asarray(pair.mean(-1))
+
+
+def fill_gaps(sequence: PoseSequence, max_gap_s: float = 0.25, method: GapMethod = "pchip") -> PoseSequence:
+    """Fill gaps of keypoints between two frames in which they were found.
+
+    Args:
+        sequence: Poses over time.
+        max_gap_s: Longest time from the last frame before the gap to the first one after it; longer gaps stay. Gaps
+            at the beginning and end are never filled.
+        method: ``linear``; ``pchip``, smooth without overshoot (Fritsch & Carlson 1980); ``cubic``, a spline.
+
+    Returns:
+        The sequence with the gaps filled; filled keypoints have score 0.
+
+    Raises:
+        OptionError: If the method is unknown or the time negative.
+
+    Example:
+        >>> from featherpose.skeleton import Skeleton
+        >>> x = np.array([0.0, np.nan, 2.0, np.nan, np.nan, 5.0])
+        >>> sequence = PoseSequence.from_arrays(
+        ...     np.stack([x, x], -1)[:, None], np.arange(6) / 10, Skeleton.create("dot", ["tip"], [])
+        ... )
+        >>> fill_gaps(sequence, max_gap_s=0.2, method="linear").keypoints[:, 0, 0, 0]
+        array([ 0.,  1.,  2., nan, nan,  5.])
+    """
+    if method not in get_args(GapMethod):
+        raise OptionError(f"gap method {method!r}", expected=" or ".join(get_args(GapMethod)))
+    if not max_gap_s >= 0:
+        raise OptionError(f"max_gap_s is {max_gap_s}", expected="seconds, 0 or more")
+    t, p, k, _ = sequence.keypoints.shape
+    columns = sequence.keypoints.reshape(t, p * k, 2).copy()
+    times = sequence.timestamps_s
+    found = np.isfinite(columns[..., 0])
+    filled = 0
+    for column in np.flatnonzero(~found.all(0) & (found.sum(0) >= 2)).tolist():
+        there = np.flatnonzero(found[:, column])
+        lasts = np.diff(times[there])
+        gaps = np.flatnonzero((np.diff(there) > 1) & (lasts <= max_gap_s + 1e-9))
+        if not len(gaps):
+            continue
+        missing = np.concatenate([np.arange(there[g] + 1, there[g + 1]) for g in gaps])
+        columns[missing, column] = _between(times, there, columns[there, column], times[missing], method)
+        filled += len(missing)
+    step = Step(
+        "fill_gaps",
+        {"max_gap_s": max_gap_s, "method": method},
+        filled,
+        f"filled {filled:,} missing keypoints in gaps of up to {max_gap_s:g} s ({method})",
+    )
+    return sequence.changed(columns.reshape(t, p, k, 2), step)
+
+
+def _between(times: np.ndarray, there: np.ndarray, values: np.ndarray, wanted: np.ndarray, method: str) -> np.ndarray:
+    known = times[there]
+    if method == "linear" or len(there) < 3:
+        return np.stack([np.interp(wanted, known, values[:, axis]) for axis in range(2)], -1)
+    curve = PchipInterpolator(known, values) if method == "pchip" else CubicSpline(known, values)
+    return np.asarray(curve(wanted))
+
+
+def resample(
+    sequence: PoseSequence, rate_hz: float | None = None, *, max_gap_s: float = 0.25, method: GapMethod = "pchip"
+) -> PoseSequence:
+    """Resample a sequence to evenly spaced times, for videos of a variable frame rate.
+
+    Args:
+        sequence: Poses over time.
+        rate_hz: Frames per second; the median rate of the sequence unless given.
+        max_gap_s: Times between two frames that lie further apart than this become gaps.
+        method: How values between frames are found, as in `fill_gaps`.
+
+    Returns:
+        The sequence at the new times; ``frames`` names the nearest frame of the source.
+
+    Raises:
+        OptionError: If the rate is not positive, or the sequence has a single frame.
+    """
+    rate = sequence.rate_hz if rate_hz is None else rate_hz
+    if not 0 < rate <= 10_000:
+        raise OptionError(f"a rate of {rate} frames a second", expected="a positive number and two frames or more")
+    times = sequence.timestamps_s
+    count = int(np.floor((times[-1] - times[0]) * rate + 1e-6)) + 1
+    wanted = times[0] + np.arange(count) / rate
+    t, p, k, _ = sequence.keypoints.shape
+    columns = sequence.keypoints.reshape(t, p * k, 2)
+    scores = sequence.scores.reshape(t, p * k)
+    out, out_scores = np.full((count, p * k, 2), np.nan), np.zeros((count, p * k))
+    found = np.isfinite(columns[..., 0])
+    for column in np.flatnonzero(found.any(0)).tolist():
+        there = np.flatnonzero(found[:, column])
+        known = times[there]
+        inside = (wanted >= known[0] - 1e-9) & (wanted <= known[-1] + 1e-9)
+        after = np.clip(np.searchsorted(known, wanted), 0, len(known) - 1)
+        before = np.maximum(after - 1, 0)
+        near = known[after] - known[before] <= max_gap_s + 1e-9
+        on_frame = np.minimum(np.abs(known[after] - wanted), np.abs(known[before] - wanted)) <= 1e-6
+        use = inside & (near | on_frame)
+        if len(there) == 1:
+            out[use, column] = columns[there[0], column]
+        else:
+            out[use, column] = _between(times, there, columns[there, column], wanted[use], method)
+        out_scores[use, column] = np.minimum(scores[there[before]][:, column], scores[there[after]][:, column])[use]
+    nearest = np.clip(np.searchsorted(times, wanted), 1, max(1, t - 1))
+    left = np.clip(nearest - 1, 0, t - 1)
+    nearest = np.where(
+        np.abs(times[left] - wanted) <= np.abs(times[np.minimum(nearest, t - 1)] - wanted), left, nearest
+    )
+    step = Step(
+        "resample", {"rate_hz": rate, "max_gap_s": max_gap_s, "method": method}, count,
+        f"resampled {t:,} frames to {count:,} at {rate:g} Hz ({method})",
+    )  # fmt: skip
+    return sequence.changed(
+        out.reshape(count, p, k, 2),
+        step,
+        scores=out_scores.reshape(count, p, k),
+        timestamps_s=wanted,
+        frames=sequence.frames[np.minimum(nearest, t - 1)],
+    )

@@ -1,0 +1,1 @@
+"""Events in angle and position signals: repetitions, steps, jumps, sprints."""

@@ -1,0 +1,295 @@
+"""Repetitions of an exercise: peaks of an angle signal, with depth, tempo and symmetry.
+
+A repetition is a peak of the signal that stands out by at least the rule's prominence on both sides (the topographic
+prominence of `scipy.signal.find_peaks`): the joint bends from a resting posture and comes back. A movement that is cut
+off by the beginning or end of the recording is not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.signal import find_peaks
+
+from featherpose.errors import OptionError
+from featherpose.motion.angles import ANGLES, Angles
+
+__all__ = ["EXERCISES", "ExerciseRule", "Repetition", "Repetitions", "exercise_signal", "find_repetitions"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExerciseRule:
+    """Rule by which repetitions of an exercise are found in its angles.
+
+    Attributes:
+        name: Name of the exercise.
+        angles: Angles whose mean is the signal; the angles of a hidden side are left out.
+        combine: ``mean`` of all, or ``max``: the larger side, for exercises of one limb.
+        prominence_deg: Least movement from rest to the turning point, and back.
+        min_duration_s: Shortest repetition.
+        edge: Share of the movement that counts as still at rest: where start and end of a repetition are put.
+
+    Raises:
+        OptionError: If an angle is unknown or a number outside its range.
+    """
+
+    name: str
+    angles: tuple[str, ...]
+    combine: str = "mean"
+    prominence_deg: float = 35.0
+    min_duration_s: float = 0.3
+    edge: float = 0.1
+
+    def __post_init__(self) -> None:
+        for angle in self.angles:
+            if angle not in ANGLES:
+                raise OptionError(f"there is no angle {angle!r}", expected=f"one of {', '.join(ANGLES)}")
+        if not self.angles:
+            raise OptionError(f"exercise {self.name!r} names no angle", expected="one or more")
+        if self.combine not in ("mean", "max"):
+            raise OptionError(f"combine {self.combine!r}", expected="mean or max")
+        if not 0 < self.prominence_deg <= 180 or not 0 <= self.min_duration_s <= 60 or not 0 < self.edge < 0.5:
+            raise OptionError(
+                f"prominence {self.prominence_deg} degrees, duration {self.min_duration_s} s, edge {self.edge}",
+                expected="up to 180 degrees, up to 60 s, under 0.5",
+            )
+
+
+def _rules() -> dict[str, ExerciseRule]:
+    def both(part: str) -> tuple[str, str]:
+        return f"left_{part}", f"right_{part}"
+
+    rules = [
+        ExerciseRule(name="squat", angles=both("knee"), prominence_deg=30, min_duration_s=0.6),
+        ExerciseRule(name="split-squat", angles=both("knee"), prominence_deg=25, min_duration_s=0.6),
+        ExerciseRule(name="push-up", angles=both("elbow"), prominence_deg=30, min_duration_s=0.6),
+        ExerciseRule(name="pull-up", angles=both("elbow"), prominence_deg=40, min_duration_s=0.6),
+        ExerciseRule(name="curl", angles=both("elbow"), combine="max", prominence_deg=50, min_duration_s=0.5),
+        ExerciseRule(name="jumping-jack", angles=both("shoulder"), prominence_deg=60, min_duration_s=0.4),
+        ExerciseRule(name="sit-up", angles=both("hip"), prominence_deg=30, min_duration_s=0.6),
+        ExerciseRule(name="deadlift", angles=both("hip"), prominence_deg=35, min_duration_s=0.6),
+    ]
+    return {rule.name: rule for rule in rules}
+
+
+EXERCISES: Mapping[str, ExerciseRule] = _rules()
+"""The exercises that are known by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repetition:
+    """One repetition; rows are places in the sequence, times are seconds.
+
+    Attributes:
+        start: Row where the movement leaves rest.
+        turn: Row of the turning point.
+        end: Row where rest is reached again.
+        start_s: Time of ``start``.
+        turn_s: Time of the turning point, between the frames by a parabola through the highest three values.
+        end_s: Time of ``end``.
+        depth_deg: Signal at the turning point.
+        rest_deg: Signal at rest before it.
+        range_deg: The movement: depth minus the mean of the rests before and after.
+        out_s: Duration from rest to the turning point (a squat's way down).
+        back_s: Duration of the way back.
+        left_deg: The left side's own angle at the turning point; NaN if it is not in the signal.
+        right_deg: Likewise.
+    """
+
+    start: int
+    turn: int
+    end: int
+    start_s: float
+    turn_s: float
+    end_s: float
+    depth_deg: float
+    rest_deg: float
+    range_deg: float
+    out_s: float
+    back_s: float
+    left_deg: float = float("nan")
+    right_deg: float = float("nan")
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Repetitions:
+    """All repetitions of one person.
+
+    Attributes:
+        rule: How they were found.
+        signal: float64[T], degrees.
+        found: The repetitions, in order.
+    """
+
+    rule: ExerciseRule
+    signal: np.ndarray
+    found: tuple[Repetition, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def __repr__(self) -> str:
+        return f"Repetitions({len(self)} of {self.rule.name})"
+
+    @property
+    def tempo_s(self) -> float:
+        """Return the mean time from one turning point to the next; NaN for fewer than two."""
+        turns = [repetition.turn_s for repetition in self.found]
+        return float(np.mean(np.diff(turns))) if len(turns) > 1 else float("nan")
+
+
+def exercise_signal(angles: Angles, rule: ExerciseRule, person: int = 0) -> np.ndarray:
+    """Return float64[T]: the angle that is followed; a side without a value in a frame is left out of it.
+
+    Raises:
+        OptionError: If the skeleton gives none of the rule's angles.
+    """
+    names = [name for name in rule.angles if name in angles]
+    if not names:
+        raise OptionError(
+            f"{rule.name} needs {' or '.join(rule.angles)}, which this skeleton does not give",
+            hint="name another exercise or your own signal",
+        )
+    values = np.stack([angles[name][:, person] for name in names])
+    # Knees and elbows bend one way only, and arms overhead pass 180 degrees, where the sign changes: without the sign
+    # the signal does not depend on the direction that a person faces.
+    signless = np.array([name.endswith(("_knee", "_elbow", "_shoulder")) for name in names])
+    values[signless] = np.abs(values[signless])
+    there = np.isfinite(values)
+    if rule.combine == "max":
+        best = np.where(there, values, -np.inf).max(0)
+        return np.where(there.any(0), best, np.nan)
+    # A side that appears and disappears must not shift the mean: only sides seen most of the time count where both
+    # could.
+    share = there.mean(1)
+    values = values[share >= 0.8 * share.max()]
+    there = np.isfinite(values)
+    count = there.sum(0)
+    return np.asarray(np.where(count > 0, np.where(there, values, 0).sum(0) / np.maximum(count, 1), np.nan))
+
+
+def find_repetitions(angles: Angles, rule: ExerciseRule | str, person: int = 0) -> Repetitions:
+    """Find the repetitions of one person.
+
+    Args:
+        angles: Filtered angles.
+        rule: A rule, or the name of one of `EXERCISES`.
+        person: Place of the person, 0 .. P-1.
+
+    Raises:
+        OptionError: If the exercise is unknown or needs other keypoints.
+
+    Example:
+        >>> times = np.arange(0, 6, 0.02)
+        >>> knee = 50 - 50 * np.cos(2 * np.pi * times / 2)  # three squats, 100 degrees deep
+        >>> angles = Angles(knee[:, None, None], ("left_knee",), times, (0,), np.zeros((300, 1), int))
+        >>> squats = find_repetitions(angles, "squat")
+        >>> len(squats), [round(r.depth_deg) for r in squats.found], round(squats.tempo_s, 2)
+        (3, [100, 100, 100], 2.0)
+    """
+    if isinstance(rule, str):
+        if rule not in EXERCISES:
+            raise OptionError(f"exercise {rule!r} is unknown", expected=f"one of {', '.join(EXERCISES)}")
+        rule = EXERCISES[rule]
+    signal = exercise_signal(angles, rule, person)
+    times = angles.timestamps_s
+    sides = {
+        side: np.mean(
+            [angles[n][:, person] for n in rule.angles if n in angles and n.startswith(side)] or [signal * np.nan], 0
+        )
+        for side in ("left", "right")
+    }
+    found: list[Repetition] = []
+    known = np.flatnonzero(np.isfinite(signal))
+    if len(known) < 5:
+        return Repetitions(rule, signal)
+    # A long gap may hide a movement: each stretch between such gaps is evaluated separately.
+    for stretch in np.split(known, np.flatnonzero(np.diff(times[known]) > max(1.0, rule.min_duration_s)) + 1):
+        if len(stretch) >= 5:
+            found += _in_stretch(signal, times, stretch, rule, sides)
+    return Repetitions(rule, signal, tuple(found))
+
+
+def _in_stretch(
+    signal: np.ndarray, times: np.ndarray, rows: np.ndarray, rule: ExerciseRule, sides: Mapping[str, np.ndarray]
+) -> list[Repetition]:
+    values, t = signal[rows], times[rows]
+    peaks, _ = find_peaks(values, prominence=rule.prominence_deg, plateau_size=1)
+    peaks = _merged(values, peaks, rule.prominence_deg)
+    out = []
+    for i, peak in enumerate(peaks):
+        low = 0 if i == 0 else int(peaks[i - 1] + np.argmin(values[peaks[i - 1] : peak + 1]))
+        high = len(values) - 1 if i == len(peaks) - 1 else int(peak + np.argmin(values[peak : peaks[i + 1] + 1]))
+        start = _leaves(values[low : peak + 1][::-1], rule.edge)
+        end = _leaves(values[peak : high + 1], rule.edge)
+        start_row, end_row = peak - start, peak + end
+        if t[end_row] - t[start_row] < rule.min_duration_s:
+            continue
+        before, after = values[low : peak + 1].min(), values[peak : high + 1].min()
+        turn_s, depth = _vertex(t, values, int(peak))
+        turn_row = int(rows[peak])
+        out.append(
+            Repetition(
+                int(rows[start_row]),
+                turn_row,
+                int(rows[end_row]),
+                float(t[start_row]),
+                turn_s,
+                float(t[end_row]),
+                depth,
+                float(before),
+                float(depth - (before + after) / 2),
+                turn_s - float(t[start_row]),
+                float(t[end_row]) - turn_s,
+                float(sides["left"][turn_row]),
+                float(sides["right"][turn_row]),
+            )
+        )
+    return out
+
+
+def _merged(values: np.ndarray, peaks: Sequence[int] | np.ndarray, prominence: float) -> np.ndarray:
+    """Merge two peaks between which the signal does not come back by the prominence: one repetition with a bounce."""
+    kept: list[int] = []
+    for peak in peaks:
+        if kept:
+            valley = values[kept[-1] : peak + 1].min()
+            if min(values[kept[-1]], values[peak]) - valley < prominence:
+                if values[peak] > values[kept[-1]]:
+                    kept[-1] = int(peak)
+                continue
+        kept.append(int(peak))
+    return np.array(kept, int)
+
+
+def _leaves(away: np.ndarray, edge: float) -> int:
+    """Return the rows from the peak until the signal is back at rest but for the share ``edge`` of the movement."""
+    rest = away.min()
+    level = rest + edge * (away[0] - rest)
+    return int(np.argmax(away <= level))
+
+
+def parabola(times: np.ndarray, values: np.ndarray, row: int) -> tuple[float, float, float]:
+    """Return (a, b, c) of a t^2 + b t + c through a row and its two neighbors; t counts from the row's time.
+
+    Example:
+        >>> parabola(np.array([1.0, 2.0, 4.0]), np.array([1.0, 4.0, 16.0]), 1)
+        (1.0, 4.0, 4.0)
+    """
+    before, after = float(times[row] - times[row - 1]), float(times[row + 1] - times[row])
+    down, up = float(values[row - 1] - values[row]), float(values[row + 1] - values[row])
+    a = (down / before + up / after) / (before + after)
+    return a, up / after - a * after, float(values[row])
+
+
+def _vertex(times: np.ndarray, values: np.ndarray, peak: int) -> tuple[float, float]:
+    """Return time and height of a peak by the parabola through it and its two neighbors."""
+    if not 0 < peak < len(values) - 1:
+        return float(times[peak]), float(values[peak])
+    a, b, c = parabola(times, values, peak)
+    if a >= 0:
+        return float(times[peak]), float(values[peak])
+    at = float(np.clip(-b / (2 * a), times[peak - 1] - times[peak], times[peak + 1] - times[peak]))
+    return float(times[peak] + at), float(c + b * at + a * at * at)

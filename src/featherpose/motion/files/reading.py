@@ -1,0 +1,171 @@
+"""From a results file to a `PoseSequence`: JSON Lines, CSV and Parquet as ``featherpose predict`` writes them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featherpose.errors import MissingExtraError, SourceError
+from featherpose.formats.jsonl import read_jsonl
+from featherpose.formats.record import FrameRecord
+from featherpose.motion.sequence import PoseSequence
+from featherpose.parsing import reason_of
+from featherpose.poses import Poses
+from featherpose.skeleton import COCO_17, OPENPOSE_18, Skeleton, builtin_skeletons
+
+__all__ = ["RESULT_SUFFIXES", "read_poses"]
+
+RESULT_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".parquet")
+"""Suffixes of files that `read_poses` reads."""
+
+_FIXED = ("source", "frame", "timestamp_s", "person", "id", "score")
+
+
+def read_poses(
+    path: str | Path,
+    *,
+    skeleton: Skeleton | None = None,
+    image_size: tuple[int, int] = (0, 0),
+    source: str | None = None,
+) -> PoseSequence:
+    r"""Read the poses of one video from a results file.
+
+    Args:
+        path: ``.jsonl`` (or ``.ndjson``), ``.csv`` or ``.parquet`` by ``featherpose predict``.
+        skeleton: What the keypoints are. JSON Lines without a header need it unless their number of keypoints tells
+            (17 is coco_17, 18 is openpose_18); tables name their keypoints.
+        image_size: (width, height) of the video in pixels, which these files do not hold.
+        source: Which of several sources in the file; the only one unless given.
+
+    Returns:
+        Everyone over time, in pixels.
+
+    Raises:
+        SourceError: If the file cannot be read, holds no people, or holds several sources and none is named.
+        MissingExtraError: For Parquet without the ``parquet`` extra.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "poses.csv"
+        ...     _ = path.write_text(
+        ...         "source,frame,timestamp_s,person,id,score,tip_x,tip_y,tip_score\n,0,0.0,0,4,1,3,5,1\n"
+        ...     )
+        ...     read_poses(path, skeleton=Skeleton.create("dot", ["tip"], []))
+        PoseSequence(1 frames, 1 person, dot, 0.000 s, px)
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix in (".jsonl", ".ndjson"):
+        records = _jsonl_records(path, skeleton, image_size)
+    elif suffix == ".csv":
+        records = _table_records(path, *_read_csv(path), skeleton, image_size)
+    elif suffix == ".parquet":
+        records = _table_records(path, *_read_parquet(path), skeleton, image_size)
+    else:
+        raise SourceError(f"{path} is not a file of poses", expected=f"a name with {', '.join(RESULT_SUFFIXES)}")
+    kept = list(records)
+    names = list(dict.fromkeys(record.source for record in kept))
+    if source is not None and source not in names:
+        raise SourceError(f"{path} has no source {source!r}", expected=f"one of {', '.join(names) or 'none'}")
+    if source is None and len(names) > 1:
+        raise SourceError(f"{path} holds {len(names)} sources", expected=f"the name of one: {', '.join(names[:10])}")
+    return PoseSequence.from_records(r for r in kept if source is None or r.source == source)
+
+
+def _jsonl_records(path: Path, skeleton: Skeleton | None, image_size: tuple[int, int]) -> Iterator[FrameRecord]:
+    if skeleton is None and not _has_header(path):
+        skeleton = _by_number(path)
+    return read_jsonl(path, skeleton, image_size=image_size)
+
+
+def _has_header(path: Path) -> bool:
+    try:
+        with path.open(encoding="utf-8") as file:
+            return '"featherpose"' in file.readline()[:200]
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"{path} cannot be read: {reason_of(error)}") from error
+
+
+def _by_number(path: Path) -> Skeleton | None:
+    """Return the built-in skeleton that has as many keypoints as the first person of the file."""
+    for candidate in (OPENPOSE_18, COCO_17):
+        try:
+            if any(len(record.poses) for record in read_jsonl(path, candidate)):
+                return candidate
+        except SourceError:
+            continue
+    return None
+
+
+def _read_csv(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            rows: list[dict[str, Any]] = list(reader)
+            return list(reader.fieldnames or []), rows
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SourceError(f"{path} cannot be read: {reason_of(error)}") from error
+
+
+def _read_parquet(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
+    try:
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingExtraError("Reading Parquet", "parquet") from error
+    try:
+        table = pq.read_table(path)
+        return list(table.column_names), table.to_pylist()
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError, NotImplementedError) as error:
+        raise SourceError(f"{path} cannot be read: {reason_of(error)}") from error
+
+
+def _table_records(
+    path: Path,
+    columns: list[str],
+    rows: list[dict[str, Any]],
+    skeleton: Skeleton | None,
+    image_size: tuple[int, int],
+) -> Iterator[FrameRecord]:
+    names = [column[:-2] for column in columns if column.endswith("_x")]
+    expected = [*_FIXED, *(f"{name}_{part}" for name in names for part in ("x", "y", "score"))]
+    if columns != expected or not names:
+        raise SourceError(f"{path} is not a table of poses", expected=f"the columns {', '.join(_FIXED)}, nose_x ...")
+    if skeleton is None:
+        known = {s.keypoints: s for s in builtin_skeletons().values()}
+        skeleton = known.get(tuple(names)) or Skeleton.create("own", names, [])
+    if list(skeleton.keypoints) != names:
+        raise SourceError(f"{path} holds other keypoints", expected=f"those of skeleton {skeleton.name}")
+    frames: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for row in rows:
+        try:
+            frames.setdefault((row["source"] or "", int(row["frame"])), []).append(row)
+        except (TypeError, ValueError) as error:
+            raise SourceError(f"{path} has a row without a frame number ({reason_of(error)})") from error
+    for (source, frame), people in frames.items():
+        try:
+            values = np.array([[_number(row[column]) for column in columns[6:]] for row in people], np.float64)
+            ids = [-1 if row["id"] in ("", None) else int(row["id"]) for row in people]
+            scores = np.array([_number(row["score"]) for row in people], np.float32)
+            time_s = float(people[0]["timestamp_s"])
+        except (TypeError, ValueError) as error:
+            raise SourceError(f"{path} frame {frame} cannot be read ({reason_of(error)})") from error
+        cells = values.reshape(len(people), len(names), 3).astype(np.float32)
+        tracked = np.asarray(ids, np.int64) if any(i >= 0 for i in ids) else None
+        poses = Poses(
+            np.ascontiguousarray(cells[..., :2]),
+            np.nan_to_num(np.ascontiguousarray(cells[..., 2])),
+            scores,
+            skeleton,
+            image_size,
+            tracked,
+        )
+        yield FrameRecord(frame, time_s, poses, source)
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value in ("", None) else float(value)

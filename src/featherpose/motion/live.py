@@ -1,0 +1,147 @@
+"""Live angles and repetitions: one frame in, the state of each person out.
+
+The rules are those of `featherpose.motion.events.repetitions`, applied to past frames only: a repetition is counted
+when the joint has come back by the rule's prominence. Angles have no sign here and are smoothed over a tenth of a
+second, which is their delay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from featherpose.errors import OptionError
+from featherpose.motion.angles import ANGLES
+from featherpose.motion.events.repetitions import EXERCISES, ExerciseRule
+from featherpose.poses import Poses
+from featherpose.skeleton import Skeleton
+
+__all__ = ["LiveMotion"]
+
+_SMOOTH_S = 0.1
+_FORGET_S = 5.0
+_SIDES = {"neck": ("left_shoulder", "right_shoulder"), "mid_hip": ("left_hip", "right_hip")}
+
+
+@dataclass(slots=True)
+class _Counter:
+    """One person: the smoothed signal, the last turning point and the count."""
+
+    seen_s: float
+    value: float
+    low: float
+    high: float
+    left_s: float
+    bent: bool = False
+    count: int = 0
+
+
+class LiveMotion:
+    """Counts repetitions of everyone in a live source.
+
+    Args:
+        exercise: Name of one of `featherpose.motion.events.repetitions.EXERCISES`, or a rule of your own for joint
+            angles.
+        skeleton: What the keypoints are.
+
+    Raises:
+        OptionError: If the exercise is unknown, or the skeleton lacks its keypoints.
+
+    Example:
+        >>> from featherpose.skeleton import COCO_17
+        >>> LiveMotion("squat", COCO_17).update(Poses.empty(COCO_17, (640, 480)), 0.0)
+        {}
+    """
+
+    def __init__(self, exercise: str | ExerciseRule, skeleton: Skeleton) -> None:
+        if isinstance(exercise, str):
+            if exercise not in EXERCISES:
+                raise OptionError(f"exercise {exercise!r} is unknown", expected=f"one of {', '.join(EXERCISES)}")
+            exercise = EXERCISES[exercise]
+        self.rule = exercise
+        self._angles: list[tuple[list[tuple[int, ...]], list[tuple[int, ...]]]] = []
+        for name in exercise.angles:
+            angle = ANGLES[name]
+            ends = [_indices(skeleton, end) for end in (*angle.first, *(angle.second or ()))]
+            if len(ends) == 4 and all(ends):
+                self._angles.append((ends[:2], ends[2:]))
+        if not self._angles:
+            raise OptionError(
+                f"{exercise.name} needs {' or '.join(exercise.angles)}, which skeleton {skeleton.name} does not give",
+                hint="name another exercise",
+            )
+        self._people: dict[int, _Counter] = {}
+
+    def reset(self) -> None:
+        """Forget all people."""
+        self._people.clear()
+
+    def update(self, poses: Poses, timestamp_s: float) -> dict[int, dict[str, Any]]:
+        """Process the next frame.
+
+        Args:
+            poses: Tracked people.
+            timestamp_s: Time of the frame in seconds.
+
+        Returns:
+            Track id -> ``{"exercise", "count", "angle_deg"}``; people without an id or without the joints are left out.
+        """
+        out: dict[int, dict[str, Any]] = {}
+        if poses.track_ids is not None:
+            for row, number in enumerate(poses.track_ids.tolist()):
+                value = self._signal(poses.keypoints[row])
+                if number < 0 or value is None:
+                    continue
+                counter = self._follow(number, value, timestamp_s)
+                out[number] = {
+                    "exercise": self.rule.name, "count": counter.count, "angle_deg": round(counter.value, 1)
+                }  # fmt: skip
+        for number in [n for n, c in self._people.items() if timestamp_s - c.seen_s > _FORGET_S]:
+            del self._people[number]
+        return out
+
+    def _signal(self, points: np.ndarray) -> float | None:
+        values = []
+        for first, second in self._angles:
+            (ax, ay), (bx, by) = _vector(points, first), _vector(points, second)
+            turn = abs(float(np.degrees(np.arctan2(bx * ay - by * ax, bx * ax + by * ay))))
+            if turn == turn:
+                values.append(turn)
+        if not values:
+            return None
+        return max(values) if self.rule.combine == "max" else sum(values) / len(values)
+
+    def _follow(self, number: int, value: float, now_s: float) -> _Counter:
+        counter = self._people.get(number)
+        if counter is None:
+            self._people[number] = counter = _Counter(now_s, value, value, value, now_s)
+            return counter
+        share = 1 - np.exp(-max(0.0, now_s - counter.seen_s) / _SMOOTH_S)
+        counter.value += float(share) * (value - counter.value)
+        counter.seen_s = now_s
+        if not counter.bent:
+            if counter.value <= counter.low:
+                counter.low, counter.left_s = counter.value, now_s
+            elif counter.value - counter.low >= self.rule.prominence_deg:
+                counter.bent, counter.high = True, counter.value
+            return counter
+        counter.high = max(counter.high, counter.value)
+        if counter.high - counter.value >= self.rule.prominence_deg:
+            counter.count += now_s - counter.left_s >= self.rule.min_duration_s
+            counter.bent, counter.low, counter.left_s = False, counter.value, now_s
+        return counter
+
+
+def _indices(skeleton: Skeleton, name: str) -> tuple[int, ...]:
+    names = skeleton.keypoints
+    if name in names:
+        return (names.index(name),)
+    sides = _SIDES.get(name, ())
+    return tuple(names.index(side) for side in sides) if sides and all(side in names for side in sides) else ()
+
+
+def _vector(points: np.ndarray, ends: list[tuple[int, ...]]) -> tuple[float, float]:
+    start, end = (sum(points[i].astype(float) for i in which) / len(which) for which in ends)
+    return float(end[0] - start[0]), float(end[1] - start[1])

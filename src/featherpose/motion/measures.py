@@ -1,0 +1,145 @@
+"""Numbers with unit and uncertainty, and the sources of uncertainty.
+
+The uncertainty is one standard deviation of random error. Systematic errors - a camera that is not at a right angle to
+the movement, a joint center that the network places elsewhere - are not included; `featherpose.motion.limits` states
+them.
+
+* A time is known to the frame: an event lies anywhere between two frames, which is a uniform distribution of the
+  width of a frame, 1 / sqrt(12) of the interval.
+* The noise of a coordinate is what the filter removed: the difference of the read and the filtered values, by a robust
+  standard deviation, and more where the keypoint's score is low (Gauss' rule of weights: variance ~ 1 / score).
+* An angle between two segments follows by the propagation of errors (ISO/IEC Guide 98-3): sigma^2 is the sum of the
+  variances of the ends over the squared lengths of their segments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from featherpose.motion.angles import ANGLES
+from featherpose.motion.sequence import PoseSequence, body_points
+
+__all__ = ["Measure", "angle_uncertainty", "coordinate_uncertainty", "frame_uncertainty_s"]
+
+_MAD_TO_SIGMA = 1.4826
+_TYPICAL_SCORE = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A number, its unit and its uncertainty.
+
+    Attributes:
+        value: The number; NaN if it is unknown.
+        unit: Such as ``deg``, ``s``, ``m``, ``px``, ``steps/min``, ``%``, or empty for a count.
+        uncertainty: One standard deviation of random error, same unit; NaN if unknown.
+
+    Example:
+        >>> print(Measure(92.34, "deg", 1.5))
+        92.3 ± 1.5 deg
+    """
+
+    value: float
+    unit: str = ""
+    uncertainty: float = float("nan")
+
+    def __str__(self) -> str:
+        if not np.isfinite(self.value):
+            return "unknown"
+        unit = f" {self.unit}" if self.unit else ""
+        if not np.isfinite(self.uncertainty):
+            shown = f"{self.value:.0f}" if not self.unit else f"{self.value:.3g}"
+            return f"{shown}{unit}"
+        digits = max(0, 1 - int(np.floor(np.log10(self.uncertainty)))) if self.uncertainty > 0 else 2
+        digits = min(digits, 3) if self.uncertainty < 1 else 1
+        return f"{self.value:.{digits}f} ± {self.uncertainty:.{digits}f}{unit}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data; unknown values are None."""
+        return {
+            "value": _plain(self.value),
+            "unit": self.unit,
+            "uncertainty": _plain(self.uncertainty),
+        }
+
+
+def _plain(value: float) -> float | None:
+    return round(float(value), 6) if np.isfinite(value) else None
+
+
+def frame_uncertainty_s(timestamps_s: np.ndarray) -> float:
+    """Return the standard deviation of the time of one event, seconds; NaN for a single frame."""
+    if len(timestamps_s) < 2:
+        return float("nan")
+    return float(np.median(np.diff(timestamps_s)) / np.sqrt(12))
+
+
+def coordinate_uncertainty(sequence: PoseSequence) -> np.ndarray:
+    """Return float64[P, K]: standard deviation of a filtered coordinate, in the unit of the sequence.
+
+    What the filter removed is white noise for the most part; a low pass with cut-off f lets through the share
+    2 f / rate of its variance. Where nothing was filtered, the noise follows from the second differences of the values
+    (for white noise their variance is six times its own).
+    """
+    filters = [step for step in sequence.steps if step.name == "filter_sequence"]
+    points = sequence.keypoints
+    rate = sequence.rate_hz
+    with np.errstate(invalid="ignore"):
+        bends = points[2:] - 2 * points[1:-1] + points[:-2]
+    raw = sequence.raw
+    share = 1.0
+    noise = np.full(points.shape[1:3], np.nan)
+    if filters and raw.keypoints.shape == points.shape and sequence.unit == raw.unit:
+        noise = _robust(raw.keypoints - points)
+        cutoff = float(filters[-1].settings.get("cutoff_hz", 6.0))
+        share = min(1.0, 2 * cutoff / rate) if rate == rate else 1.0
+    elif len(bends):
+        noise = _robust(bends) / np.sqrt(6)
+    scores = np.where(sequence.scores > 0, sequence.scores, np.nan)
+    mean = np.full(noise.shape, np.nan)
+    for p, k in np.argwhere(np.isfinite(scores).any(0)).tolist():
+        mean[p, k] = float(np.nanmean(scores[:, p, k]))
+    doubt = np.sqrt(_TYPICAL_SCORE / np.clip(mean, 0.1, 1.0))
+    return np.asarray(noise * np.sqrt(share) * np.maximum(np.nan_to_num(doubt, nan=1.0), 0.7))
+
+
+def _robust(values: np.ndarray) -> np.ndarray:
+    """Return the standard deviation over time and both axes, from the median of absolute values."""
+    magnitude = np.abs(values)
+    out = np.full(values.shape[1:3], np.nan)
+    known = np.isfinite(magnitude).all(-1)
+    whole = known.all(0)
+    if whole.any():
+        chosen = magnitude[:, whole]
+        out[whole] = _MAD_TO_SIGMA * np.median(np.moveaxis(chosen, 1, 0).reshape(chosen.shape[1], -1), axis=1)
+    for p, k in np.argwhere(~whole & known.any(0)).tolist():
+        out[p, k] = _MAD_TO_SIGMA * float(np.median(magnitude[known[:, p, k], p, k]))
+    return out
+
+
+def angle_uncertainty(sequence: PoseSequence, name: str, sigma: np.ndarray | None = None) -> np.ndarray:
+    """Return float64[P]: standard deviation of an angle in degrees, by propagation from its keypoints; NaN if unknown.
+
+    ``sigma`` is `coordinate_uncertainty` of the sequence, if it is known already.
+    """
+    angle = ANGLES[name]
+    sigma = coordinate_uncertainty(sequence) if sigma is None else sigma
+    index = {keypoint: i for i, keypoint in enumerate(sequence.skeleton.keypoints)}
+    overall = np.array([np.median(row[np.isfinite(row)]) if np.isfinite(row).any() else np.nan for row in sigma])
+    variance = np.zeros(sequence.num_people)
+    points = body_points(sequence, angle.points)
+    for ends in (angle.first, angle.second):
+        if ends is None or "vertical" in ends:
+            continue
+        if not all(end in points for end in ends):  # the head, which may be one of several keypoints
+            variance += np.nan
+            continue
+        length = np.hypot(*np.moveaxis(points[ends[1]] - points[ends[0]], -1, 0))
+        typical = np.array([np.median(c[np.isfinite(c)]) if np.isfinite(c).any() else np.nan for c in length.T])
+        for end in ends:
+            one = sigma[:, index[end]] if end in index else overall / np.sqrt(2)
+            variance += (one / typical) ** 2
+    return np.asarray(np.degrees(np.sqrt(variance)))

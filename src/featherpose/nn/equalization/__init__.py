@@ -1,0 +1,1 @@
+"""Equal ranges of the channels of trained networks, so that 8 bits hold them."""

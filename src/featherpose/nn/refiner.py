@@ -1,0 +1,93 @@
+"""The project's single-person network: the keypoints of one person in a crop, as heatmaps at stride 4.
+
+Convention
+    Input: BGR crops of 224x160 pixels (any multiples of 32 work), 0..255, black where they reach out of the image;
+    `featherpose.crops.CropShape` says where a crop lies. Output: Gaussians of one person's keypoints, about 0..1.
+    Cell (i, j) stands for crop pixel (4i, 4j), not for the center of 4x4 pixels.
+
+All layers but the last are those of `featherpose.nn.trunk.person`, by the same names, so the light networks start from
+a refiner's weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from jaxtyping import Float, Num
+from torch import Tensor, nn
+
+from featherpose.crops import CropShape
+from featherpose.methods.heatmap import HEATMAP, HeatmapOptions
+from featherpose.methods.method import Method
+from featherpose.nn.equalization.refiner_equalization import cross_layer_equalization
+from featherpose.nn.outputs import PoseModule, Split
+from featherpose.nn.single_person import SinglePersonMaps
+from featherpose.nn.trunk.person import PERSON_CHANNELS, PersonFeatures, PersonLayers
+from featherpose.skeleton import COCO_17, Skeleton
+
+__all__ = ["Refiner"]
+
+
+class Refiner(PoseModule, PersonLayers):
+    """Heatmaps of the person in a crop.
+
+    Args:
+        skeleton: Keypoints of the outputs; limbs are not used.
+
+    Example:
+        >>> import torch
+        >>> ((heatmaps,),) = Refiner().eval()(torch.zeros(1, 3, 224, 160))
+        >>> tuple(heatmaps.shape)
+        (1, 17, 56, 40)
+    """
+
+    START: ClassVar[str] = "refiner"
+    MARK: ClassVar[str] = "widen.0.steps.0.0.weight"
+
+    method: Method = HEATMAP
+    size_multiple = 32
+    crop: CropShape | None = CropShape(width=160, height=224, margin=1.1)
+    pad_value = 0
+    # Every keypoint gets a place; who uses the pose decides by its score.
+    options: Any | None = HeatmapOptions(min_score=0.02)
+
+    def __init__(self, skeleton: Skeleton = COCO_17) -> None:
+        super().__init__(skeleton, [replace(output, origin_px=0.0) for output in HEATMAP.outputs(skeleton)])
+        self.heatmaps = nn.Conv2d(PERSON_CHANNELS[0], skeleton.num_keypoints, 1)
+
+    def forward(self, images: Num[Tensor, "B 3 H W"]) -> tuple[SinglePersonMaps, ...]:
+        """Compute heatmaps of BGR crops, 0..255; one stage."""
+        return self._behind_trunk(self.features(images.to(self.heatmaps.weight.dtype)))
+
+    def training_stages(self, images: Float[Tensor, "B 3 H W"]) -> tuple[SinglePersonMaps, ...]:
+        """Compute the one stage."""
+        return self._behind_trunk(self.features(images))
+
+    def splits(self) -> tuple[Split, ...]:
+        """Split in front of the last layer."""
+        parts = tuple(name for name, _ in self.named_children() if name != "heatmaps")
+        return (Split(parts, PersonFeatures._fields, self.features, self._behind_trunk),)
+
+    def equalize(self, images: Sequence[Float[Tensor, "1 3 H W"]]) -> None:
+        """Equalize the ranges of all channels in place; outputs stay equal up to rounding.
+
+        Args:
+            images: BGR crops, 0..255; a few dozen are enough.
+        """
+        cross_layer_equalization(self, images)
+
+    @classmethod
+    def counts_of(cls, tensors: Mapping[str, Tensor]) -> tuple[int, int | None] | None:
+        """Return keypoints by the width of the last layer."""
+        last = tensors.get("heatmaps.weight")
+        return (len(last), None) if last is not None and cls.MARK in tensors else None
+
+    @classmethod
+    def options_of(cls, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Nothing varies."""
+        return {}
+
+    def _behind_trunk(self, seen: Sequence[Tensor]) -> tuple[SinglePersonMaps, ...]:
+        return (SinglePersonMaps(self.heatmaps(seen[0])),)

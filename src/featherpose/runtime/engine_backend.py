@@ -1,0 +1,159 @@
+"""The part of a backend that every engine shares: checks, named outputs, inferences in flight, forks, closing.
+
+The threads of an inference engine do not exist in a child of ``os.fork()`` (multiprocessing on Linux, ``gunicorn
+--preload``, workers of data loaders): an inference there would never end, and neither would releasing the engine. So a
+child leaves the parent's network alone and loads one of its own when it first needs it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from threading import Lock
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from featherpose.errors import ModelError, OutOfMemoryError
+from featherpose.methods.method import Arrays
+from featherpose.runtime.async_runner import AsyncRunner
+from featherpose.runtime.backend import EngineInfo, ModelSpec
+from featherpose.runtime.checks import SMALLER, check_images, engine_message, is_out_of_memory
+
+__all__ = ["EngineBackend", "Network"]
+
+
+class Network(Protocol):
+    """A model that one engine has loaded; all that an engine must provide."""
+
+    def run(self, image: UInt8[np.ndarray, "1 H W 3"]) -> list[Float32[np.ndarray, "C h w"]] | None:
+        """Run one image and return the outputs in the order of the spec, in arrays of their own; None once closed.
+
+        Any number of threads may call it; it may raise whatever the engine raises.
+        """
+        ...
+
+    def close(self) -> None:
+        """Wait for running inferences and release the engine's memory; calling it again does nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A network of this process, and the threads that wait for it."""
+
+    network: Network
+    runner: AsyncRunner
+
+
+class EngineBackend:
+    """A `featherpose.runtime.backend.Backend` on a network that one engine loads.
+
+    The images of a batch run one after another: a batch costs a CPU the same time an image, and an image gives the
+    same result alone and among others.
+
+    Args:
+        load: Loads the network and returns it with what really runs; called now, and once in each forked child that
+            uses the backend.
+        spec: What the pipeline must know of the model.
+        limit: Inferences that may be under way at once, at least 1.
+    """
+
+    def __init__(self, load: Callable[[], tuple[Network, EngineInfo]], spec: ModelSpec, limit: int) -> None:
+        self._load = load
+        self._spec = spec
+        self._limit = limit
+        self._names = [output.name for output in spec.outputs]
+        self._lock = Lock()
+        self._closed = False
+        network, self._info = load()
+        self._loaded: _Loaded | None = _Loaded(network, AsyncRunner(limit))
+        _opened.add(self)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Return the facts of the model."""
+        return self._spec
+
+    @property
+    def info(self) -> EngineInfo:
+        """Return the facts of the running engine."""
+        return self._info
+
+    def infer(self, images: UInt8[np.ndarray, "B H W 3"]) -> list[Arrays]:
+        """Run the network now; the input is read in place, the result owns its arrays.
+
+        Raises:
+            OptionError: If the input has a size or type that the network cannot take.
+            ModelError: If the engine failed or was closed.
+        """
+        return self._run(self._here().network, images)
+
+    def submit(self, images: UInt8[np.ndarray, "B H W 3"]) -> Future[list[Arrays]]:
+        """Start the network and return at once; blocks only while all requests are busy."""
+        here = self._here()
+        return here.runner.submit(partial(self._run, here.network, images))
+
+    def close(self) -> None:
+        """Wait for running inferences and release the engine's memory; calling it again does nothing."""
+        self._closed = True
+        if self._loaded is not None:
+            self._loaded.runner.close()
+            self._loaded.network.close()
+
+    def _run(self, network: Network, images: UInt8[np.ndarray, "B H W 3"]) -> list[Arrays]:
+        images = check_images(images, self._spec)
+        found: list[Arrays] = []
+        for i in range(len(images)):
+            try:
+                outputs = network.run(images[i : i + 1])
+            except Exception as error:  # the engine raises whatever its layers raise
+                if is_out_of_memory(error):
+                    raise OutOfMemoryError(
+                        f"there is not enough memory to run {self._info.model} on an input of shape {images.shape}",
+                        hint=SMALLER,
+                    ) from error
+                engine = self._info.engine.partition(" ")[0]
+                raise ModelError(
+                    f"{engine} failed on an input of shape {images.shape} ({engine_message(error)})"
+                ) from error
+            if outputs is None:
+                raise ModelError(f"the model {self._info.model} was closed", hint="open it again")
+            found.append(dict(zip(self._names, outputs, strict=True)))
+        return found
+
+    def _here(self) -> _Loaded:
+        """Return the network of this process; a forked child loads it."""
+        if self._loaded is not None:
+            return self._loaded
+        with self._lock:
+            if self._closed:
+                raise ModelError(f"the model {self._info.model} was closed", hint="open it again")
+            if self._loaded is None:
+                self._loaded = _Loaded(self._load()[0], AsyncRunner(self._limit))
+            return self._loaded
+
+    def _leave_to_parent(self) -> None:
+        """Forget the parent's network in a forked child, without releasing it: that would wait for its threads."""
+        if self._loaded is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._loaded))  # never freed, not even at exit
+        self._loaded = None
+        self._lock = Lock()
+
+
+_opened: weakref.WeakSet[EngineBackend] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for backend in list(_opened):
+        backend._leave_to_parent()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,1 @@
+"""HTTP plumbing: limits, errors, security, metrics."""

@@ -1,0 +1,1 @@
+"""One person at a time: boxes to crops, a single-person network on each, and one pose a person."""

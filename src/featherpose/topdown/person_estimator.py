@@ -1,0 +1,164 @@
+"""Boxes in, one pose a box out: crops through a single-person network, side by side on all cores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from jaxtyping import Float32, Float64, UInt8
+
+from featherpose.crops import CropShape, to_image
+from featherpose.errors import ModelError
+from featherpose.geometry import Letterbox
+from featherpose.methods.method import Arrays
+from featherpose.methods.mirror import mirror_outputs
+from featherpose.poses import Poses
+from featherpose.preprocess import cut_crop
+from featherpose.runtime.backend import Backend, EngineOptions, ModelSpec
+from featherpose.runtime.engines import open_backend
+from featherpose.runtime.processor import available_cores
+from featherpose.zoo.resolve import ResolvedModel, resolve_model
+
+__all__ = ["PersonEstimator", "open_person_estimator"]
+
+
+class PersonEstimator:
+    """Estimates the pose of the person in each box. Any thread may call it, several at once.
+
+    Args:
+        backend: A network that sees one person at a time: ``backend.spec.crop`` is set.
+        mirror: Whether each crop is seen mirrored as well and the outputs averaged: twice the time, somewhat better
+            keypoints.
+
+    Raises:
+        ModelError: If the network sees whole images.
+
+    Example:
+        >>> boxes = np.array([[10, 10, 90, 200]], np.float32)
+        >>> with open_person_estimator("refiner") as estimator:
+        ...     estimator(np.full((240, 320, 3), 128, np.uint8), boxes)
+        Poses(1 people, coco_17, 320x240)
+    """
+
+    def __init__(self, backend: Backend, *, mirror: bool = False) -> None:
+        if backend.spec.crop is None:
+            raise ModelError(
+                f"model {backend.spec.name} sees whole images", expected="a network that takes crops of one person"
+            )
+        self._backend = backend
+        self._crop: CropShape = backend.spec.crop
+        self._decoder = backend.spec.decoder()
+        self._mirror = mirror
+        size = (self._crop.width, self._crop.height)
+        self._letterbox = Letterbox(size, size, (0, 0), size)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Return what the network is."""
+        return self._backend.spec
+
+    def describe(self) -> dict[str, Any]:
+        """Return the facts of a run: model, method, crop, engine, device, precision and threads."""
+        info = self._backend.info
+        return {
+            "model": self.spec.name,
+            "method": self.spec.method.name,
+            "crop": [self._crop.width, self._crop.height],
+            "precision": info.precision,
+            "float_precision": info.float_precision,
+            "engine": info.engine,
+            "device": info.device,
+            "threads": info.threads,
+        }
+
+    def warm_up(self) -> None:
+        """Load and compile everything that the first call needs."""
+        self._decoder.warm_up()
+
+    def __call__(self, image: UInt8[np.ndarray, "H W 3"], boxes: Float32[np.ndarray, "P 4"]) -> Poses:
+        """Estimate one pose a box.
+
+        Args:
+            image: uint8[H, W, 3], BGR.
+            boxes: (left, top, right, bottom) in image pixels, finite.
+
+        Returns:
+            P people in the order of the boxes, with the skeleton of the network. Where it found nothing all keypoints
+            are missing and the score is 0.
+
+        Raises:
+            ModelError: If the engine failed.
+        """
+        matrices = self._crop.matrices(boxes)
+        pending = [self._backend.submit(cut_crop(image, matrix, self._crop)) for matrix in matrices]
+        if self._mirror:
+            turned = matrices @ self._turn()
+            pending += [self._backend.submit(cut_crop(image, matrix, self._crop)) for matrix in turned]
+        answers = [inference.result()[0] for inference in pending]
+        if self._mirror:
+            answers = [self._average(a, b) for a, b in zip(answers[: len(boxes)], answers[len(boxes) :], strict=True)]
+        people = [self._decoder(answer, self._letterbox) for answer in answers]
+        return self._gather(people, matrices, (image.shape[1], image.shape[0]))
+
+    def _turn(self) -> Float64[np.ndarray, "3 3"]:
+        """Return the map from pixels of the mirrored crop to pixels of the crop under which their cells coincide.
+
+        Cell c lies at pixel ``stride * c + origin``, so that the last cell need not be as far from the border as the
+        first one, and a crop mirrored about its middle would have its cells beside those of the crop.
+        """
+        output = self.spec.outputs[0]
+        if not output.stride:  # no map, and the crop's middle is its own
+            return np.array([[-1, 0, self._crop.width - 1], [0, 1, 0], [0, 0, 1]])
+        last = output.stride * (self._crop.width // output.stride - 1)
+        return np.array([[-1, 0, last + 2 * output.first_cell_px], [0, 1, 0], [0, 0, 1]])
+
+    def _average(self, answer: Arrays, mirrored: Arrays) -> Arrays:
+        back = mirror_outputs(mirrored, self.spec.outputs)
+        return {name: (array + back[name]) * np.float32(0.5) for name, array in answer.items()}
+
+    def _gather(self, people: Sequence[Poses], matrices: np.ndarray, size: tuple[int, int]) -> Poses:
+        skeleton = self.spec.skeleton
+        keypoints = np.full((len(people), skeleton.num_keypoints, 2), np.nan, np.float32)
+        keypoint_scores = np.zeros(keypoints.shape[:2], np.float32)
+        scores = np.zeros(len(people), np.float32)
+        for i, poses in enumerate(people):
+            if len(poses):
+                keypoints[i], keypoint_scores[i] = poses.keypoints[0], poses.keypoint_scores[0]
+                scores[i] = poses.scores[0]
+        return Poses(to_image(keypoints, matrices), keypoint_scores, scores, skeleton, size)
+
+    def close(self) -> None:
+        """Release the engine; the estimator cannot be used afterwards."""
+        self._backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_person_estimator(
+    model: str | ResolvedModel, engine: EngineOptions | None = None, *, mirror: bool = False
+) -> PersonEstimator:
+    """Open a single-person network with one inference on each core: crops are too small to share among cores.
+
+    Args:
+        model: A name of ``featherpose models list``, the path of a model file, or what `resolve_model` made of it.
+        engine: How it runs; the number of streams is set here.
+        mirror: Whether each crop is seen mirrored as well.
+
+    Raises:
+        ModelError: If the model cannot be found, read or run here, or sees whole images.
+    """
+    resolved = model if isinstance(model, ResolvedModel) else resolve_model(model)
+    engine = engine or EngineOptions()
+    side_by_side = min(8, engine.threads or available_cores())
+    return PersonEstimator(
+        open_backend(resolved.path, resolved.spec, replace(engine, num_streams=side_by_side)), mirror=mirror
+    )

@@ -1,0 +1,64 @@
+"""Of several poses of one person the best stays: suppression by object keypoint similarity."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64
+
+from featherpose.errors import OptionError
+from featherpose.oks import mutual_oks
+from featherpose.poses import Poses
+
+__all__ = ["keep_best", "suppress_duplicates"]
+
+
+def suppress_duplicates(poses: Poses, *, same_person_oks: float = 0.7) -> Int64[np.ndarray, " n"]:
+    """Choose the people that stay, best first: greedy suppression by OKS (Papandreou et al. 2017, section 3.3).
+
+    Args:
+        poses: P people.
+        same_person_oks: Who is at least this similar to somebody of a higher score is dropped. Lower merges people who
+            stand close, higher leaves doubles.
+
+    Returns:
+        int64[n], indices by falling score; people of equal score in their order.
+
+    Raises:
+        OptionError: If the similarity is outside 0 to 1.
+
+    Example:
+        >>> from featherpose.skeleton import COCO_17
+        >>> points = np.random.default_rng(0).uniform(0, 100, (1, 17, 2)).astype(np.float32)
+        >>> twice = np.concatenate((points, points + 1))
+        >>> scores = np.array([0.3, 0.8], np.float32)
+        >>> suppress_duplicates(Poses(twice, np.ones((2, 17), np.float32), scores, COCO_17, (100, 100)))
+        array([1])
+    """
+    if not 0 < same_person_oks <= 1:
+        raise OptionError(f"similarity {same_person_oks}", expected="over 0, at most 1")
+    return keep_best(poses.scores, mutual_oks(poses, poses) >= same_person_oks)
+
+
+def keep_best(scores: Float32[np.ndarray, " P"], similar: Bool[np.ndarray, "P P"]) -> Int64[np.ndarray, " n"]:
+    """Choose greedily who stays: of several who are similar the one of the highest score.
+
+    Args:
+        scores: Of P people.
+        similar: Row i marks who is dropped if person i stays.
+
+    Returns:
+        int64[n], indices by falling score; people of equal score in their order.
+
+    Example:
+        >>> similar = np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]], bool)
+        >>> keep_best(np.array([0.2, 0.9, 0.5], np.float32), similar)
+        array([1, 2])
+    """
+    order = np.argsort(-scores, kind="stable")
+    kept: list[int] = []
+    dropped = np.zeros(len(order), bool)
+    for i in order:
+        if not dropped[i]:
+            kept.append(int(i))
+            dropped |= similar[i]
+    return np.array(kept, np.int64)

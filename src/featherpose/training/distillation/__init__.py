@@ -1,0 +1,1 @@
+"""Distillation from a teacher: its outputs and its inner features."""

@@ -1,0 +1,131 @@
+"""Angles on people whose angles are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from featherpose.errors import OptionError
+from featherpose.evaluation.motion.known_people import (
+    KnownMotion,
+    jumping,
+    jumping_jacks,
+    pendulum_arms,
+    squatting,
+    walking,
+)
+from featherpose.motion.angles import ANGLES, joint_angles
+from featherpose.motion.facing import facing_of, facing_over_time
+from featherpose.motion.filters import filter_sequence
+from featherpose.motion.meters import Scale, to_meters
+from featherpose.motion.sequence import PoseSequence
+from featherpose.skeleton import BODY_25, COCO_17, OPENPOSE_18
+
+PEOPLE = {
+    "squats to the right": squatting(),
+    "squats to the left": squatting(facing="left"),
+    "pendulum arms": pendulum_arms(),
+    "pendulum arms to the left": pendulum_arms(facing="left"),
+    "walking": walking(),
+    "walking to the left": walking(facing="left"),
+    "jumping": jumping(),
+    "jumping jacks, face on": jumping_jacks(),
+}
+
+
+@pytest.mark.parametrize("name", PEOPLE)
+def test_angles_are_the_known_ones(name: str) -> None:
+    known = PEOPLE[name]
+    assert worst_error(known, known.sequence) <= 0.1  # degrees, root mean square
+
+
+@pytest.mark.parametrize("name", PEOPLE)
+def test_the_default_filter_changes_angles_by_less_than_a_degree(name: str) -> None:
+    known = PEOPLE[name]
+    assert worst_error(known, filter_sequence(known.sequence)) <= 1.0
+
+
+def worst_error(known: KnownMotion, sequence: PoseSequence) -> float:
+    angles = joint_angles(sequence)
+    names = [angle for angle in known.angles if angle in angles]
+    assert len(names) >= 5
+    return max(float(np.sqrt(np.mean((angles[n][:, 0] - known.angles[n]) ** 2))) for n in names)
+
+
+def test_meters_and_pixels_give_the_same_angles() -> None:
+    sequence = walking(6, facing="left").sequence
+    metric = to_meters(sequence, Scale(0.004, 0.0, origin_px=(10, 300)))
+    np.testing.assert_allclose(joint_angles(metric).values, joint_angles(sequence).values, atol=1e-6)
+
+
+def test_segment_angles_of_somebody_standing() -> None:
+    angles = joint_angles(squatting(1).sequence)
+    standing = {name: float(angles[name][0, 0]) for name in angles.names}
+    for name, degrees in (("trunk", 90), ("left_thigh", -90), ("right_shank", -90), ("left_foot", 0)):
+        assert standing[name] == pytest.approx(degrees, abs=1e-6)
+
+
+@pytest.mark.parametrize("skeleton", [COCO_17, OPENPOSE_18], ids=lambda s: s.name)
+def test_skeletons_without_feet_have_no_ankle_angle(skeleton: type) -> None:
+    sequence = squatting(1).in_skeleton(skeleton)  # type: ignore[arg-type]
+    angles = joint_angles(sequence)
+    assert "left_ankle" not in angles
+    assert "left_knee" in angles
+    with pytest.raises(OptionError, match="left_ankle needs left_heel"):
+        joint_angles(sequence, ["left_ankle"])
+
+
+def test_an_unknown_angle_is_named() -> None:
+    with pytest.raises(OptionError, match="no angle 'knee'; expected one of left_ankle"):
+        joint_angles(squatting(1).sequence, ["knee"])
+
+
+def test_missing_keypoints_give_missing_angles() -> None:
+    sequence = squatting(1).sequence
+    points = sequence.keypoints.copy()
+    points[3, 0, BODY_25.index("left_knee")] = np.nan
+    hurt = PoseSequence.from_arrays(points, sequence.timestamps_s, BODY_25)
+    angles = joint_angles(hurt)
+    assert np.isnan(angles["left_knee"][3, 0])
+    assert np.isfinite(angles["right_knee"][3, 0])
+    assert np.isfinite(angles["left_knee"][4, 0])
+
+
+@pytest.mark.parametrize("skeleton", [BODY_25, COCO_17, OPENPOSE_18], ids=lambda s: s.name)
+def test_the_side_that_somebody_faces_is_found(skeleton: type) -> None:
+    seen = {name: facing_of(known.in_skeleton(skeleton))[0] for name, known in PEOPLE.items()}  # type: ignore[arg-type]
+    assert seen == {
+        name: "front" if "face on" in name else "left" if "to the left" in name else "right" for name in PEOPLE
+    }
+
+
+def test_somebody_who_lies_face_down_faces_where_the_belly_is() -> None:
+    """A push-up with the head on the left: upright again, that person would face left."""
+    sequence = squatting(1, facing="left").sequence
+    x, y = sequence.keypoints[..., 0], sequence.keypoints[..., 1]
+    level = PoseSequence.from_arrays(np.stack([y, -x], -1), sequence.timestamps_s, BODY_25)
+    assert facing_of(level) == ["left"]
+    np.testing.assert_allclose(
+        joint_angles(level)["left_knee"], joint_angles(sequence)["left_knee"], atol=1e-6
+    )  # joint angles do not depend on how the body lies
+
+
+def test_somebody_who_turns_round_keeps_the_sign_of_flexion() -> None:
+    there, back = walking(8).sequence, walking(8, facing="left").sequence
+    points = np.concatenate([there.keypoints, back.keypoints])
+    times = np.arange(len(points)) / 30
+    both = PoseSequence.from_arrays(points, times, BODY_25)
+    facing = facing_over_time(both)[:, 0]
+    turn = there.num_frames
+    assert (facing[: turn - 20] == 0).all()
+    assert (facing[turn + 20 :] == 1).all()
+    knee = joint_angles(both)["left_knee"][:, 0]
+    away = np.abs(np.arange(len(points)) - turn) > 20
+    assert knee[away].min() > 0
+
+
+def test_every_angle_has_a_definition_that_its_points_can_give() -> None:
+    assert len(ANGLES) == 26
+    for angle in ANGLES.values():
+        assert angle.kind in ("joint", "segment")
+        assert (angle.second is None) == (angle.kind == "segment")

@@ -1,0 +1,248 @@
+"""Repetitions, steps, jumps, speeds and places on people and paths that are known."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from featherpose.errors import OptionError
+from featherpose.evaluation.motion.known_people import jumping, jumping_jacks, pendulum_arms, squatting, walking
+from featherpose.motion.analysis import MotionOptions, analyze_motion
+from featherpose.motion.angles import joint_angles
+from featherpose.motion.events.gait import FootEvent, Gait, find_gait
+from featherpose.motion.events.jumps import find_jumps
+from featherpose.motion.events.repetitions import ExerciseRule, find_repetitions
+from featherpose.motion.events.speed import find_travel
+from featherpose.motion.field import Field, field_tracks, heat_map, parse_field
+from featherpose.motion.meters import floor_of, scale_from_height, stature_px, to_meters
+from featherpose.motion.people import choose_people, person_at
+from featherpose.motion.sequence import PoseSequence
+from featherpose.skeleton import BODY_25, COCO_17, OPENPOSE_18, Skeleton
+
+SKELETONS = pytest.mark.parametrize("skeleton", [BODY_25, COCO_17, OPENPOSE_18], ids=lambda s: s.name)
+
+
+@SKELETONS
+@pytest.mark.parametrize("rate_hz", [24, 30, 60, 120])
+def test_squats_are_counted_with_depth_and_time(skeleton: Skeleton, rate_hz: float) -> None:
+    known = squatting(7, depth_deg=100, rate_hz=rate_hz)
+    report = analyze_motion(known.in_skeleton(skeleton))
+    found = report.people[0].repetitions
+    assert found is not None
+    assert found.rule.name == "squat"
+    assert len(found) == 7
+    for repetition, turn in zip(found.found, known.events["turn"], strict=True):
+        assert repetition.turn_s == pytest.approx(turn, abs=1 / rate_hz)
+        assert repetition.depth_deg == pytest.approx(100, abs=1)
+        assert repetition.out_s == pytest.approx(repetition.back_s, abs=2.1 / rate_hz)
+    assert found.tempo_s == pytest.approx(2.5, abs=0.01)
+
+
+def test_jumping_jacks_are_counted() -> None:
+    report = analyze_motion(jumping_jacks(9).in_skeleton(OPENPOSE_18))
+    found = report.people[0].repetitions
+    assert found is not None
+    assert (found.rule.name, len(found)) == ("jumping-jack", 9)
+    assert not report.people[0].gait.steps
+
+
+def test_a_movement_that_is_cut_off_is_not_counted() -> None:
+    known = squatting(4, lead_s=0.5)
+    from_the_bottom = np.flatnonzero(known.sequence.timestamps_s >= known.events["turn"][0])
+    rows = from_the_bottom[from_the_bottom < len(known.sequence.timestamps_s) - 55]  # ends in the last one's descent
+    cut = PoseSequence.from_arrays(known.sequence.keypoints[rows], known.sequence.timestamps_s[rows], BODY_25)
+    assert len(find_repetitions(joint_angles(cut), "squat")) == 2
+
+
+def test_a_bounce_at_the_bottom_is_one_repetition() -> None:
+    times = np.arange(0, 4, 1 / 30)
+    knee = np.interp(times, [0, 1, 1.6, 1.9, 2.2, 3, 4], [5, 5, 100, 85, 100, 5, 5])
+    sequence = squatting(1).sequence
+    angles = joint_angles(sequence)
+    bounced = type(angles)(knee[:, None, None], ("left_knee",), times, (0,), np.zeros((len(times), 1), int))
+    assert len(find_repetitions(bounced, "squat")) == 1
+
+
+def test_a_signal_of_ones_own() -> None:
+    known = pendulum_arms(seconds=6, frequency_hz=1.0)
+    rule = ExerciseRule(name="swing", angles=("left_shoulder",), prominence_deg=60)
+    # Six swings to the front, of which the first begins half way up.
+    assert len(find_repetitions(joint_angles(known.sequence), rule)) == 5
+    with pytest.raises(OptionError, match="exercise 'dance' is unknown"):
+        find_repetitions(joint_angles(known.sequence), "dance")
+    with pytest.raises(OptionError, match="no angle 'knee'"):
+        ExerciseRule(name="own", angles=("knee",))
+
+
+@SKELETONS
+@pytest.mark.parametrize("facing", ["right", "left"])
+@pytest.mark.parametrize("rate_hz", [30, 60])
+def test_steps_are_found_on_the_frame(skeleton: Skeleton, facing: str, rate_hz: float) -> None:
+    known = walking(13, facing=facing, rate_hz=rate_hz)
+    report = analyze_motion(known.in_skeleton(skeleton), MotionOptions(person_height_m=1.75))
+    gait = report.people[0].gait
+    assert gait.method == ("heel_toe" if skeleton is BODY_25 else "ankle")
+    assert gait.steps == 13
+    assert gait.overground
+    for side in ("left", "right"):
+        contacts = times_of(gait, side, "contact")
+        assert len(contacts) == len(known.events[f"{side}_contact"])
+        # By definition of the method contact is where the foot is farthest in front, 30 ms before it is loaded.
+        assert np.abs(contacts - known.events[f"{side}_contact"]).max() <= 1 / 30
+        inside = times_of(gait, side, "release")
+        apart = np.abs(inside[:, None] - known.events[f"{side}_release"]).min(1)
+        assert apart.max() <= 0.5 / 30
+    measures = gait.measures
+    assert measures["cadence"].value == pytest.approx(110, abs=0.5)
+    assert measures["speed"].value == pytest.approx(known.values["speed_m_s"], rel=0.01)
+    assert abs(measures["step_time_symmetry"].value) < 2
+    assert measures["left_stance_share"].value == pytest.approx(62, abs=3)
+
+
+def times_of(gait: Gait, side: str, kind: str) -> np.ndarray:
+    return np.array([e.time_s for e in gait.events if e.side == side and e.kind == kind])
+
+
+def test_walking_on_a_treadmill() -> None:
+    gait = find_gait(walking(10, treadmill=True).sequence)
+    assert gait.steps == 10
+    assert not gait.overground
+    assert "speed" not in gait.measures
+
+
+def test_nobody_who_stands_or_squats_walks() -> None:
+    for known in (squatting(4), pendulum_arms(), jumping_jacks(5)):
+        assert find_gait(known.sequence).steps == 0
+
+
+def test_events_carry_an_uncertainty_that_grows_with_the_frame_interval() -> None:
+    slow, fast = (find_gait(walking(6, rate_hz=rate).sequence).events[0] for rate in (30, 120))
+    assert isinstance(slow, FootEvent)
+    assert slow.uncertainty_s == pytest.approx(1 / 30 / np.sqrt(12), rel=0.2)
+    assert fast.uncertainty_s < slow.uncertainty_s / 3
+
+
+@SKELETONS
+@pytest.mark.parametrize("height_m", [0.2, 0.35, 0.5])
+def test_jumps_are_found_with_flight_time_and_height(skeleton: Skeleton, height_m: float) -> None:
+    known = jumping(3, height_m=height_m, rate_hz=60)
+    report = analyze_motion(known.in_skeleton(skeleton), MotionOptions(person_height_m=1.75))
+    jumps = report.people[0].jumps
+    assert len(jumps) == 3
+    for jump, takeoff, landing in zip(jumps, known.events["takeoff"], known.events["landing"], strict=True):
+        assert jump.takeoff_s == pytest.approx(takeoff, abs=1 / 60)
+        assert jump.landing_s == pytest.approx(landing, abs=1 / 60)
+        assert jump.height.value == pytest.approx(height_m, abs=0.04)
+        assert jump.rise.value == pytest.approx(height_m, abs=0.04)
+    assert jumps[0].method == ("toe" if skeleton is BODY_25 else "ankle")
+
+
+def test_nobody_jumps_in_a_squat_or_walking() -> None:
+    for known in (squatting(4), walking(8), pendulum_arms()):
+        assert find_jumps(known.sequence) == ()
+
+
+@SKELETONS
+def test_the_scale_from_a_persons_height(skeleton: Skeleton) -> None:
+    for known in (squatting(2), walking(6)):
+        sequence = known.in_skeleton(skeleton)
+        assert stature_px(sequence) == pytest.approx(400, rel=0.01)
+        assert scale_from_height(sequence, 1.75).meters_per_px == pytest.approx(1 / known.pixels_per_m, rel=0.01)
+
+
+@pytest.mark.parametrize("tilt_deg", [-6.0, 0.0, 8.0])
+def test_the_floor_is_found_from_the_feet(tilt_deg: float) -> None:
+    sequence = walking(10).sequence
+    angle = np.radians(tilt_deg)
+    x, y = sequence.keypoints[..., 0], sequence.keypoints[..., 1]
+    turned = np.stack([x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)], -1)
+    tilted = PoseSequence.from_arrays(turned, sequence.timestamps_s, BODY_25)
+    found, origin = floor_of(tilted)
+    assert found == pytest.approx(tilt_deg, abs=1.0)
+    metric = to_meters(tilted, type(scale_from_height(tilted, 1.75))(1 / 228.6, 0.0, floor_deg=found, origin_px=origin))
+    feet = metric.point("left_big_toe")[:, 0, 1]
+    assert abs(np.percentile(feet, 5)) < 0.05  # the floor is at y = 0 all along the way
+
+
+def test_a_sprint_has_splits_and_a_top_speed() -> None:
+    times = np.arange(0, 7, 1 / 50)
+    top, tau = 8.0, 1.2
+    way = top * (times - tau * (1 - np.exp(-times / tau)))
+    points = np.full((len(times), 17, 2), np.nan)
+    points[:, [11, 12]] = np.stack([way, 0 * way + 1], -1)[:, None]
+    sequence = PoseSequence.from_arrays(points, times, COCO_17)
+    metric = to_meters(sequence, type(scale_from_height(walking(4).sequence, 1.75))(1.0, 0.0))
+    travel = find_travel(metric)
+    assert travel.measures["top_speed"].value == pytest.approx(top, rel=0.02)
+    for distance in (5.0, 10.0, 20.0, 30.0):
+        truth = np.interp(distance, way, times)
+        assert travel.splits[distance].value == pytest.approx(truth, abs=0.25)
+    steps = [travel.splits[d].value for d in (5.0, 10.0, 20.0, 30.0)]
+    assert all(a < b for a, b in pairwise(steps))
+
+
+def test_the_field_gives_back_places_distances_and_speeds() -> None:
+    """A camera in the stands: somebody runs 30 m along a field of 40 by 20."""
+    homography = np.array([[14.0, 3.0, 200.0], [0.5, -7.0, 500.0], [0.0004, 0.012, 1.0]])
+
+    def seen(places: np.ndarray) -> np.ndarray:
+        image = np.c_[places, np.ones(len(places))] @ homography.T
+        return np.asarray(image[:, :2] / image[:, 2:])
+
+    corners = np.array([[0.0, 0], [40, 0], [40, 20], [0, 20], [20, 10]])
+    field = Field.from_points([tuple(p) for p in seen(corners).tolist()], [tuple(p) for p in corners.tolist()])
+    assert field.error_m < 1e-6
+    times = np.arange(0, 10, 1 / 25)
+    truth = np.stack([5 + 3 * times, 4 + 0 * times], -1)
+    points = np.full((len(times), 17, 2), np.nan)
+    points[:, [15, 16]] = seen(truth)[:, None]
+    (track,) = field_tracks(PoseSequence.from_arrays(points, times, COCO_17), field)
+    assert np.abs(track.positions_m - truth).max() < 0.05
+    assert track.distance.value == pytest.approx(29.88, abs=0.1)
+    assert track.top_speed.value == pytest.approx(3.0, abs=0.05)
+    assert track.top_speed.uncertainty > 0
+    grid, corner = heat_map([track])
+    assert grid.sum() == pytest.approx(len(times), rel=0.02)
+    row, column = np.unravel_index(grid.argmax(), grid.shape)
+    assert corner[1] + row == pytest.approx(4, abs=1)
+    assert 5 <= corner[0] + column <= 35
+
+
+def test_bad_fields_are_refused() -> None:
+    with pytest.raises(OptionError, match="four or more"):
+        parse_field("0,0=0,0 1,0=1,0 1,1=1,1")
+    with pytest.raises(OptionError, match="lie on a line"):
+        parse_field("0,0=0,0 1,1=1,1 2,2=2,2 3,3=3,3")
+    with pytest.raises(OptionError, match=r"the point '0;0=0,0'"):
+        parse_field("0;0=0,0 1,0=1,0 1,1=1,1 0,1=0,1")
+
+
+def test_people_are_chosen_by_id_size_place_and_time() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-1, 1, (60, 3, 17, 2)) * np.array([20, 60, 30])[:, None, None]
+    points += np.array([[100, 100], [300, 150], [320, 240]])[:, None]
+    points[10:, 1] = np.nan
+    points[30:, 2] = np.nan
+    sequence = PoseSequence.from_arrays(points, np.arange(60) / 30, COCO_17, image_size=(640, 480), track_ids=[4, 7, 9])
+    assert choose_people(sequence, "all").track_ids == (4, 9)  # 7 is seen for a third of a second only
+    assert choose_people(sequence, "longest").track_ids == (4,)
+    assert choose_people(sequence, "central").track_ids == (9,)
+    assert choose_people(sequence, 7).track_ids == (7,)
+    assert choose_people(sequence, "7").track_ids == (7,)
+    assert person_at(sequence, 320, 230) == 9
+    with pytest.raises(OptionError, match="there is no person 5; expected one of 4, 7, 9"):
+        choose_people(sequence, 5)
+    with pytest.raises(OptionError, match="person 'tallest'"):
+        choose_people(sequence, "tallest")
+
+
+def test_what_the_view_cannot_tell_is_said() -> None:
+    front = analyze_motion(jumping_jacks(3).in_skeleton(COCO_17)).people[0].limits
+    assert any("Seen from the front" in limit for limit in front)
+    assert any("no heel and toe" in limit for limit in front)
+    assert any("pixels" in limit for limit in front)
+    side = analyze_motion(walking(4).sequence, MotionOptions(person_height_m=1.75, camera_moves=True)).people[0]
+    assert any("The camera moves" in limit for limit in side.limits)
+    assert side.travel.measures["top_speed"].unit == "px/s"  # no meters with a moving camera

@@ -1,0 +1,223 @@
+"""Files read back by readers that did not write them, with equal values."""
+
+from __future__ import annotations
+
+import csv
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from featherpose.errors import OptionError, SourceError
+from featherpose.evaluation.motion.known_people import KnownMotion, squatting, walking
+from featherpose.motion.analysis import MotionOptions, MotionReport, analyze_motion
+from featherpose.motion.files.opensim import marker_names, read_mot, read_trc
+from featherpose.motion.files.reading import read_poses
+from featherpose.motion.files.writing import FILE_KINDS, write_files
+from featherpose.motion.meters import read_calibration
+from featherpose.motion.sequence import PoseSequence
+from featherpose.skeleton import BODY_25
+
+
+@pytest.fixture(scope="module")
+def known() -> KnownMotion:
+    return walking(6)
+
+
+@pytest.fixture(scope="module")
+def report(known: KnownMotion) -> MotionReport:
+    """A walk with a wrist that is missing for a second."""
+    points = known.sequence.keypoints.copy()
+    points[20:50, 0, BODY_25.index("left_wrist")] = np.nan
+    sequence = PoseSequence.from_arrays(points, known.sequence.timestamps_s, BODY_25, track_ids=[3])
+    return analyze_motion(sequence, MotionOptions(person_height_m=1.75))
+
+
+@pytest.fixture(scope="module")
+def folder(report: MotionReport, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("files")
+    kinds = [kind for kind in FILE_KINDS if kind != "c3d"]
+    write_files(report, folder, "walk", kinds)
+    return folder
+
+
+def metric_points(report: MotionReport) -> np.ndarray:
+    assert report.metric is not None
+    return report.metric.keypoints[:, 0]
+
+
+def test_trc_with_a_plain_reader(report: MotionReport, folder: Path) -> None:
+    """The format as OpenSim documents it: five lines of header, tabs, empty cells where a marker is missing."""
+    lines = (folder / "walk.person3.trc").read_text().splitlines()
+    assert lines[0].split("\t")[:3] == ["PathFileType", "4", "(X/Y/Z)"]
+    head = dict(zip(lines[1].split("\t"), lines[2].split("\t"), strict=True))
+    assert (head["NumFrames"], head["NumMarkers"], head["Units"]) == (str(report.sequence.num_frames), "25", "m")
+    assert float(head["DataRate"]) == 30
+    markers = lines[3].rstrip("\t").split("\t")[2::3]
+    assert markers == marker_names(report.sequence)
+    table = [line.split("\t") for line in lines[5:]]
+    assert {len(row) for row in table} == {2 + 3 * 25}
+    values = np.array([[float(cell or "nan") for cell in row] for row in table])
+    np.testing.assert_allclose(values[:, 1], report.sequence.timestamps_s, atol=1e-6)
+    np.testing.assert_allclose(values[:, 2::3], metric_points(report)[..., 0], atol=1e-6)
+    np.testing.assert_allclose(values[:, 3::3], metric_points(report)[..., 1], atol=1e-6)
+    names, times, points = read_trc(folder / "walk.person3.trc")
+    assert names == markers
+    np.testing.assert_allclose(times, report.sequence.timestamps_s, atol=1e-6)
+    np.testing.assert_allclose(points[..., :2], metric_points(report), atol=1e-6)
+
+
+def test_mot_with_a_plain_reader(report: MotionReport, folder: Path) -> None:
+    text = (folder / "walk.person3.mot").read_text()
+    head, _, body = text.partition("endheader\n")
+    assert "inDegrees=yes" in head
+    rows = [line.split("\t") for line in body.splitlines()]
+    assert f"nRows={len(rows) - 1}" in head
+    assert f"nColumns={len(rows[0])}" in head
+    assert rows[0] == ["time", *report.angles.names]
+    values = np.array(rows[1:], float)
+    np.testing.assert_allclose(values[:, 1:], report.angles.values[:, 0], atol=1e-6)
+    names, _, again = read_mot(folder / "walk.person3.mot")
+    assert tuple(names) == report.angles.names
+    np.testing.assert_allclose(again, values[:, 1:])
+
+
+def test_c3d_with_the_c3d_package(report: MotionReport, tmp_path: Path) -> None:
+    pytest.importorskip("ezc3d")
+    reader_of = pytest.importorskip("c3d")
+    (path,) = write_files(report, tmp_path, "walk", ["c3d"])
+    with path.open("rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the reader warns that there is no analog data
+        reader = reader_of.Reader(file)
+        frames = np.array([points for _, points, _ in reader.read_frames()])
+    assert [label.strip() for label in reader.point_labels] == marker_names(report.sequence)
+    assert reader.point_rate == 30
+    truth = metric_points(report)
+    there = np.isfinite(truth[..., 0])
+    assert (~there).any()
+    np.testing.assert_allclose(frames[there][:, :2] / 1000, truth[there], atol=1e-6)
+    assert (frames[~there][:, 3] == -1).all()
+    assert (frames[there][:, 3] == 0).all()
+
+
+def test_bvh_with_the_bvh_package(known: KnownMotion, tmp_path: Path) -> None:
+    """Forward kinematics on the tree and channels that the package reads give the joints back."""
+    reader_of = pytest.importorskip("bvh")
+    report = analyze_motion(known.sequence, MotionOptions(person_height_m=1.75))
+    (path,) = write_files(report, tmp_path, "walk", ["bvh"])
+    tree = reader_of.Bvh(path.read_text())
+    assert tree.nframes == known.sequence.num_frames
+    assert tree.frame_time == pytest.approx(1 / 30)
+    places = bvh_places(tree)
+    assert report.metric is not None
+    for name in ("mid_hip", "neck", "left_knee", "right_ankle", "left_elbow", "right_wrist"):
+        if name not in places:  # ends of a chain have no joint of their own in the package's list
+            continue
+        truth = 100 * report.metric.point(name)[:, 0]
+        assert np.abs(places[name] - truth).max() < 1.0, name  # centimeters; bones keep their median length
+    assert {"left_knee", "left_ankle", "left_elbow"} <= set(places)
+
+
+def bvh_places(tree: Any) -> dict[str, np.ndarray]:
+    places: dict[str, np.ndarray] = {}
+    turned: dict[str, np.ndarray] = {}
+    for name in tree.get_joints_names():
+        offset = np.array([float(v) for v in tree.joint_offset(name)][:2])
+        rotation = np.radians(np.array(tree.frames_joint_channels(name, ["Zrotation"]), float)[:, 0])
+        parent = tree.joint_parent(name)
+        if parent is None:
+            root = np.array(tree.frames_joint_channels(name, ["Xposition", "Yposition"]), float)
+            places[name], turned[name] = root + offset, rotation
+            continue
+        above = turned[parent.name]
+        moved = np.stack(
+            [
+                offset[0] * np.cos(above) - offset[1] * np.sin(above),
+                offset[0] * np.sin(above) + offset[1] * np.cos(above),
+            ],
+            -1,
+        )
+        places[name], turned[name] = places[parent.name] + moved, above + rotation
+    return places
+
+
+def test_csv_and_parquet_hold_the_same_long_table(report: MotionReport, folder: Path) -> None:
+    pandas_like = pytest.importorskip("pyarrow.parquet").read_table(folder / "walk.parquet").to_pylist()
+    with (folder / "walk.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(pandas_like)
+    for row, other in zip(rows[::997], pandas_like[::997], strict=True):
+        assert row["name"] == other["name"]
+        assert (row["value"] == "") == (other["value"] is None)
+        if other["value"] is not None:
+            assert float(row["value"]) == pytest.approx(other["value"], abs=1e-4)
+    knee = [float(r["value"]) for r in rows if r["kind"] == "angle" and r["name"] == "left_knee"]
+    np.testing.assert_allclose(knee, report.angles["left_knee"][:, 0], atol=1e-4)
+    assert {r["unit"] for r in rows if r["kind"] == "x"} == {"m"}
+    assert sum(r["value"] == "" for r in rows if r["kind"] == "x") == 30
+
+
+def test_json_holds_events_measures_and_steps(report: MotionReport, folder: Path) -> None:
+    data = json.loads((folder / "walk.json").read_text())
+    (person,) = data["people"]
+    assert person["id"] == 3
+    assert person["gait"]["steps"] == 6
+    cadence = person["gait"]["measures"]["cadence"]
+    assert cadence["value"] == pytest.approx(110, abs=0.5)
+    assert cadence["uncertainty"] > 0
+    assert data["unit"] == "m"
+    assert [step["name"] for step in data["steps"]][-1] == "filter_sequence"
+    assert person["limits"]
+
+
+def test_without_a_scale_files_are_in_pixels(tmp_path: Path) -> None:
+    report = analyze_motion(squatting(2).sequence)
+    write_files(report, tmp_path, "squat", ["trc", "bvh"])
+    assert (tmp_path / "squat.person0.trc").read_text().splitlines()[2].split("\t")[4] == "px"
+
+
+def test_an_unknown_kind_is_named(report: MotionReport, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="the kind of file 'xlsx' is unknown; expected json, csv"):
+        write_files(report, tmp_path, "walk", ["xlsx"])
+
+
+def test_trc_and_calibration_with_pose2sim(report: MotionReport, folder: Path, tmp_path: Path) -> None:
+    """Pose2Sim's own readers and its writer of calibrations (pip install --no-deps Pose2Sim rtoml anytree)."""
+    common: Any = pytest.importorskip("Pose2Sim.common", reason="needs Pose2Sim")
+    data, _, times, markers, _ = common.read_trc(str(folder / "walk.person3.trc"))
+    assert markers == marker_names(report.sequence)
+    np.testing.assert_allclose(times, report.sequence.timestamps_s, atol=1e-6)
+    values = data.to_numpy(float).reshape(len(data), -1, 3)
+    np.testing.assert_allclose(values[..., :2], metric_points(report), atol=1e-6)
+    names, table = common.extract_trc_data(str(folder / "walk.person3.trc"))
+    assert names == markers
+    np.testing.assert_allclose(table[:, 1:].reshape(values.shape)[..., :2], metric_points(report), atol=1e-6)
+    path = tmp_path / "calibration.toml"
+    path.write_text(
+        '[cam1]\nname = "cam1"\nsize = [1920.0, 1080.0]\nmatrix = [[1500.0, 0.0, 960.0], [0.0, 1500.0, 540.0], '
+        "[0.0, 0.0, 1.0]]\ndistortions = [0.0, 0.0, 0.0, 0.0]\nrotation = [1.58, 0.05, -0.03]\n"
+        "translation = [0.2, 0.7, 5.0]\nfisheye = false\n"
+    )
+    (projection,) = common.computeP(path)
+    origin = projection @ [0, 0, 0, 1]
+    assert read_calibration(path).origin_px == pytest.approx(origin[:2] / origin[2])
+
+
+@pytest.mark.parametrize("vector", ["[inf, 0.0, 0.0]", "[1e300, 1e300, 0.0]", "[nan, 0.0, 0.0]"])
+def test_a_calibration_with_impossible_numbers_is_refused(vector: str, tmp_path: Path) -> None:
+    path = tmp_path / "calibration.toml"
+    path.write_text(f"[a]\nmatrix = [[9, 0, 1], [0, 9, 1], [0, 0, 1]]\nrotation = {vector}\ntranslation = [0, 0, 5]\n")
+    with pytest.raises(SourceError, match="finite numbers"):
+        read_calibration(path)
+
+
+def test_a_damaged_table_is_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "poses.parquet"
+    path.write_bytes(b"PAR1" + b"\x15\x80" * 40 + b"PAR1")
+    with pytest.raises(SourceError) as caught:
+        read_poses(path)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,261 @@
+"""Refinement: who is looked at again, what comes of two poses of one person, and that it helps on real images."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from featherpose.errors import CheckpointError, ModelError, OptionError
+from featherpose.estimator import PoseEstimator
+from featherpose.evaluation.keypoints.coco_ap import average_precision, estimate_dataset
+from featherpose.evaluation.keypoints.dataset import read_coco_dataset
+from featherpose.oks import oks_matrix
+from featherpose.poses import Poses
+from featherpose.skeleton import COCO_17, OPENPOSE_18, Skeleton
+from featherpose.topdown.boxes import person_boxes, read_box_layers
+from featherpose.topdown.fusion import fuse
+from featherpose.topdown.person_estimator import PersonEstimator, open_person_estimator
+from featherpose.topdown.refinement import Refiner, open_refiner, refinable
+from featherpose.topdown.suppression import suppress_duplicates
+from featherpose.topdown.topdown_options import RefineOptions
+from featherpose.zoo.resolve import resolve_model
+
+PAIR = Skeleton.create("pair", ["a", "b"], [(0, 1)])
+
+
+def pair(points: list[list[float]], scores: list[float], score: float = 1.0) -> Poses:
+    return Poses(
+        np.array([points], np.float32), np.array([scores], np.float32), np.array([score], np.float32), PAIR, (99, 99)
+    )
+
+
+def some(scores: list[float], count: int = 17) -> Poses:
+    points = np.random.default_rng(1).uniform(0, 400, (len(scores), count, 2)).astype(np.float32)
+    skeleton = COCO_17 if count == 17 else OPENPOSE_18
+    shape = (len(scores), count)
+    return Poses(points, np.full(shape, 0.5, np.float32), np.array(scores, np.float32), skeleton, (400, 400))
+
+
+class Recorded(PersonEstimator):
+    """Returns the middle of each box for every keypoint, and counts."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+
+    @property
+    def spec(self):  # type: ignore[no-untyped-def]
+        return resolve_model("refiner").spec
+
+    def __call__(self, image: np.ndarray, boxes: np.ndarray) -> Poses:
+        self.calls.append(len(boxes))
+        middle = np.repeat(((boxes[:, :2] + boxes[:, 2:]) / 2)[:, None], 17, axis=1).astype(np.float32)
+        offsets = np.arange(34, dtype=np.float32).reshape(17, 2)
+        shape = middle.shape[:2]
+        size = (image.shape[1], image.shape[0])
+        return Poses(middle + offsets, np.full(shape, 0.9, np.float32), np.full(len(boxes), 0.9, np.float32),
+                     COCO_17, size)  # fmt: skip
+
+
+def test_the_better_keypoint_of_two_stays() -> None:
+    nan = float("nan")
+    first = pair([[1, 1], [5, 5]], [0.5, 0.4])
+    sure = fuse(first, pair([[2, 2], [7, 7]], [0.9, 0.05]), RefineOptions())
+    assert sure.keypoints.tolist() == [[[2, 2], [5, 5]]]
+    only_one = fuse(pair([[1, 1], [nan, nan]], [0.5, 0]), pair([[2, 2], [7, 7]], [0.05, 0.05]), RefineOptions())
+    assert only_one.keypoints.tolist() == [[[1, 1], [7, 7]]]
+    neither = fuse(pair([[1, 1], [nan, nan]], [0.5, 0]), pair([[2, 2], [7, 7]], [0.05, 0.01]), RefineOptions())
+    assert np.isnan(neither.keypoints[0, 1]).all()
+    assert neither.keypoint_scores[0, 1] == 0
+
+
+def test_duplicates_go_as_by_the_plain_rule() -> None:
+    """Against the rule written as loops."""
+    generator = np.random.default_rng(5)
+    base = generator.uniform(0, 300, (6, 17, 2))
+    points = np.concatenate([base + generator.normal(0, s, base.shape) for s in (0, 2, 8, 20)]).astype(np.float32)
+    poses = Poses(
+        points, np.ones(points.shape[:2], np.float32), generator.uniform(0, 1, 24).astype(np.float32), COCO_17,
+        (300, 300),
+    )  # fmt: skip
+    similarity = np.maximum(oks_matrix(poses, poses), oks_matrix(poses, poses).T)
+    for threshold in (0.3, 0.7, 0.95):
+        expected: list[int] = []
+        for i in sorted(range(24), key=lambda i: -poses.scores[i]):
+            if all(similarity[i, j] < threshold for j in expected):
+                expected.append(i)
+        assert suppress_duplicates(poses, same_person_oks=threshold).tolist() == expected
+    with pytest.raises(OptionError):
+        suppress_duplicates(poses, same_person_oks=0)
+
+
+def test_the_budget_bounds_the_crops() -> None:
+    recorded = Recorded()
+    image = np.zeros((400, 400, 3), np.uint8)
+    people = some([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
+    refiner = Refiner(recorded, COCO_17, RefineOptions(), 2)
+    found = refiner(image, people)
+    assert recorded.calls == [2]
+    assert refiner.choose(people).tolist() == [0, 1]  # equally unsure: the surest people
+    assert np.allclose(sorted(found.scores)[:4], [0.12, 0.15, 0.18, 0.21])
+    assert list(found.scores) == sorted(found.scores, reverse=True)
+    crowd = some([0.5] * 9)
+    assert refiner.choose(crowd).tolist() == []
+    assert refiner(image, crowd) is crowd
+    Refiner(recorded, COCO_17, RefineOptions(), None)(image, people)
+    assert recorded.calls == [2, 6]
+    empty = Poses.empty(COCO_17, (400, 400))
+    assert len(refiner(image, empty)) == 0
+    assert recorded.calls == [2, 6]  # nobody, no crop
+
+
+def test_milliseconds_are_a_number_of_crops() -> None:
+    card = resolve_model("refiner").card
+    assert card is not None
+    assert card.crop is not None
+    assert card.crop.reference_ms is not None
+    with_three = open_refiner(RefineOptions(budget_ms=3.5 * card.crop.reference_ms), OPENPOSE_18)
+    assert with_three is not None
+    assert with_three.budget_crops == 3
+    with_three.close()
+    assert open_refiner(RefineOptions(budget_ms=0.1 * card.crop.reference_ms), OPENPOSE_18) is None
+    assert open_refiner(RefineOptions(mode="off"), OPENPOSE_18) is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mode": "some"}, {"budget_crops": -1}, {"budget_ms": float("nan")}, {"budget_crops": 1, "budget_ms": 1.0},
+        {"mode": "all", "budget_crops": 3}, {"same_person_oks": 2.0},
+    ],
+)  # fmt: skip
+def test_impossible_options_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(OptionError):
+        RefineOptions(**wrong)  # type: ignore[arg-type]
+
+
+def test_networks_that_do_not_fit_are_refused() -> None:
+    hand = Skeleton.create("hand", [f"finger{i}" for i in range(5)], [])
+    assert not refinable(hand, COCO_17)
+    with pytest.raises(ModelError, match="cannot refine people of skeleton hand"):
+        open_refiner(RefineOptions(), hand)
+    with pytest.raises(ModelError, match="sees whole images"):
+        open_person_estimator("feather")
+
+
+def test_boxes_reach_beyond_the_keypoints_and_stay_inside() -> None:
+    people = some([0.5, 0.4, 0.3])
+    boxes = person_boxes(people)
+    assert boxes.shape == (3, 4)
+    assert boxes.min() >= 0
+    assert boxes.max() <= 400
+    one_by_one = np.concatenate([person_boxes(people[[i]]) for i in range(3)])
+    assert np.array_equal(boxes, one_by_one)
+    neck_only = np.full((1, 18, 2), np.nan, np.float32)
+    neck_only[0, 1] = [50, 60]
+    alone = Poses(neck_only, np.ones((1, 18), np.float32), np.ones(1, np.float32), OPENPOSE_18, (100, 100))
+    assert person_boxes(alone).tolist() == [[50, 60, 50, 60]]
+
+
+def test_a_person_alone_and_among_others_is_the_same(astronaut: np.ndarray) -> None:
+    with open_person_estimator("refiner") as estimator:
+        boxes = np.array([[100, 10, 400, 500], [0, 0, 200, 200], [220, 30, 330, 300]], np.float32)
+        together = estimator(astronaut, boxes)
+        again = estimator(astronaut, boxes)
+        for i in range(3):
+            alone = estimator(astronaut, boxes[i : i + 1])
+            assert np.array_equal(alone.keypoints[0], together.keypoints[i], equal_nan=True)
+        assert np.array_equal(together.keypoints, again.keypoints, equal_nan=True)
+
+
+@pytest.mark.slow
+def test_levels_of_quality(astronaut: np.ndarray) -> None:
+    """Each level finds the astronaut; the refined face lies closer to that of the best level than the fast one's."""
+    found = {}
+    for quality in ("fast", "balanced", "best"):
+        with PoseEstimator(quality=quality) as estimator:
+            facts = estimator.describe()
+            assert facts["quality"] == quality
+            found[quality] = estimator(astronaut)
+            kept = astronaut.copy()
+            pending = estimator.submit(kept)
+            assert np.array_equal(pending.result().keypoints, found[quality].keypoints, equal_nan=True)
+    assert all(len(poses) >= 1 for poses in found.values())
+    best = found["best"][0]["nose"]
+    assert np.linalg.norm(found["balanced"][0]["nose"] - best) < 8
+    with pytest.raises(OptionError, match="quality"):
+        PoseEstimator(quality="good")  # type: ignore[arg-type]
+
+
+def test_an_image_whose_buffer_is_used_again(astronaut: np.ndarray) -> None:
+    """`map` may be fed by a reader with one buffer."""
+    other = np.full_like(astronaut, 90)
+    buffer = np.empty_like(astronaut)
+
+    def frames():  # type: ignore[no-untyped-def]
+        for image in (astronaut, other, astronaut):
+            buffer[...] = image
+            yield buffer
+
+    with PoseEstimator() as estimator:
+        alone = estimator(astronaut)
+        found = list(estimator.map(frames()))  # type: ignore[no-untyped-call]
+    assert np.array_equal(found[0].keypoints, alone.keypoints, equal_nan=True)
+    assert np.array_equal(found[2].keypoints, alone.keypoints, equal_nan=True)
+
+
+@pytest.mark.slow
+def test_refinement_helps(coco_train: Path) -> None:
+    """On forty held-out images; the whole figures stand in benchmarks/results."""
+    data = read_coco_dataset(coco_train)
+    held = tuple(image for image in data.images if image.image_id % 10 == 0)[:40]
+    data = replace(data, images=held)
+    figures = {}
+    for mode in ("off", "auto", "all"):
+        with PoseEstimator(refine=mode) as estimator:
+            figures[mode] = average_precision(data, estimate_dataset(estimator, data)).AP
+    assert figures["all"] > figures["off"] + 0.08
+    assert figures["off"] < figures["auto"] <= figures["all"] + 0.02
+
+
+def test_options_are_values() -> None:
+    assert dataclasses.replace(RefineOptions(), budget_crops=2).budget_crops == 2
+
+
+def test_the_budget_is_recorded(astronaut: np.ndarray, tmp_path: Path) -> None:
+    """In the summary and in the header of JSON Lines."""
+    import json
+
+    import cv2
+
+    from featherpose.cli.main import run
+
+    photo, summary, lines = tmp_path / "photo.png", tmp_path / "summary.json", tmp_path / "poses.jsonl"
+    assert cv2.imwrite(str(photo), astronaut)
+    options = ["--refine", "auto", "--budget-crops", "3", "--summary", str(summary), "--jsonl", str(lines)]
+    assert run(["predict", str(photo), *options, "--jsonl-header", "-q"]) == 0
+    assert json.loads(summary.read_text())["budget_crops"] == 3
+    header = json.loads(lines.read_text().splitlines()[0])
+    assert header["run"]["budget_crops"] == 3
+    assert header["run"]["refiner"] == "refiner"
+
+
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        ([(np.zeros((8, 55)), np.zeros(8)), (np.zeros((4, 9)), np.zeros(4))], "a matrix with 8 columns"),
+        ([(np.zeros((3, 55)), np.zeros(3))], "ends with 3 numbers"),
+        ([(np.full((4, 55), np.inf), np.zeros(4))], "not finite"),
+        ([(np.zeros((4, 55), np.int64), np.zeros(4))], "no floating-point numbers"),
+        ([], "ends with 55 numbers"),
+    ],
+)
+def test_a_wrong_box_network_is_refused(tmp_path: Path, layers: list[tuple[np.ndarray, np.ndarray]], said: str) -> None:
+    arrays = {f"weight{i}": weight for i, (weight, _) in enumerate(layers)}
+    arrays |= {f"bias{i}": bias for i, (_, bias) in enumerate(layers)}
+    np.savez(tmp_path / "a.npz", allow_pickle=False, **arrays)
+    with pytest.raises(CheckpointError, match=said):
+        read_box_layers(tmp_path / "a.npz")
