@@ -28,9 +28,10 @@ def _short(name: str, photograph: ImageFolder) -> TrainConfig:
     )
     # Views of equal difficulty, so that losses of different steps can be compared.
     crops = config.data.crops and replace(config.data.crops, shift=0.0, scale=0.0, rotation_deg=0.0, flip=0.0)
+    data = replace(config.data, sources=(photograph,), validation=photograph, augment=augment, crops=crops, workers=0)
     return replace(
         config,
-        data=replace(config.data, sources=(photograph,), validation=photograph, augment=augment, crops=crops, workers=0),
+        data=data,
         optimizer=replace(config.optimizer, warmup=1, ema=0.0),
         run=replace(config.run, steps=12, batch_size=4, log_every=4, save_every=100, validate_every=0),
     )
