@@ -1,8 +1,10 @@
 """8-bit weights on x86 processors without an 8-bit dot product.
 
-Without VNNI or AMX a convolution adds pairs of products of 8 bits in 16 bits (``vpmaddubsw``), and two products of 255
-and 127 do not fit: sums saturate, and keypoints vanish. Weights of 7 bits always fit, so there they are rounded once
-more when a file is opened. Files stay as they are, and processors with a dot product use all 8 bits.
+Without VNNI or AMX a convolution multiplies two neighboring input channels at a time and adds both products in 16 bits
+(``vpmaddubsw``). Two products of 255 and 127 do not fit: the sum saturates, and keypoints vanish. A pair of weights of
+one sign that add up to at most 128 always fits. Most filters have only such pairs; the others are rounded once more,
+with a step that is just large enough, when a file is opened. Files stay as they are, and processors with a dot product
+use all 8 bits.
 """
 
 from __future__ import annotations
@@ -11,14 +13,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64, Int8
 from openvino import opset13 as operations
 
 from featherpose.runtime.processor import Processor
 
-__all__ = ["fit_weights", "overflows"]
+__all__ = ["fit_weights", "overflows", "pair_excess"]
 
-# 2 * 255 * 64 < 2 ** 15: weights up to this size cannot saturate.
-_MOST = 64
+# 255 * 128 < 2 ** 15: the products of a pair that adds up to this much cannot saturate.
+_MOST = 128
 
 
 def overflows(processor: Processor) -> bool:
@@ -35,7 +38,7 @@ def overflows(processor: Processor) -> bool:
 
 
 def fit_weights(model: Any) -> int:
-    """Round the weights of a quantized ``openvino.Model`` to 7 bits, in place, layer by layer where they are larger.
+    """Round filters of a quantized ``openvino.Model`` in place, those of which a pair of weights is too large.
 
     Returns:
         The number of changed layers.
@@ -43,17 +46,49 @@ def fit_weights(model: Any) -> int:
     changed = 0
     for multiply, convert, integers in list(_quantized_weights(model)):
         steps = np.asarray(integers.data, np.int8)
-        if int(np.abs(steps.astype(np.int16)).max(initial=0)) <= _MOST:
-            continue
-        halves = np.clip(np.rint(steps / 2), -_MOST, _MOST).astype(np.int8)
         scale = multiply.input_value(1).get_node()
-        doubled = np.asarray(scale.data) * 2
-        convert.input(0).replace_source_output(operations.constant(halves).output(0))
+        scales = np.asarray(scale.data)
+        # Filters of a grouped convolution are (groups, filters of a group, ...).
+        leading = steps.ndim - 3 if steps.ndim > 3 else 1
+        excess = pair_excess(steps.reshape(-1, *steps.shape[leading:])).reshape(steps.shape[:leading])
+        if excess.max(initial=0) <= 1:
+            continue
+        if scales.size == 1:
+            excess = np.full_like(excess, excess.max())
+        wider = _wider(excess).reshape(steps.shape[:leading] + (1,) * (steps.ndim - leading))
+        fitting = np.rint(steps / wider).astype(np.int8)
+        convert.input(0).replace_source_output(operations.constant(fitting).output(0))
         multiply.input(1).replace_source_output(
-            operations.constant(doubled.astype(scale.get_element_type().to_dtype())).output(0)
+            operations.constant((scales * wider).astype(scale.get_element_type().to_dtype())).output(0)
         )
         changed += 1
     return changed
+
+
+def pair_excess(filters: Int8[np.ndarray, "O I ..."]) -> Float64[np.ndarray, " O"]:
+    """Return how many times the largest pair of each filter is as large as one that fits.
+
+    Args:
+        filters: Weights of O filters over I input channels; pairs are channels 0 and 1, 2 and 3, and so on.
+
+    Example:
+        >>> pair_excess(np.int8([[[100], [-100], [90], [102]], [[64], [64], [0], [-64]]])).tolist()
+        [1.5, 1.0]
+    """
+    count, channels = filters.shape[:2]
+    flat = filters.reshape(count, channels, -1).astype(np.int32)
+    if channels == 1:  # nothing is added in 16 bits
+        return np.zeros(count)
+    flat = np.pad(flat, ((0, 0), (0, channels % 2), (0, 0)))
+    pairs = flat.reshape(count, -1, 2, flat.shape[2])
+    # Inputs are not negative, so only weights of one sign add up.
+    positive, negative = (np.maximum(sign * pairs, 0).sum(axis=2).max(axis=(1, 2), initial=0) for sign in (1, -1))
+    return np.asarray(np.maximum(positive, negative) / _MOST, np.float64)
+
+
+def _wider(excess: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:
+    """Return the steps that fit, in present steps: both weights of a pair may be rounded up by half a step."""
+    return np.where(excess > 1, excess * _MOST / (_MOST - 1), 1.0)
 
 
 def _quantized_weights(model: Any) -> Iterator[tuple[Any, Any, Any]]:
