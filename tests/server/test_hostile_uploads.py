@@ -13,8 +13,10 @@ import pytest
 from pose_server import Running, Start
 
 from featherpose.errors import SourceError
+from featherpose.media.headers import ImageHeader, read_header
 from featherpose.media.images import decode_image
 from featherpose.server.http.costs import check_jpeg_scans, check_structure, without_png_text
+from featherpose.server.http.uploads import decode_upload
 from featherpose.server.options import ServeLimits, ServeOptions
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -104,7 +106,9 @@ def test_ordinary_files_are_left_as_they_are(photo: bytes, astronaut: np.ndarray
     progressive = cv2.imencode(".jpg", astronaut, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
     for file in (photo, data.tobytes(), progressive):
         check_structure(file, "file", max_pixels=25_000_000)
-        check_jpeg_scans(file, "file", (5000, 5000), max_pixels=25_000_000)
+        header = read_header(file)
+        assert header is not None
+        check_jpeg_scans(header, "file", max_pixels=25_000_000)
         assert without_png_text(file) is file
 
 
@@ -123,12 +127,18 @@ def test_what_is_cut_off_is_somebody_elses_matter(cut: int) -> None:
 
 
 def test_scans_are_bounded_by_their_pixels() -> None:
-    data = b"\xff\xda" * 100
-    check_jpeg_scans(data, "file", (100, 100), max_pixels=1_000_000)
+    check_jpeg_scans(ImageHeader("JPEG", (100, 100), scans=100), "file", max_pixels=1_000_000)
     with pytest.raises(SourceError, match="100 scans"):
-        check_jpeg_scans(data, "file", (1000, 1000), max_pixels=1_000_000)
+        check_jpeg_scans(ImageHeader("JPEG", (1000, 1000), scans=100), "file", max_pixels=1_000_000)
     with pytest.raises(SourceError, match="201 scans"):
-        check_jpeg_scans(b"\xff\xda" * 201, "file", None, max_pixels=1_000_000)
+        check_jpeg_scans(ImageHeader("JPEG", None, scans=201), "file", max_pixels=1_000_000)
+
+
+def test_scans_behind_the_only_one_are_not_decoded(photo: bytes) -> None:
+    more = photo[:-2] + b"\xff\xda\0\x02" * 100_000 + b"\xff\xd9"
+    np.testing.assert_array_equal(
+        decode_upload(more, "file", max_pixels=10_000_000), decode_upload(photo, "file", max_pixels=10_000_000)
+    )
 
 
 def test_two_lengths_of_a_body_end_the_connection(careful: Running) -> None:

@@ -127,6 +127,8 @@ def test_batch_keeps_order_and_errors_apart(client: httpx.Client, photo: bytes) 
 
 def test_bad_images_are_refused_with_a_reason(client: httpx.Client, photo: bytes) -> None:
     tiff = cv2.imencode(".tif", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+    gray = np.full((900, 900, 3), 128, np.uint8)
+    progressive = cv2.imencode(".jpg", gray, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
     for body, words in (
         (b"", "empty"),
         (b"hello", "not an image"),
@@ -134,7 +136,7 @@ def test_bad_images_are_refused_with_a_reason(client: httpx.Client, photo: bytes
         (tiff, "TIFF"),
         (png_of_claimed_size(30_000, 30_000), "megapixels"),
         (png_of_claimed_size(0, 5), "0x5"),
-        (photo[:-2] + b"\xff\xda\0\x02" * 500 + b"\xff\xd9", "scans"),
+        (progressive[:-2] + b"\xff\xda\0\x02" * 500 + b"\xff\xd9", "scans"),
     ):
         answer = client.post("/v1/poses", content=body, headers=JPEG)
         assert answer.status_code == 400, words

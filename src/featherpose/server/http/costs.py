@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 
 from featherpose.errors import SourceError
+from featherpose.media.headers import ImageHeader
 
 __all__ = ["check_jpeg_scans", "check_structure", "without_png_text"]
 
@@ -100,19 +101,18 @@ def without_png_text(data: bytes) -> bytes:
     return b"".join(kept)
 
 
-def check_jpeg_scans(data: bytes, name: str, size: tuple[int, int] | None, *, max_pixels: int) -> None:
+def check_jpeg_scans(header: ImageHeader, name: str, *, max_pixels: int) -> None:
     """Refuse a JPEG whose scans repeat a large image too often.
 
     Args:
-        data: The whole file.
+        header: Its header; a JPEG that libjpeg reads in one scan has one, whatever follows it.
         name: What messages call it.
-        size: (width, height) by its header.
         max_pixels: The largest image that is decoded; this many pixels may be scanned 20 times.
 
     Raises:
         SourceError: If it has too many scans for its size.
     """
-    scans = data.count(b"\xff\xda")
-    pixels = 0 if size is None else size[0] * size[1]
+    pixels = 0 if header.size is None else header.size[0] * header.size[1]
+    scans = header.scans
     if scans > _MAX_SCANS or (scans > _USUAL_SCANS and scans * pixels > _USUAL_SCANS * max_pixels):
         raise SourceError(f"{name} is a JPEG of {scans} scans", expected="about 10", hint="save it anew")

@@ -48,7 +48,7 @@ def decode_upload(data: bytes, name: str, *, max_pixels: int) -> UInt8[np.ndarra
     if header.size is None and not header.damage:
         raise SourceError(f"{name} is a {header.format} that hides its size", expected="an ordinary image")
     if header.format == "JPEG":
-        check_jpeg_scans(data, name, header.size, max_pixels=max_pixels)
+        check_jpeg_scans(header, name, max_pixels=max_pixels)
     try:
         return decode_image(data, name, max_pixels=max_pixels)
     except SourceError as error:
