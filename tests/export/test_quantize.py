@@ -101,9 +101,8 @@ def test_blind_int8_is_refused(
 
     def blind(*args: object, **kwargs: object) -> object:
         monkeypatch.setattr(
-            "featherpose.export.quantization.nncf.read_image",
-            lambda path: np.zeros((64, 64, 3), np.uint8),
-            raising=True,
+            "featherpose.export.quantization.nncf.read_input",
+            lambda given, spec, height: spec.prepare(np.zeros((64, 64, 3), np.uint8), height=height),
         )
         return quantize_graph(*args, **kwargs)  # type: ignore[arg-type]
 

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import Bool, Float32, Float64, UInt8
 
 from featherpose.crops import CropShape, to_image
 from featherpose.errors import ModelError
@@ -23,6 +23,8 @@ from featherpose.runtime.processor import available_cores
 from featherpose.zoo.resolve import ResolvedModel, resolve_model
 
 __all__ = ["PersonEstimator", "open_person_estimator"]
+
+_CORNER_CELLS = 1.5
 
 
 class PersonEstimator:
@@ -86,8 +88,8 @@ class PersonEstimator:
             boxes: (left, top, right, bottom) in image pixels, finite.
 
         Returns:
-            P people in the order of the boxes, with the skeleton of the network. Where it found nothing all keypoints
-            are missing and the score is 0.
+            P people in the order of the boxes, with the skeleton of the network. Keypoints outside of the image or in a
+            corner of the crop are missing. Where it found nothing all keypoints are missing and the score is 0.
 
         Raises:
             ModelError: If the engine failed.
@@ -128,7 +130,23 @@ class PersonEstimator:
             if len(poses):
                 keypoints[i], keypoint_scores[i] = poses.keypoints[0], poses.keypoint_scores[0]
                 scores[i] = poses.scores[0]
-        return Poses(to_image(keypoints, matrices), keypoint_scores, scores, skeleton, size)
+        corner = self._in_corner(keypoints)
+        keypoints = to_image(keypoints, matrices)
+        with np.errstate(invalid="ignore"):  # NaN where missing
+            outside = ((keypoints < -0.5) | (keypoints > np.array(size, np.float32) - np.float32(0.5))).any(axis=2)
+        keypoints[corner | outside] = np.nan
+        keypoint_scores[corner | outside] = 0
+        return Poses(keypoints, keypoint_scores, scores, skeleton, size)
+
+    def _in_corner(self, points: Float32[np.ndarray, "P K 2"]) -> Bool[np.ndarray, "P K"]:
+        """Find keypoints in the corners of their crop, where no part of a person lies.
+
+        Convolutions that see the padding on two sides answer there for joints that are not in the image.
+        """
+        far = np.array([self._crop.width, self._crop.height], np.float32) - 1
+        reach = _CORNER_CELLS * max(self.spec.outputs[0].stride, 1)
+        with np.errstate(invalid="ignore"):
+            return np.asarray((np.minimum(points, far - points) < reach).all(axis=2), np.bool_)
 
     def close(self) -> None:
         """Release the engine; the estimator cannot be used afterwards."""
