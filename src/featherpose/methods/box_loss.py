@@ -57,6 +57,10 @@ def _areas(boxes: Tensor) -> Tensor:
     return sides[..., 0] * sides[..., 1]
 
 
+def _shared(a: Tensor, b: Tensor) -> Tensor:
+    return _areas(torch.cat((torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])), -1))
+
+
 def overlaps(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
     """Return the intersection over union of boxes (left, top, right, bottom), broadcast.
 
@@ -64,7 +68,7 @@ def overlaps(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"]) -> Float[Tensor
         >>> overlaps(torch.tensor([0.0, 0, 2, 2]), torch.tensor([1.0, 0, 3, 2])).item()
         0.3333333432674408
     """
-    shared = _areas(torch.cat((torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])), -1))
+    shared = _shared(a, b)
     return shared / (_areas(a) + _areas(b) - shared).clamp(min=1e-6)
 
 
@@ -77,7 +81,7 @@ def generalized_overlap(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"]) -> F
         >>> generalized_overlap(torch.tensor([0.0, 0, 1, 1]), torch.tensor([3.0, 0, 4, 1])).item()
         -0.5
     """
-    shared = _areas(torch.cat((torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])), -1))
+    shared = _shared(a, b)
     union = (_areas(a) + _areas(b) - shared).clamp(min=1e-6)
     around = _areas(torch.cat((torch.minimum(a[..., :2], b[..., :2]), torch.maximum(a[..., 2:], b[..., 2:])), -1))
     return shared / union - (around - union) / around.clamp(min=1e-6)

@@ -7,7 +7,7 @@ from jaxtyping import Float32, Int64
 
 from featherpose.jit import kernel
 
-__all__ = ["likely_rows", "suppress_boxes"]
+__all__ = ["best_rows", "likely_rows", "suppress_boxes"]
 
 # Suppression is quadratic; a crowd has hundreds of people, of each of whom a dozen rows speak.
 _MOST_ROWS = 3000
@@ -70,3 +70,24 @@ def suppress_boxes(
     kept = np.empty(len(boxes), np.int64)
     count = _suppress(np.ascontiguousarray(boxes, np.float32), order, np.float32(max_overlap), kept)
     return kept[:count]
+
+
+def best_rows(
+    boxes: Float32[np.ndarray, "N 4"], scores: Float32[np.ndarray, " N"], *, min_score: float, max_overlap: float
+) -> Int64[np.ndarray, " n"]:
+    """Choose the rows of a detector that are people, best first; rows without a finite box are nobody.
+
+    Args:
+        boxes: (left, top, right, bottom).
+        scores: Of the boxes.
+        min_score: Rows of lower score are nobody.
+        max_overlap: Of two boxes with a larger intersection over union the better one stays.
+
+    Example:
+        >>> boxes = np.float32([[0, 0, 10, 10], [1, 0, 11, 10], [20, 0, 30, 10], [np.nan, 0, 50, 10]])
+        >>> best_rows(boxes, np.float32([0.5, 0.9, 0.7, 1.0]), min_score=0.3, max_overlap=0.5).tolist()
+        [1, 2]
+    """
+    finite = np.isfinite(boxes).all(axis=1)
+    rows = likely_rows(np.where(finite, scores, np.float32(np.nan)), min_score)
+    return np.asarray(rows[suppress_boxes(boxes[rows], scores[rows], max_overlap)], np.int64)

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from featherpose.geometry import Letterbox
-from featherpose.methods.box_suppression import likely_rows, suppress_boxes
+from featherpose.methods.box_suppression import best_rows
 from featherpose.methods.box_targets import BoxTargets, box_target
 from featherpose.methods.declared import IMAGENET_MEAN, IMAGENET_STD, DeclaredDecoder, DeclaredMethod, check_arrays
 from featherpose.methods.method import Arrays, GraphShapes, Output, Recognized, Target
@@ -65,14 +65,10 @@ class PersonBoxDecoder(DeclaredDecoder[PersonBoxOptions]):
         # Rows of four numbers: their axis is the channel of this output.
         boxes = outputs["boxes"].reshape(-1, 4)
         check_arrays({"boxes": outputs["boxes"], "scores": outputs["scores"]}, self._outputs, PERSON_BOX)
-        count = min(len(scores), len(boxes))
-        sound = np.isfinite(boxes[:count]).all(axis=1)
-        chosen = likely_rows(np.where(sound, scores[:count], np.float32(np.nan)), self._options.min_score)
-        kept = chosen[
-            suppress_boxes(
-                np.ascontiguousarray(boxes[chosen]), np.ascontiguousarray(scores[chosen]), self._options.max_overlap
-            )
-        ]
+        count, options = min(len(scores), len(boxes)), self._options
+        kept = best_rows(
+            boxes[:count], scores[:count], min_score=options.min_score, max_overlap=options.max_overlap
+        )  # fmt: skip
         # Positions are counted from the edge of the first pixel, not from its center.
         corners = letterbox.inverse(boxes[kept].reshape(-1, 2, 2).astype(np.float32) - np.float32(0.5))
         width, height = letterbox.source_size

@@ -20,7 +20,7 @@ from featherpose.errors import ConfigError
 from featherpose.methods.declared import DeclaredMethod
 from featherpose.methods.heatmap import HeatmapTargets
 from featherpose.methods.hourglass import HourglassMethod
-from featherpose.methods.method import Arrays, Output, Target
+from featherpose.methods.method import Output, Target
 from featherpose.skeleton import Skeleton
 
 if TYPE_CHECKING:
@@ -118,23 +118,8 @@ class RecenteredMethod(HourglassMethod):
             {**seen.values, "centered": centered.values["heatmaps"]}, {**seen.masks, "centered": mask}
         )  # fmt: skip
 
-    def merge(
-        self,
-        teacher: Arrays,
-        people: Float32[np.ndarray, "P K 2"],
-        skeleton: Skeleton,
-        size: tuple[int, int],
-        outputs: Sequence[Output],
-        targets: HeatmapTargets,
-        *,
-        scale: float,
-    ) -> Target:
-        """Refuse: a teacher's heatmaps cannot be centered without the labels.
-
-        Raises:
-            ConfigError: Always.
-        """
-        return DeclaredMethod.merge(self, teacher, people, skeleton, size, outputs, targets, scale=scale)
+    # A teacher's heatmaps cannot be centered without the labels.
+    merge = DeclaredMethod.merge
 
     def loss(
         self,

@@ -11,7 +11,7 @@ from jaxtyping import Float32
 
 from featherpose.errors import ModelError
 from featherpose.geometry import Letterbox
-from featherpose.methods.box_suppression import likely_rows, suppress_boxes
+from featherpose.methods.box_suppression import best_rows
 from featherpose.methods.box_targets import BoxTargets, box_target
 from featherpose.methods.declared import DeclaredDecoder, DeclaredMethod, check_arrays
 from featherpose.methods.method import Arrays, Output, Target
@@ -65,16 +65,14 @@ class PlaceDecoder(DeclaredDecoder[PlaceOptions]):
         check_arrays(outputs, self._outputs, self._skeleton)
         k, options = self._skeleton.num_keypoints, self._options
         boxes, scores, places = read_rows(outputs, self._outputs, k)
-        sound = np.isfinite(boxes).all(axis=1)
-        rows = likely_rows(np.where(sound, scores, np.float32(np.nan)), options.min_score)
-        rows = rows[suppress_boxes(boxes[rows], np.ascontiguousarray(scores[rows]), options.max_overlap)]
+        rows = best_rows(boxes, scores, min_score=options.min_score, max_overlap=options.max_overlap)
         points, heights = self.locate(places[rows], outputs)
         found = (heights >= max(options.min_keypoint_score, 1e-6)) & np.isfinite(points).all(axis=2)
         # Positions are counted from the edge of the first pixel, not from its center.
         keypoints = letterbox.inverse(points - np.float32(0.5))
         keypoints[~found] = np.nan
         heights = np.where(found, np.clip(heights, 0, 1), np.float32(0))
-        ranks = np.clip(scores[rows], 0, 1) * self.rank(heights)
+        ranks = np.clip(scores[rows], 0, 1) * heights.mean(axis=1)
         some = np.flatnonzero(found.sum(axis=1) >= options.min_keypoints)
         best = some[np.argsort(-ranks[some], kind="stable")]
         return Poses(keypoints[best], heights[best], ranks[best], self._skeleton, letterbox.source_size)
@@ -84,10 +82,6 @@ class PlaceDecoder(DeclaredDecoder[PlaceOptions]):
     ) -> tuple[Float32[np.ndarray, "n K 2"], Float32[np.ndarray, "n K"]]:
         """Return the position of each keypoint, pixels from the edge of the first one, and its score."""
         return places[:, :, :2], places[:, :, 2]
-
-    def rank(self, heights: Float32[np.ndarray, "n K"]) -> Float32[np.ndarray, " n"]:
-        """Return what a person's keypoints say of the person, beside the score of the box."""
-        return np.asarray(heights.mean(axis=1), np.float32)
 
     def warm_up(self) -> None:
         """Compile the kernel, or load it from disk."""
