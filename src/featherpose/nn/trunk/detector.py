@@ -19,7 +19,7 @@ from featherpose.methods.method import Method
 from featherpose.methods.person_boxes import PERSON_BOX, PERSON_BOXES
 from featherpose.nn.layers import conv_norm_relu
 from featherpose.nn.outputs import BoxRows
-from featherpose.nn.trunk.network import ImageNetwork, Levels, maps_head, probability
+from featherpose.nn.trunk.network import ImageNetwork, Levels, cell_indices, maps_head, probability
 from featherpose.skeleton import Skeleton
 
 __all__ = ["LightPersonDetector", "PeopleHead"]
@@ -61,9 +61,7 @@ class PeopleHead(nn.Module):
         for number, stride in enumerate(BOX_STRIDES):
             x = self.mix[number](torch.cat((levels[number + 1], self.down[number](x)), 1))
             sides = self.sides[number](self.reach[number](x)).float().clamp(max=_MAX_EXPONENT).exp()
-            # Counted cell by cell, so that the exported graph takes any size.
-            ones = torch.ones_like(sides[:, :1])
-            center = torch.cat((ones.cumsum(3), ones.cumsum(2)), 1) - 0.5
+            center = cell_indices(sides) + 0.5
             found = stride * torch.cat((center - sides[:, :2], center + sides[:, 2:]), 1)
             boxes.append(found.flatten(2))
             scores.append(probability(self.scores[number](self.sure[number](x))).flatten(2))

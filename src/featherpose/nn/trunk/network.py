@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -36,6 +37,8 @@ __all__ = [
     "ImageNetwork",
     "Levels",
     "TrunkDecoder",
+    "cell_indices",
+    "full_precision",
     "maps_head",
     "probability",
 ]
@@ -233,7 +236,24 @@ def maps_head(channels: int, out: int, *, first: float = _FIRST_LOGIT) -> nn.Con
 
 def probability(logits: Tensor) -> Tensor:
     """Sigmoid in float32, whatever the run's precision: near 0 and 1, shorter formats are too coarse."""
-    if logits.is_meta:  # which knows no autocast
+    with full_precision(logits):
         return torch.sigmoid(logits.float())
-    with torch.autocast(logits.device.type, enabled=False):
-        return torch.sigmoid(logits.float())
+
+
+def full_precision(values: Tensor) -> AbstractContextManager[object]:
+    """Compute with values like these in the formats that they have, whatever the run's precision."""
+    if values.is_meta:  # which knows no autocast
+        return nullcontext()
+    return torch.autocast(values.device.type, enabled=False)
+
+
+def cell_indices(x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 2 h w"]:
+    """Return the column and the row of each cell, from 0, in float32.
+
+    Example:
+        >>> cell_indices(torch.zeros(1, 5, 2, 3))[0].tolist()
+        [[[0.0, 1.0, 2.0], [0.0, 1.0, 2.0]], [[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]]]
+    """
+    # Sums of ones, so that an exported graph follows the size of its input.
+    ones = torch.ones_like(x[:, :1], dtype=torch.float32)
+    return torch.cat((ones.cumsum(3), ones.cumsum(2)), 1) - 1

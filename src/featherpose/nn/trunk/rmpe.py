@@ -11,7 +11,7 @@ gradient reaches the transformer through the pixels of the region.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -27,6 +27,7 @@ from featherpose.nn.outputs import Split, Stage
 from featherpose.nn.single_person import SinglePersonMaps
 from featherpose.nn.transformer import axis_aligned, inverse_of, transformed
 from featherpose.nn.trunk.light_hourglass import LightHourglass
+from featherpose.nn.trunk.network import full_precision
 from featherpose.nn.trunk.person import PERSON_CHANNELS, centered
 from featherpose.skeleton import COCO_17, Skeleton
 
@@ -105,12 +106,9 @@ class LightRmpe(LightHourglass):
 
     def _behind_localization(self, images: Tensor, coarse: Tensor, *, training: bool) -> tuple[Stage, ...]:
         region = self.localization(coarse)
-        if images.is_meta:
+        # Depthwise layers are slower in short formats, there and back.
+        with full_precision(images):
             seen = self.features(transformed(images, region))
-        else:
-            # Depthwise layers are slower in short formats, there and back.
-            with torch.autocast(images.device.type, enabled=False):
-                seen = self.features(transformed(images, region))
         stages: list[Stage] = []
         back = inverse_of(region)
         for stage in self._behind_trunk(seen):
@@ -143,8 +141,3 @@ class LightRmpe(LightHourglass):
                     for row, origin in enumerate(rows):
                         own[row] = tensors[name][origin].float() if origin >= 0 else 0
         return network
-
-    @classmethod
-    def options_of(cls, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Nothing varies."""
-        return {}

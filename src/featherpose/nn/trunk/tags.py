@@ -12,17 +12,16 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from featherpose.methods.method import Method
 from featherpose.methods.tags.tag_method import TAGS
 from featherpose.nn.layers import conv_norm_relu
 from featherpose.nn.outputs import TagMaps
-from featherpose.nn.trunk.network import ImageNetwork, maps_head, probability
+from featherpose.nn.trunk.network import ImageNetwork, cell_indices, maps_head, probability
 from featherpose.skeleton import COCO_17, Skeleton
 
-__all__ = ["LightAssociativeEmbedding", "places"]
+__all__ = ["LightAssociativeEmbedding"]
 
 # A step of the tags at the start, in cells of stride 4, and the rows' part of it.
 _CELLS, _ROWS = 8.0, 0.25
@@ -56,17 +55,5 @@ class LightAssociativeEmbedding(ImageNetwork):
     def answer(self, levels: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[TagMaps, ...]:
         """Compute heatmaps and tags; one stage."""
         x = self.hidden(levels[0])
-        tags = self.tags(torch.cat((x, places(x)), 1))
+        tags = self.tags(torch.cat((x, cell_indices(x) / _CELLS), 1))
         return (TagMaps(probability(self.heatmaps(levels[0])), tags.float()),)
-
-
-def places(x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 2 h w"]:
-    """Return the column and the row of each cell, in units of eight cells.
-
-    Example:
-        >>> places(torch.zeros(1, 5, 2, 9))[0, 0, 0].tolist()
-        [0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0]
-    """
-    # Sums of ones, so that an exported graph follows the size of its input.
-    ones = torch.ones_like(x[:, :1], dtype=torch.float32)
-    return (torch.cat((ones.cumsum(3), ones.cumsum(2)), 1) - 1) / _CELLS
