@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["choose_cutoffs", "low_pass_gain"]
+__all__ = ["choose_cutoffs", "low_pass_gain", "pass_cutoff"]
 
 _LOWEST_HZ = 1.0
 _STEPS = 12
@@ -21,6 +21,20 @@ _NOISE_HZ = 7.0
 _NOISE_SHARE = 0.75
 _MIN_FRAMES = 20
 _CHI_SQUARE_MEDIAN = 0.4549
+
+
+def pass_cutoff(cutoff_hz: float, order: int) -> float:
+    """Return the cut-off of each of two passes that together halve the power at another one (Winter 2009, 2.2.4.4).
+
+    Args:
+        cutoff_hz: Cut-off of both passes together.
+        order: Order of both passes together.
+
+    Example:
+        >>> round(pass_cutoff(6.0, 4), 2)
+        7.48
+    """
+    return float(cutoff_hz / (2**0.5 - 1) ** (1 / order))
 
 
 def low_pass_gain(frequencies_hz: np.ndarray, cutoff_hz: float, order: int) -> np.ndarray:
@@ -35,8 +49,7 @@ def low_pass_gain(frequencies_hz: np.ndarray, cutoff_hz: float, order: int) -> n
         >>> low_pass_gain(np.array([0.0, 6.0, 60.0]), 6.0, 4).round(3)
         array([1.   , 0.707, 0.   ])
     """
-    adjusted = cutoff_hz / (np.sqrt(2) - 1) ** (1 / order)
-    return np.asarray(1 / (1 + (frequencies_hz / adjusted) ** order))
+    return np.asarray(1 / (1 + (frequencies_hz / pass_cutoff(cutoff_hz, order)) ** order))
 
 
 def choose_cutoffs(values: np.ndarray, rate_hz: float, highest_hz: float, order: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from scipy.signal import butter, sosfiltfilt
 
 from featherpose.errors import OptionError
 from featherpose.motion.cleaning import body_size
-from featherpose.motion.cutoffs import choose_cutoffs
+from featherpose.motion.cutoffs import choose_cutoffs, pass_cutoff
 from featherpose.motion.sequence import PoseSequence, Step
 
 __all__ = ["FilterName", "FilterOptions", "derivative", "filter_sequence", "filter_values"]
@@ -209,10 +209,8 @@ def _filter_piece(piece: np.ndarray, times: np.ndarray, options: FilterOptions) 
 
 
 def _butterworth(values: np.ndarray, rate_hz: float, options: FilterOptions) -> np.ndarray:
-    # Both passes together must halve the power at the cut-off: each one has a higher cut-off (Winter 2009).
-    passes = 2
-    order = options.order // passes
-    adjusted = options.cutoff_hz / (2 ** (1 / passes) - 1) ** (1 / (2 * order))
+    order = options.order // 2  # of each pass
+    adjusted = pass_cutoff(options.cutoff_hz, options.order)
     if adjusted >= 0.499 * rate_hz:
         return values  # nothing is above the cut-off
     sections = butter(order, adjusted, fs=rate_hz, output="sos")
