@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +16,7 @@ from featherpose.cli.options import ModelOptions
 from featherpose.cli.report import print_table, write_json
 from featherpose.errors import OptionError
 from featherpose.estimator import PoseEstimator
-from featherpose.evaluation.box_ap import box_precision, estimate_boxes
+from featherpose.evaluation.box_ap import box_precision, box_results
 from featherpose.evaluation.keypoints.annotated_boxes import estimate_in_boxes
 from featherpose.evaluation.keypoints.coco_ap import CocoScores, average_precision, estimate_dataset
 from featherpose.evaluation.keypoints.correct_keypoints import correct_keypoints
@@ -32,6 +32,9 @@ from featherpose.topdown.topdown_options import RefineOptions
 from featherpose.zoo.resolve import ResolvedModel, resolve_model
 
 __all__ = ["evaluate"]
+
+# Names of a detector's figures in the report.
+_EVERYONE, _LABELED = "boxes", "boxes of people with keypoints"
 
 
 def evaluate(
@@ -93,53 +96,45 @@ def evaluate(
     resolved = resolve_model(model.model)
     if resolved.spec.crop is None and (flip or box_noise):
         raise OptionError("--flip or --box-noise for a network of whole images", expected="a network for one person")
-    if resolved.spec.skeleton == PERSON_BOX and (model.refine or model.quality.refine).mode == "off":
-        _boxes_alone(resolved, data, preset, model, save_results, json)
-        return
+    boxes = resolved.spec.skeleton == PERSON_BOX and (model.refine or model.quality.refine).mode == "off"
     started = time.perf_counter()
     if resolved.spec.crop is not None:
         results, facts = _annotated_boxes(resolved, data, preset, model, flip=flip, noise=box_noise)
     else:
-        results, facts = _whole_images(resolved, data, preset, model)
-    scores = average_precision(data, results)
-    has = resolved.spec.skeleton if resolved.spec.skeleton != PERSON_BOX else data.skeleton
-    known = [k for k, sources in enumerate(has.mapping_to(data.skeleton)) if sources]
-    accuracy = correct_keypoints(data, results, known=known)
+        results, facts = _whole_images(resolved, data, preset, model, boxes=boxes)
     report: dict[str, Any] = {
-        **scores.as_dict(),
-        **accuracy.as_dict(),
-        "PCK by keypoint": {name: round(value, 5) for name, value in accuracy.pck_by_keypoint.items()},
-        "skeleton": data.skeleton.name,
-        "dataset": data.name,
-        "images": len(data.images),
-        "people": data.people,
-        "people_found": len(results),
+        **(_box_figures(data, results) if boxes else _keypoint_figures(resolved, data, results)),
         **facts,
         "preset": preset,
         "seconds": round(time.perf_counter() - started, 2),
         "machine": machine_facts(),
     }
     if save_results is not None:
-        write_json(save_results, data.results_for_file(results))
+        named = [{**r, "category_id": data.file_category} for r in results] if boxes else data.results_for_file(results)
+        write_json(save_results, named)
     if json is not None:
         write_json(json, report)
-    _show(report, scores)
+    (_show_boxes if boxes else _show)(report)
 
 
 def _whole_images(
-    resolved: ResolvedModel, data: CocoDataset, preset: str, model: ModelOptions
+    resolved: ResolvedModel, data: CocoDataset, preset: str, model: ModelOptions, *, boxes: bool = False
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Find everyone on each image."""
+    """Find everyone on each image, or with ``boxes`` what a detector answers alone."""
     options = preset_of(resolved.spec.method, preset) if preset != "default" else None
     engine = model.throughput_engine
     # The papers' figures are those of the network alone.
-    refine = RefineOptions(mode="off") if preset == "paper" and model.refine is None else model.refine
+    alone = boxes or (preset == "paper" and model.refine is None)
+    refine = RefineOptions(mode="off") if alone else model.refine
     with (
         PoseEstimator(resolved, quality=model.quality, refine=refine, engine=engine, options=options) as estimator,
         _progress(len(data.images)) as progress,
     ):
         estimator.warm_up()
-        results = estimate_dataset(estimator, data, in_flight=engine.num_streams + 1, progress=progress)
+        results = estimate_dataset(
+            estimator, data, in_flight=engine.num_streams + 1, progress=progress,
+            as_results=box_results if boxes else None,
+        )  # fmt: skip
         decoding = {k: v if v != float("inf") else None for k, v in asdict(estimator.options).items()}
         return results, {**estimator.describe(), "num_streams": engine.num_streams, "options": decoding}
 
@@ -157,55 +152,38 @@ def _annotated_boxes(
         return results, {**estimator.describe(), "boxes": "annotated", "flip": flip, "box_noise": noise}
 
 
-def _boxes_alone(
-    resolved: ResolvedModel,
-    data: CocoDataset,
-    preset: str,
-    model: ModelOptions,
-    save_results: Path | None,
-    json: Path | None,
-) -> None:
+def _keypoint_figures(
+    resolved: ResolvedModel, data: CocoDataset, results: list[dict[str, Any]]
+) -> dict[str, Any]:  # fmt: skip
+    """Measure the keypoints of everyone."""
+    has = resolved.spec.skeleton if resolved.spec.skeleton != PERSON_BOX else data.skeleton
+    known = [k for k, sources in enumerate(has.mapping_to(data.skeleton)) if sources]
+    scores, accuracy = average_precision(data, results), correct_keypoints(data, results, known=known)
+    return {
+        **scores.as_dict(),
+        **accuracy.as_dict(),
+        "PCK by keypoint": {name: round(value, 5) for name, value in accuracy.pck_by_keypoint.items()},
+        "skeleton": data.skeleton.name,
+        "dataset": data.name,
+        "images": len(data.images),
+        "people": data.people,
+        "people_found": len(results),
+    }
+
+
+def _box_figures(data: CocoDataset, results: list[dict[str, Any]]) -> dict[str, Any]:
     """Measure a detector by the AP of its boxes."""
-    started, engine = time.perf_counter(), model.throughput_engine
-    options = preset_of(resolved.spec.method, preset) if preset != "default" else None
-    with (
-        PoseEstimator(
-            resolved, quality=model.quality, refine=RefineOptions(mode="off"), engine=engine, options=options
-        ) as estimator,
-        _progress(len(data.images)) as progress,
-    ):
-        estimator.warm_up()
-        results = estimate_boxes(estimator, data, in_flight=engine.num_streams + 1, progress=progress)
-        facts = {**estimator.describe(), "num_streams": engine.num_streams, "options": asdict(estimator.options)}
     ids = [image.image_id for image in data.images]
-    everyone = box_precision(data.annotations, results, ids).as_dict()
-    labeled = box_precision(data.annotations, results, ids, with_keypoints=True).as_dict()
     chosen = set(ids)
-    report: dict[str, Any] = {
-        "boxes": everyone,
-        "boxes of people with keypoints": labeled,
+    return {
+        _EVERYONE: box_precision(data.annotations, results, ids).as_dict(),
+        _LABELED: box_precision(data.annotations, results, ids, with_keypoints=True).as_dict(),
         "dataset": data.name,
         "images": len(ids),
         "people": sum(a["image_id"] in chosen and not a["iscrowd"] for a in data.annotations["annotations"]),
         "people with keypoints": data.people,
         "boxes_found": len(results),
-        **facts,
-        "preset": preset,
-        "seconds": round(time.perf_counter() - started, 2),
-        "machine": machine_facts(),
     }
-    if save_results is not None:
-        write_json(save_results, [{**result, "category_id": data.file_category} for result in results])
-    if json is not None:
-        write_json(json, report)
-    shown = [[f"{value:.4f}" if value >= 0 else "-" for value in side.values()] for side in (everyone, labeled)]
-    print_table(["metric", "everyone", "with keypoints"], list(zip(everyone, *shown, strict=True)))
-    print(
-        f"{report['model']} on {report['dataset']}: {report['images']} images, {report['people']} people, "
-        f"{report['people with keypoints']} with keypoints; boxes, {_seen(report)}, {report['precision']}, "
-        f"{report['preset']} rules, {report['engine']}, {report['seconds']:.1f} s",
-        file=sys.stderr,
-    )
 
 
 @contextmanager
@@ -225,13 +203,26 @@ def _progress(total: int) -> Iterator[Callable[[int, int], None] | None]:
         yield lambda done, people: bar.update(task, completed=done, people=people)
 
 
-def _show(report: dict[str, Any], scores: CocoScores) -> None:
-    figures = {**scores.as_dict(), **{name: report[name] for name in ("PCK@0.2", "PCKh@0.5", "PCP@0.5")}}
+def _show(report: dict[str, Any]) -> None:
+    names = [*(field.name for field in fields(CocoScores)), "PCK@0.2", "PCKh@0.5", "PCP@0.5"]
+    figures = {name: report[name] for name in names}
     rows = [(name, "-" if value is None or value < 0 else f"{value:.4f}") for name, value in figures.items()]
     print_table(["metric", "value"], rows)
     print(
         f"{report['model']} on {report['dataset']}: {report['images']} images, {report['people']} people; "
         f"{_seen(report)}, {report['precision']} ({report['float_precision']} elsewhere), "
+        f"{report['preset']} rules, {report['engine']}, {report['seconds']:.1f} s",
+        file=sys.stderr,
+    )
+
+
+def _show_boxes(report: dict[str, Any]) -> None:
+    sides = report[_EVERYONE], report[_LABELED]
+    shown = [[f"{value:.4f}" if value >= 0 else "-" for value in side.values()] for side in sides]
+    print_table(["metric", "everyone", "with keypoints"], list(zip(sides[0], *shown, strict=True)))
+    print(
+        f"{report['model']} on {report['dataset']}: {report['images']} images, {report['people']} people, "
+        f"{report['people with keypoints']} with keypoints; boxes, {_seen(report)}, {report['precision']}, "
         f"{report['preset']} rules, {report['engine']}, {report['seconds']:.1f} s",
         file=sys.stderr,
     )

@@ -9,7 +9,7 @@ import contextlib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,7 +21,19 @@ from featherpose.media.images import read_image
 from featherpose.poses import Poses
 from featherpose.skeleton import COCO_17
 
-__all__ = ["CocoScores", "average_precision", "estimate_dataset", "evaluated", "poses_as_results"]
+__all__ = [
+    "PERSON",
+    "CocoScores",
+    "average_precision",
+    "estimate_dataset",
+    "evaluated",
+    "matched",
+    "poses_as_results",
+    "summarized",
+]
+
+PERSON = 1
+"""The category of everyone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +75,7 @@ def estimate_dataset(
     *,
     in_flight: int = 3,
     progress: Callable[[int, int], None] | None = None,
+    as_results: Callable[[Poses, int], list[dict[str, Any]]] | None = None,
 ) -> list[dict[str, Any]]:
     """Return everyone the estimator finds on every image, as COCO results.
 
@@ -71,6 +84,7 @@ def estimate_dataset(
         dataset: The images.
         in_flight: Images in flight at once; the result does not depend on it.
         progress: Called with (images done, people found so far).
+        as_results: From the people of one image and its id to COCO results; None: keypoints of the dataset's skeleton.
 
     Raises:
         DatasetError: If an image is missing.
@@ -78,15 +92,13 @@ def estimate_dataset(
         ModelError: If the engine fails.
     """
     check_images(dataset)
+    if as_results is None:
+        own = dataset.skeleton == COCO_17
+        as_results = coco_results if own else lambda p, i: poses_as_results(p.to_skeleton(dataset.skeleton), i)
     results: list[dict[str, Any]] = []
     found = estimator.map((read_image(image.path) for image in dataset.images), in_flight=in_flight)
     for done, (image, poses) in enumerate(zip(dataset.images, found, strict=True), start=1):
-        own = dataset.skeleton == COCO_17
-        results.extend(
-            coco_results(poses, image.image_id)
-            if own
-            else poses_as_results(poses.to_skeleton(dataset.skeleton), image.image_id)
-        )
+        results += as_results(poses, image.image_id)
         if progress is not None:
             progress(done, len(results))
     return results
@@ -104,11 +116,7 @@ def average_precision(dataset: CocoDataset, results: Sequence[Mapping[str, Any]]
     Raises:
         MissingExtraError: If pycocotools is not installed.
     """
-    evaluation = evaluated(dataset, results)
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluation.accumulate()
-        evaluation.summarize()
-    return CocoScores(*(float(value) for value in evaluation.stats))
+    return CocoScores(*summarized(evaluated(dataset, results)))
 
 
 def evaluated(dataset: CocoDataset, results: Sequence[Mapping[str, Any]]) -> Any:
@@ -124,24 +132,68 @@ def evaluated(dataset: CocoDataset, results: Sequence[Mapping[str, Any]]) -> Any
     Raises:
         MissingExtraError: If pycocotools is not installed.
     """
+    found = []
+    for result in results:
+        x, y = result["keypoints"][0::3], result["keypoints"][1::3]
+        box = [min(x), min(y), max(x) - min(x), max(y) - min(y)]
+        found.append({**result, "bbox": box, "area": box[2] * box[3]})
+    ids = [image.image_id for image in dataset.images]
+    return matched(dataset.annotations, found, ids, "keypoints", sigmas=dataset.skeleton.sigmas)
+
+
+def matched(
+    truth: Mapping[str, Any],
+    found: Sequence[Mapping[str, Any]],
+    ids: Sequence[int],
+    kind: Literal["keypoints", "bbox"],
+    *,
+    sigmas: Sequence[float] | None = None,
+) -> Any:
+    """Match found people with annotated ones, image by image.
+
+    Args:
+        truth: ``images`` and ``annotations`` in COCO's form, people of category `PERSON`.
+        found: COCO results with ``bbox`` and ``area``, which may be none.
+        ids: Of the images that count.
+        kind: What is compared.
+        sigmas: The constants of OKS where keypoints are compared.
+
+    Returns:
+        A ``pycocotools.cocoeval.COCOeval`` whose ``evalImgs`` are filled.
+
+    Raises:
+        MissingExtraError: If pycocotools is not installed.
+    """
     try:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
     except ImportError as error:
         raise MissingExtraError("COCO AP", "eval") from error
     # pycocotools prints its progress, and writes into the annotations it is given.
-    own = {**dataset.annotations, "annotations": [dict(a) for a in dataset.annotations["annotations"]]}
+    sides = [dict(a) for a in truth["annotations"]], [{**r, "id": number} for number, r in enumerate(found, 1)]
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO()
-        truth.dataset = own
-        truth.createIndex()
-        found = _load_results(COCO(), truth, results)
-        evaluation = COCOeval(truth, found, "keypoints")
-        evaluation.params.imgIds = [image.image_id for image in dataset.images]
-        evaluation.params.catIds = [1]
-        evaluation.params.kpt_oks_sigmas = np.array(dataset.skeleton.sigmas)
+        indexed = []
+        for annotations in sides:
+            side = COCO()
+            side.dataset = {
+                "images": truth["images"], "categories": [{"id": PERSON, "name": "person"}], "annotations": annotations
+            }  # fmt: skip
+            side.createIndex()
+            indexed.append(side)
+        evaluation = COCOeval(*indexed, kind)
+        evaluation.params.imgIds = list(ids)
+        if sigmas is not None:
+            evaluation.params.kpt_oks_sigmas = np.array(sigmas)
         evaluation.evaluate()
     return evaluation
+
+
+def summarized(evaluation: Any) -> list[float]:
+    """Return the figures of a ``COCOeval`` whose people are `matched`, in pycocotools' order."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.accumulate()
+        evaluation.summarize()
+    return [float(value) for value in evaluation.stats]
 
 
 def poses_as_results(poses: Poses, image_id: int) -> list[dict[str, Any]]:
@@ -149,25 +201,9 @@ def poses_as_results(poses: Poses, image_id: int) -> list[dict[str, Any]]:
     return [
         {
             "image_id": image_id,
-            "category_id": 1,
+            "category_id": PERSON,
             "keypoints": np.nan_to_num(np.column_stack([person, np.isfinite(person[:, 0])])).ravel().tolist(),
             "score": float(score),
         }
         for person, score in zip(poses.keypoints, poses.scores, strict=True)
     ]
-
-
-def _load_results(found: Any, truth: Any, results: Sequence[Mapping[str, Any]]) -> Any:
-    """Do what ``COCO.loadRes`` does with keypoints, for an empty list too."""
-    annotations = []
-    for number, result in enumerate(results, 1):
-        x, y = result["keypoints"][0::3], result["keypoints"][1::3]
-        box = [min(x), min(y), max(x) - min(x), max(y) - min(y)]
-        annotations.append({**result, "id": number, "bbox": box, "area": box[2] * box[3]})
-    found.dataset = {
-        "images": truth.dataset["images"],
-        "categories": truth.dataset["categories"],
-        "annotations": annotations,
-    }
-    found.createIndex()
-    return found
