@@ -15,11 +15,10 @@ import numpy as np
 from jaxtyping import Float32
 
 from featherpose.geometry import Letterbox
-from featherpose.methods.box_suppression import likely_rows, suppress_boxes
+from featherpose.methods.box_suppression import PeopleRowOptions, likely_rows, suppress_boxes
 from featherpose.methods.declared import DeclaredDecoder, check_arrays
 from featherpose.methods.method import Arrays, GraphShapes, Output, Recognized, Target
 from featherpose.methods.untrained import NoTargets, UntrainedMethod
-from featherpose.option_ranges import check_within
 from featherpose.poses import Poses
 from featherpose.skeleton import COCO_17, Skeleton
 
@@ -31,28 +30,10 @@ _FEWEST_ROWS = 64 + 16 + 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BoxRowOptions:
-    """Rules by which rows become people.
+class BoxRowOptions(PeopleRowOptions):
+    """Rules by which rows become people."""
 
-    Attributes:
-        min_score: Rows of lower score are nobody.
-        max_overlap: Of two boxes with a larger intersection over union the better one stays.
-        min_keypoint_score: Keypoints of lower score are missing.
-        min_keypoints: People with fewer keypoints are dropped.
-
-    Raises:
-        OptionError: If a value is outside its range.
-    """
-
-    min_score: float = 0.05
     max_overlap: float = 0.7
-    min_keypoint_score: float = 0.02
-    min_keypoints: int = 1
-
-    def __post_init__(self) -> None:
-        for name in ("min_score", "max_overlap", "min_keypoint_score"):
-            check_within(name, getattr(self, name), 0, 1)
-        check_within("min_keypoints", self.min_keypoints, 1, 1000)
 
 
 class BoxRowDecoder(DeclaredDecoder[BoxRowOptions]):

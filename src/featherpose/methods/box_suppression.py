@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Float32, Int64
 
 from featherpose.jit import kernel
+from featherpose.option_ranges import check_within
 
-__all__ = ["best_rows", "likely_rows", "suppress_boxes"]
+__all__ = ["PeopleRowOptions", "best_rows", "likely_rows", "suppress_boxes"]
 
 # Suppression is quadratic; a crowd has hundreds of people, of each of whom a dozen rows speak.
 _MOST_ROWS = 3000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeopleRowOptions:
+    """Rules by which rows of boxes and keypoints become people.
+
+    Attributes:
+        min_score: Rows of lower score are nobody.
+        max_overlap: Of two boxes with a larger intersection over union the better one stays.
+        min_keypoint_score: Keypoints of lower score are missing.
+        min_keypoints: People with fewer keypoints are dropped.
+
+    Raises:
+        OptionError: If a value is outside its range.
+    """
+
+    min_score: float = 0.05
+    max_overlap: float = 0.6
+    min_keypoint_score: float = 0.02
+    min_keypoints: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("min_score", "max_overlap", "min_keypoint_score"):
+            check_within(name, getattr(self, name), 0, 1)
+        check_within("min_keypoints", self.min_keypoints, 1, 1000)
 
 
 @kernel

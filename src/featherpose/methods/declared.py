@@ -15,7 +15,16 @@ from featherpose.methods.method import Arrays, GraphShapes, Output, Recognized, 
 from featherpose.poses import Poses
 from featherpose.skeleton import Skeleton
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "DeclaredDecoder", "DeclaredMethod", "check_arrays", "map_shape"]
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "DeclaredDecoder",
+    "DeclaredMethod",
+    "check_arrays",
+    "keypoint_output",
+    "map_shape",
+    "vector_output",
+]
 
 IMAGENET_MEAN, IMAGENET_STD = (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)
 """ImageNet's mean and standard deviation in BGR order, 0..255, which published networks of crops are trained with."""
@@ -163,6 +172,35 @@ class DeclaredMethod:
 
 
 _ONE_POINT = Skeleton.create("point", ["point"], [])
+
+
+def keypoint_output(name: str, skeleton: Skeleton, stride: int) -> Output:
+    """State an output of one channel a keypoint.
+
+    Example:
+        >>> keypoint_output("heatmaps", _ONE_POINT, 4).labels
+        ('point',)
+    """
+    return Output(
+        name=name, channels=skeleton.num_keypoints, stride=stride, mirror=tuple(skeleton.flip_order),
+        labels=tuple(skeleton.keypoints),
+    )  # fmt: skip
+
+
+def vector_output(name: str, skeleton: Skeleton, stride: int) -> Output:
+    """State an output of two channels a keypoint, x and y.
+
+    Example:
+        >>> vector_output("offsets", _ONE_POINT, 4).labels
+        ('point x', 'point y')
+    """
+    k = skeleton.num_keypoints
+    return Output(
+        name=name, channels=2 * k, stride=stride,
+        mirror=tuple(2 * i + axis for i in skeleton.flip_order for axis in (0, 1)),
+        vectors=tuple((2 * i, 2 * i + 1) for i in range(k)),
+        labels=tuple(f"{keypoint} {axis}" for keypoint in skeleton.keypoints for axis in "xy"),
+    )  # fmt: skip
 
 
 def check_arrays(arrays: Arrays, outputs: Sequence[Output], skeleton: Skeleton) -> None:

@@ -17,7 +17,13 @@ from jaxtyping import Float32
 
 from featherpose.errors import ConfigError
 from featherpose.geometry import Letterbox
-from featherpose.methods.declared import DeclaredDecoder, DeclaredMethod, check_arrays
+from featherpose.methods.declared import (
+    DeclaredDecoder,
+    DeclaredMethod,
+    check_arrays,
+    keypoint_output,
+    vector_output,
+)
 from featherpose.methods.method import Arrays, Output, Target
 from featherpose.methods.single_person import one_person
 from featherpose.option_ranges import check_within
@@ -107,14 +113,7 @@ class RegressionMethod(DeclaredMethod):
             >>> [(o.name, o.channels, o.stride) for o in REGRESSION.outputs(COCO_17)]
             [('coordinates', 34, 0), ('presence', 17, 0)]
         """
-        flip, k = tuple(skeleton.flip_order), skeleton.num_keypoints
-        pairs = tuple(2 * i + axis for i in flip for axis in (0, 1))
-        return (
-            Output(name="coordinates", channels=2 * k, stride=0, mirror=pairs,
-                   vectors=tuple((2 * i, 2 * i + 1) for i in range(k)),
-                   labels=tuple(f"{name} {axis}" for name in skeleton.keypoints for axis in "xy")),
-            Output(name="presence", channels=k, stride=0, mirror=flip, labels=tuple(skeleton.keypoints)),
-        )  # fmt: skip
+        return vector_output("coordinates", skeleton, 0), keypoint_output("presence", skeleton, 0)
 
     def encode(
         self,

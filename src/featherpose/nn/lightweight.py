@@ -20,7 +20,7 @@ from featherpose.nn.blocks import conv_block, conv_norm_block, elu_separable_blo
 from featherpose.nn.outputs import PoseModule, Split, StageMaps, normalized
 from featherpose.skeleton import Skeleton
 
-__all__ = ["Cpm", "InitialStage", "LightweightOpenPose", "RefinementStage", "count_refinements"]
+__all__ = ["Cpm", "InitialStage", "LightweightOpenPose", "RefinementStage", "count_maps", "count_refinements"]
 
 _FEATURES = 128
 
@@ -187,10 +187,7 @@ class LightweightOpenPose(PoseModule):
     @classmethod
     def counts_of(cls, tensors: Mapping[str, Tensor]) -> tuple[int, int | None] | None:
         """Return keypoints and limbs by the widths of the last layers."""
-        heatmaps, pafs = "initial_stage.heatmaps.1.0.weight", "initial_stage.pafs.1.0.weight"
-        if heatmaps not in tensors or pafs not in tensors:
-            return None
-        return tensors[heatmaps].shape[0] - 1, tensors[pafs].shape[0] // 2
+        return count_maps(tensors, last_layer=1)
 
     def _normalized(self, images: Num[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
         return normalized(images)
@@ -209,3 +206,18 @@ def count_refinements(tensors: Mapping[str, Tensor]) -> int:
     """
     stages = (re.match(r"refinement_stages\.(\d+)\.", name) for name in tensors)
     return len({match[1] for match in stages if match})
+
+
+def count_maps(tensors: Mapping[str, Tensor], *, last_layer: int) -> tuple[int, int] | None:
+    """Count keypoints (the background is none) and limbs by the last layers of the initial stage; None without them.
+
+    Example:
+        >>> shapes = {"heatmaps": (19, 8, 1, 1), "pafs": (38, 8, 1, 1)}
+        >>> layers = {f"initial_stage.{name}.1.0.weight": torch.zeros(shape) for name, shape in shapes.items()}
+        >>> count_maps(layers, last_layer=1)
+        (18, 19)
+    """
+    heatmaps, pafs = (tensors.get(f"initial_stage.{name}.{last_layer}.0.weight") for name in ("heatmaps", "pafs"))
+    if heatmaps is None or pafs is None:
+        return None
+    return heatmaps.shape[0] - 1, pafs.shape[0] // 2

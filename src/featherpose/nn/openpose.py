@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from featherpose.methods.method import Method
 from featherpose.methods.paf.method import PAF, with_background
 from featherpose.nn.blocks import conv_block, plain_conv
-from featherpose.nn.lightweight import count_refinements
+from featherpose.nn.lightweight import count_maps, count_refinements
 from featherpose.nn.outputs import PoseModule, Split, StageMaps, normalized
 from featherpose.skeleton import Skeleton
 
@@ -124,7 +124,4 @@ class OpenPose(PoseModule):
     @classmethod
     def counts_of(cls, tensors: Mapping[str, Tensor]) -> tuple[int, int | None] | None:
         """Return keypoints and limbs by the widths of the last layers."""
-        heatmaps, pafs = "initial_stage.heatmaps.4.0.weight", "initial_stage.pafs.4.0.weight"
-        if heatmaps not in tensors or pafs not in tensors:
-            return None
-        return tensors[heatmaps].shape[0] - 1, tensors[pafs].shape[0] // 2
+        return count_maps(tensors, last_layer=4)

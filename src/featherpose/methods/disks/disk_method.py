@@ -16,7 +16,14 @@ from jaxtyping import Float32
 
 from featherpose.errors import ConfigError
 from featherpose.geometry import Letterbox
-from featherpose.methods.declared import DeclaredDecoder, DeclaredMethod, check_arrays, map_shape
+from featherpose.methods.declared import (
+    DeclaredDecoder,
+    DeclaredMethod,
+    check_arrays,
+    keypoint_output,
+    map_shape,
+    vector_output,
+)
 from featherpose.methods.disks.voting import find_voted, vote
 from featherpose.methods.gaussians import ignore_boxes
 from featherpose.methods.method import Arrays, Output, Target
@@ -139,14 +146,7 @@ class DiskMethod(DeclaredMethod):
             >>> [(o.name, o.channels, o.stride) for o in DISKS.outputs(COCO_17)]
             [('disks', 17, 4), ('offsets', 34, 4)]
         """
-        flip, k = tuple(skeleton.flip_order), skeleton.num_keypoints
-        pairs = tuple(2 * i + axis for i in flip for axis in (0, 1))
-        return (
-            Output(name="disks", channels=k, stride=_STRIDE, mirror=flip, labels=tuple(skeleton.keypoints)),
-            Output(name="offsets", channels=2 * k, stride=_STRIDE, mirror=pairs,
-                   vectors=tuple((2 * i, 2 * i + 1) for i in range(k)),
-                   labels=tuple(f"{name} {axis}" for name in skeleton.keypoints for axis in "xy")),
-        )  # fmt: skip
+        return keypoint_output("disks", skeleton, _STRIDE), vector_output("offsets", skeleton, _STRIDE)
 
     def encode(
         self,

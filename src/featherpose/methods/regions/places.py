@@ -11,11 +11,10 @@ from jaxtyping import Float32
 
 from featherpose.errors import ModelError
 from featherpose.geometry import Letterbox
-from featherpose.methods.box_suppression import best_rows
+from featherpose.methods.box_suppression import PeopleRowOptions, best_rows
 from featherpose.methods.box_targets import BoxTargets, box_target
 from featherpose.methods.declared import DeclaredDecoder, DeclaredMethod, check_arrays
 from featherpose.methods.method import Arrays, Output, Target
-from featherpose.option_ranges import check_within
 from featherpose.poses import Poses
 from featherpose.skeleton import Skeleton
 
@@ -29,28 +28,8 @@ _BEYOND = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlaceOptions:
-    """Rules by which rows become people.
-
-    Attributes:
-        min_score: Boxes of lower score are nobody.
-        max_overlap: Of two boxes with a larger intersection over union the better one stays.
-        min_keypoint_score: Keypoints of lower score are missing.
-        min_keypoints: People with fewer keypoints are dropped.
-
-    Raises:
-        OptionError: If a value is outside its range.
-    """
-
-    min_score: float = 0.05
-    max_overlap: float = 0.6
-    min_keypoint_score: float = 0.02
-    min_keypoints: int = 1
-
-    def __post_init__(self) -> None:
-        for name in ("min_score", "max_overlap", "min_keypoint_score"):
-            check_within(name, getattr(self, name), 0, 1)
-        check_within("min_keypoints", self.min_keypoints, 1, 1000)
+class PlaceOptions(PeopleRowOptions):
+    """Rules by which rows become people."""
 
 
 class PlaceDecoder(DeclaredDecoder[PlaceOptions]):

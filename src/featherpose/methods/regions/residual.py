@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from featherpose.methods.box_targets import BoxTargets
-from featherpose.methods.declared import map_shape
+from featherpose.methods.declared import keypoint_output, map_shape
 from featherpose.methods.gaussians import draw_gaussians, ignore_boxes
 from featherpose.methods.hourglass import quarter_shift
 from featherpose.methods.method import Arrays, Output, Target
@@ -77,11 +77,7 @@ class ResidualMethod(PlaceMethod):
             >>> [(o.name, o.stride) for o in RESIDUAL.outputs(COCO_17)]
             [('heatmaps', 4), ('boxes', 0), ('scores', 0), ('places', 0)]
         """
-        heatmaps = Output(
-            name="heatmaps", channels=skeleton.num_keypoints, stride=_STRIDE, mirror=tuple(skeleton.flip_order),
-            labels=tuple(skeleton.keypoints),
-        )  # fmt: skip
-        return heatmaps, *row_outputs(skeleton)
+        return keypoint_output("heatmaps", skeleton, _STRIDE), *row_outputs(skeleton)
 
     def encode_in_boxes(
         self,

@@ -15,7 +15,7 @@ from jaxtyping import Float32, Int64
 
 from featherpose.errors import ConfigError, OptionError
 from featherpose.geometry import Letterbox
-from featherpose.methods.declared import DeclaredDecoder, DeclaredMethod, check_arrays, map_shape
+from featherpose.methods.declared import DeclaredDecoder, DeclaredMethod, check_arrays, keypoint_output, map_shape
 from featherpose.methods.gaussians import draw_gaussians, ignore_boxes
 from featherpose.methods.hourglass import quarter_shift
 from featherpose.methods.method import Arrays, Output, Target
@@ -160,11 +160,7 @@ class TagMethod(DeclaredMethod):
             >>> [(o.name, o.channels, o.stride) for o in TAGS.outputs(COCO_17)]
             [('heatmaps', 17, 4), ('tags', 17, 4)]
         """
-        facts: dict[str, Any] = {
-            "channels": skeleton.num_keypoints, "stride": _STRIDE, "mirror": tuple(skeleton.flip_order),
-            "labels": tuple(skeleton.keypoints),
-        }  # fmt: skip
-        return Output(name="heatmaps", **facts), Output(name="tags", **facts)
+        return keypoint_output("heatmaps", skeleton, _STRIDE), keypoint_output("tags", skeleton, _STRIDE)
 
     def encode(
         self,

@@ -6,13 +6,12 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from featherpose.methods.coarse_fine import COARSE_FINE
 from featherpose.methods.method import Method
 from featherpose.nn.layers import conv_norm_relu
 from featherpose.nn.single_person import SinglePersonMaps
-from featherpose.nn.trunk.network import EVERY_KEYPOINT, LEVEL_STRIDES, CropNetwork, maps_head, probability
+from featherpose.nn.trunk.network import EVERY_KEYPOINT, LEVEL_STRIDES, CropNetwork, maps_head, probability, raised
 from featherpose.skeleton import COCO_17, Skeleton
 
 __all__ = ["LightCoarseFine"]
@@ -46,13 +45,9 @@ class LightCoarseFine(CropNetwork):
 
     def answer(self, levels: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[SinglePersonMaps, ...]:
         """Compute the heatmaps of every level."""
-        rows, columns = levels[0].shape[2:]
-        coarse = []
-        for layer, level in zip(self.coarse, _COARSE, strict=True):
-            larger = F.interpolate(
-                layer(levels[level]), scale_factor=LEVEL_STRIDES[level] / LEVEL_STRIDES[0], mode="bilinear",
-                align_corners=False,
-            )  # fmt: skip
-            coarse.append(probability(larger[:, :, :rows, :columns]))
+        coarse = [
+            probability(raised(layer(levels[level]), LEVEL_STRIDES[level], levels[0]))
+            for layer, level in zip(self.coarse, _COARSE, strict=True)
+        ]
         gated = probability(self.fine(levels[0])) * torch.maximum(*coarse)
         return (*(SinglePersonMaps(x) for x in coarse), SinglePersonMaps(gated))

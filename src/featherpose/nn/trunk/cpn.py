@@ -10,13 +10,12 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from featherpose.methods.cascade import CASCADE, PLAIN_CASCADE
 from featherpose.methods.method import Method
 from featherpose.nn.layers import Bottleneck, conv_norm_relu
 from featherpose.nn.single_person import SinglePersonMaps
-from featherpose.nn.trunk.network import EVERY_KEYPOINT, LEVEL_STRIDES, CropNetwork, maps_head, probability
+from featherpose.nn.trunk.network import EVERY_KEYPOINT, LEVEL_STRIDES, CropNetwork, maps_head, probability, raised
 from featherpose.skeleton import COCO_17, Skeleton
 
 __all__ = ["LightCascade", "LightCascadeWithoutMining"]
@@ -24,14 +23,6 @@ __all__ = ["LightCascade", "LightCascadeWithoutMining"]
 _WIDTH = 48
 # Bottlenecks on each level, finest first.
 _BLOCKS = 0, 1, 2, 3
-
-
-def _raised(x: Tensor, stride: int, like: Tensor) -> Tensor:
-    """Upsample to stride 4; cells beyond the finest level's are cut, as its alignment wants it."""
-    if stride == LEVEL_STRIDES[0]:
-        return x
-    larger = F.interpolate(x, scale_factor=stride / LEVEL_STRIDES[0], mode="bilinear", align_corners=False)
-    return larger[:, :, : like.shape[2], : like.shape[3]]
 
 
 class LightCascade(CropNetwork):
@@ -68,14 +59,14 @@ class LightCascade(CropNetwork):
     def answer(self, levels: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[SinglePersonMaps, ...]:
         """Compute the heatmaps of every level and of RefineNet."""
         coarse = [
-            _raised(layer(x), stride, levels[0])
+            raised(layer(x), stride, levels[0])
             for layer, x, stride in zip(self.global_heatmaps, levels, LEVEL_STRIDES, strict=True)
         ]
-        raised = [
-            _raised(level(x), stride, levels[0])
+        upsampled = [
+            raised(level(x), stride, levels[0])
             for level, x, stride in zip(self.levels, levels, LEVEL_STRIDES, strict=True)
         ]
-        refined = self.heatmaps(self.mix(torch.cat(raised, 1)))
+        refined = self.heatmaps(self.mix(torch.cat(upsampled, 1)))
         return tuple(SinglePersonMaps(probability(x)) for x in (*reversed(coarse), refined))
 
 

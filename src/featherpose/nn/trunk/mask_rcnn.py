@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from featherpose.methods.method import Method
 from featherpose.methods.regions.mask import MASK
 from featherpose.nn.layers import conv_norm_relu
+from featherpose.nn.outputs import BoxRows
 from featherpose.nn.roi_align import roi_align
 from featherpose.nn.trunk.network import Levels
 from featherpose.nn.trunk.people import PeopleNetwork, Regions, best_people, highest_cells, widened
@@ -97,12 +98,10 @@ class LightMaskRcnn(PeopleNetwork):
         boxes = widened(found.boxes[:, 0])
         logits = self._maps(self._cut(levels, boxes).flatten(0, 1))
         likely = logits.flatten(2).softmax(2).reshape(boxes.shape[0], boxes.shape[1], *logits.shape[1:])
-        return (RegionRows(found.boxes, found.scores, highest_cells(likely, boxes)),)
+        return (RegionRows(*found, highest_cells(likely, boxes)),)
 
     def guided(self, levels: Levels, regions: Regions) -> tuple[LearnedRegions, ...]:
         """Compute all boxes, and the maps of the regions."""
-        boxes = widened(regions.boxes)
-        logits = self._maps(self._cut(levels, boxes)[regions.present])
-        inside = boxes[regions.present]
-        found = self.people(levels)
-        return (LearnedRegions(found.boxes, found.scores, logits, inside, regions.images, regions.rows),)
+        logits = self._maps(self._cut(levels, regions.boxes)[regions.present])
+        found: BoxRows = self.people(levels)
+        return (LearnedRegions(*found, logits, regions.of_people, regions.images, regions.rows),)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from featherpose.methods.method import Method
 from featherpose.methods.regions.residual import RESIDUAL
+from featherpose.nn.outputs import BoxRows
 from featherpose.nn.published.multiposenet import PRN_GRID, PoseResidualNetwork
 from featherpose.nn.roi_align import roi_align
 from featherpose.nn.trunk.network import Levels, maps_head, probability
@@ -95,18 +96,12 @@ class LightMultiPoseNet(PeopleNetwork):
         boxes = widened(found.boxes[:, 0])
         grids = roi_align(_HEIGHT * heatmaps, boxes, 4, PRN_GRID, samples=1)
         chosen = self.prn(grids.flatten(0, 1)).reshape(grids.shape)
-        return (ResidualMaps(heatmaps, found.boxes, found.scores, highest_cells(chosen, boxes)),)
+        return (ResidualMaps(heatmaps, *found, highest_cells(chosen, boxes)),)
 
     def guided(self, levels: Levels, regions: Regions) -> tuple[LearnedResiduals, ...]:
         """Compute heatmaps, all boxes, and the choices in the regions."""
         heatmaps = probability(self.heatmaps(levels[0]))
-        found = self.people(levels)
-        boxes = widened(regions.boxes)
-        grids = roi_align(_HEIGHT * heatmaps.detach(), boxes, 4, PRN_GRID, samples=1)[regions.present]
+        found: BoxRows = self.people(levels)
+        grids = roi_align(_HEIGHT * heatmaps.detach(), regions.boxes, 4, PRN_GRID, samples=1)[regions.present]
         logits = self.prn(grids).clamp(min=1e-9).log()
-        inside = boxes[regions.present]
-        return (
-            LearnedResiduals(
-                heatmaps, found.boxes, found.scores, logits, inside, regions.images, regions.rows
-            ),
-        )  # fmt: skip
+        return (LearnedResiduals(heatmaps, *found, logits, regions.of_people, regions.images, regions.rows),)

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Self
 import torch
 from jaxtyping import Float, Num
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from featherpose.crops import CropShape
 from featherpose.errors import CheckpointError
@@ -41,6 +42,7 @@ __all__ = [
     "full_precision",
     "maps_head",
     "probability",
+    "raised",
 ]
 
 LEVEL_STRIDES = 4, 8, 16, 32
@@ -257,3 +259,17 @@ def cell_indices(x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 2 h w"]:
     # Sums of ones, so that an exported graph follows the size of its input.
     ones = torch.ones_like(x[:, :1], dtype=torch.float32)
     return torch.cat((ones.cumsum(3), ones.cumsum(2)), 1) - 1
+
+
+def raised(x: Float[Tensor, "B C h w"], stride: int, like: Float[Tensor, "B D v u"]) -> Float[Tensor, "B C v u"]:
+    """Upsample a level to the finest one, bilinearly; cells beyond that one are cut, as its alignment wants it.
+
+    Args:
+        x: Maps of the level.
+        stride: Of the level.
+        like: Maps of the finest level, whose size the result has.
+    """
+    if stride == LEVEL_STRIDES[0]:
+        return x
+    larger = F.interpolate(x, scale_factor=stride / LEVEL_STRIDES[0], mode="bilinear", align_corners=False)
+    return larger[:, :, : like.shape[2], : like.shape[3]]

@@ -39,7 +39,7 @@ class Regions(NamedTuple):
     """People to be learned, of all images of a batch.
 
     Attributes:
-        boxes: float[B, n, 4]: disturbed boxes, some of them of nobody.
+        boxes: float[B, n, 4]: disturbed and widened boxes, some of them of nobody.
         present: bool[B, n]: which are of somebody.
         images: int[R]: the image of each person.
         rows: int[R]: their rows in the targets.
@@ -49,6 +49,11 @@ class Regions(NamedTuple):
     present: Tensor
     images: Tensor
     rows: Tensor
+
+    @property
+    def of_people(self) -> Float[Tensor, "R 4"]:
+        """Return the box of each person."""
+        return self.boxes[self.present]
 
 
 def best_people(found: BoxRows, count: int = MAX_PEOPLE) -> BoxRows:
@@ -157,7 +162,7 @@ class PeopleNetwork(ImageNetwork):
 
 
 def _drawn_regions(boxes: Float[Tensor, "B M 4"], present: Float[Tensor, "B M"]) -> Regions:
-    """Draw some of each image's people and disturb their boxes."""
+    """Draw some of each image's people, and disturb and widen their boxes."""
     order = torch.rand_like(present) + present
     rows = order.topk(min(_LEARNED, order.shape[1]), dim=1).indices
     chosen = boxes.gather(1, rows[:, :, None].expand(-1, -1, 4))
@@ -165,4 +170,5 @@ def _drawn_regions(boxes: Float[Tensor, "B M 4"], present: Float[Tensor, "B M"])
     moved = chosen + _DISTURBED * torch.randn_like(chosen) * torch.cat((sides, sides), -1)
     low = torch.minimum(moved[..., :2], moved[..., 2:] - 1)
     there = present.gather(1, rows) > 0
-    return Regions(torch.cat((low, moved[..., 2:]), -1), there, there.nonzero()[:, 0], rows[there])
+    boxes = widened(torch.cat((low, moved[..., 2:]), -1))
+    return Regions(boxes, there, there.nonzero()[:, 0], rows[there])
