@@ -18,6 +18,7 @@ __all__ = [
     "check_address_space",
     "check_channels",
     "check_images",
+    "check_quantized",
     "check_strides",
     "engine_message",
     "is_out_of_memory",
@@ -101,6 +102,25 @@ def check_strides(shape: Sequence[int | None], network_shape: tuple[int, int], o
         raise ModelError(
             f"{path} gives {output.name} of {found[0]} x {found[1]} cells for {size}",
             expected=f"{expected[0]} x {expected[1]}, one cell for {output.stride} pixels",
+        )
+
+
+def check_quantized(path: Path, precision: str, *, quantized: bool) -> None:
+    """Refuse INT8 for a file without quantized layers.
+
+    Args:
+        path: For the message.
+        precision: What was asked for.
+        quantized: Whether any layer of the file is quantized.
+
+    Raises:
+        ModelError: If INT8 was asked for and no layer is.
+    """
+    if precision == "int8" and not quantized:
+        raise ModelError(
+            f"{path} is not quantized, so it cannot run in INT8",
+            expected="a file with quantized layers",
+            hint="quantize it first, or choose another precision",
         )
 
 

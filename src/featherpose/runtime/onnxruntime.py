@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from featherpose.errors import ModelError
 from featherpose.runtime.backend import EngineInfo, EngineOptions, ModelSpec
-from featherpose.runtime.checks import check_channels, check_strides, engine_message
+from featherpose.runtime.checks import check_channels, check_quantized, check_strides, engine_message
 from featherpose.runtime.engine_backend import EngineBackend
 from featherpose.runtime.processor import available_cores, processor
 
@@ -229,12 +229,7 @@ def _prepend(graph: Any, original: Any, steps: list[tuple[str, list[Any], dict[s
 def _check_precision(options: EngineOptions, float_precision: str, path: Path, *, quantized: bool) -> None:
     """Reject other precisions: ONNX Runtime computes in the file's own format."""
     wanted = options.precision
-    if wanted == "int8" and not quantized:
-        raise ModelError(
-            f"{path} is not quantized, so it cannot run in INT8",
-            expected="a file with quantized layers",
-            hint="quantize it first, or choose another precision",
-        )
+    check_quantized(path, wanted, quantized=quantized)
     if wanted not in ("auto", "int8", float_precision):
         raise ModelError(
             f"ONNX Runtime cannot run {path} in {wanted}",

@@ -20,7 +20,14 @@ from openvino import preprocess as ov_preprocess
 
 from featherpose.errors import ModelError, OutOfMemoryError
 from featherpose.runtime.backend import EngineInfo, EngineOptions, ModelSpec
-from featherpose.runtime.checks import SMALLER, check_channels, check_strides, engine_message, is_out_of_memory
+from featherpose.runtime.checks import (
+    SMALLER,
+    check_channels,
+    check_quantized,
+    check_strides,
+    engine_message,
+    is_out_of_memory,
+)
 from featherpose.runtime.compiled_cache import compiled_cache
 from featherpose.runtime.engine_backend import EngineBackend
 from featherpose.runtime.openvino.core import engine_core
@@ -266,12 +273,7 @@ def _choose_precision(options: EngineOptions, device: str, path: Path, *, quanti
     every machine.
     """
     wanted = options.precision
-    if wanted == "int8" and not quantized:
-        raise ModelError(
-            f"{path} is not quantized, so it cannot run in INT8",
-            expected="a file with quantized layers",
-            hint="quantize it first, or choose another precision",
-        )
+    check_quantized(path, wanted, quantized=quantized)
     if wanted == "fp32" or (all_quantized and wanted in ("auto", "int8")):
         return "fp32"
     native = _native_formats(device)
