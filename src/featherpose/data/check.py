@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from featherpose.data.coco import AnnotatedImage
 from featherpose.data.coco_file import CocoFile
 from featherpose.data.labeled_pixels import read_image
+from featherpose.drawing.draw import draw_limbs
 from featherpose.errors import DatasetError, OutputError
 from featherpose.skeleton import Skeleton
 
@@ -190,13 +191,7 @@ def contact_sheet(
         scale = cell_px / max(image.shape[:2])
         size = (max(1, int(image.shape[1] * scale)), max(1, int(image.shape[0] * scale)))
         small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-        for person in sample.keypoints * scale:
-            for i, (a, b) in enumerate(skeleton.limbs):
-                if np.isfinite(person[[a, b]]).all():
-                    hue = np.array([[[180 * i // max(1, skeleton.num_limbs), 255, 255]]], np.uint8)
-                    color = cv2.cvtColor(hue, cv2.COLOR_HSV2BGR)[0, 0].tolist()
-                    ends = [(round(float(person[j][0])), round(float(person[j][1]))) for j in (a, b)]
-                    cv2.line(small, ends[0], ends[1], color, 2, cv2.LINE_AA)
+        draw_limbs(small, sample.keypoints * scale, skeleton)
         y, x = number // columns * cell_px, number % columns * cell_px
         sheet[y : y + size[1], x : x + size[0]] = small
     return sheet

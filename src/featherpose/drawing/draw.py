@@ -7,13 +7,14 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, UInt8
+from jaxtyping import Bool, Float, Float32, Int32, UInt8
 
 from featherpose.drawing.palette import Color, limb_colors, person_color, text_color
 from featherpose.errors import OptionError
 from featherpose.poses import Poses
+from featherpose.skeleton import Skeleton
 
-__all__ = ["DrawOptions", "draw_poses"]
+__all__ = ["DrawOptions", "draw_limbs", "draw_poses"]
 
 _SHIFT = 4  # coordinates in sixteenths of a pixel
 _OUTLINE: Color = (24, 24, 24)
@@ -223,3 +224,22 @@ def _draw_label(
     top = bottom - text_height - 2 * pad
     cv2.rectangle(image, (left, top), (left + text_width + 2 * pad, bottom), color, cv2.FILLED)
     cv2.putText(image, text, (left + pad, bottom - pad), font, scale, text_color(color), weight, cv2.LINE_AA)
+
+
+def draw_limbs(image: UInt8[np.ndarray, "H W 3"], keypoints: Float[np.ndarray, "P K 2"], skeleton: Skeleton) -> None:
+    """Draw everyone's limbs as plain lines, one hue a limb, in place: for overviews of many small images.
+
+    Example:
+        >>> image = np.zeros((8, 8, 3), np.uint8)
+        >>> arm = Skeleton.create("arm", ["elbow", "wrist"], [("elbow", "wrist")])
+        >>> draw_limbs(image, np.float32([[[1, 4], [6, 4]]]), arm)
+        >>> image[4, 1:7, 2].tolist()
+        [255, 255, 255, 255, 255, 255]
+    """
+    for person in keypoints:
+        for i, (a, b) in enumerate(skeleton.limbs):
+            if np.isfinite(person[[a, b]]).all():
+                hue = np.array([[[180 * i // skeleton.num_limbs, 255, 255]]], np.uint8)
+                color = cv2.cvtColor(hue, cv2.COLOR_HSV2BGR)[0, 0].tolist()
+                ends = [(round(float(person[j][0])), round(float(person[j][1]))) for j in (a, b)]
+                cv2.line(image, ends[0], ends[1], color, 2, cv2.LINE_AA)

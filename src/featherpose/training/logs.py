@@ -13,11 +13,11 @@ from typing import Any, Self
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import UInt8
 
+from featherpose.drawing.draw import draw_limbs
 from featherpose.files import output_error, replacing, write_bytes
 from featherpose.poses import Poses
-from featherpose.skeleton import Skeleton
 
 __all__ = ["RunLog", "draw_predictions", "plot_curves"]
 
@@ -156,21 +156,6 @@ def plot_curves(log: Path, out: Path) -> None:
         figure.savefig(part, dpi=100)
 
 
-def draw_people(
-    image: UInt8[np.ndarray, "H W 3"], keypoints: Float32[np.ndarray, "P K 2"], skeleton: Skeleton
-) -> UInt8[np.ndarray, "H W 3"]:
-    """Return a copy of the image with everyone's limbs."""
-    out = image.copy()
-    for person in keypoints:
-        for i, (a, b) in enumerate(skeleton.limbs):
-            if np.isfinite(person[[a, b]]).all():
-                hue = np.array([[[180 * i // max(1, skeleton.num_limbs), 255, 255]]], np.uint8)
-                color = cv2.cvtColor(hue, cv2.COLOR_HSV2BGR)[0, 0].tolist()
-                ends = [(round(float(person[j][0])), round(float(person[j][1]))) for j in (a, b)]
-                cv2.line(out, ends[0], ends[1], color, 2, cv2.LINE_AA)
-    return out
-
-
 def draw_predictions(
     out: Path, images: Sequence[UInt8[np.ndarray, "H W 3"]], poses: Sequence[Poses], *, cell_px: int = 320
 ) -> None:
@@ -185,7 +170,8 @@ def draw_predictions(
     rows = math.ceil(len(images) / columns)
     sheet = np.full((rows * cell_px, columns * cell_px, 3), 64, np.uint8)
     for number, (image, found) in enumerate(zip(images, poses, strict=True)):
-        drawn = draw_people(image, found.keypoints, found.skeleton)
+        drawn = image.copy()
+        draw_limbs(drawn, found.keypoints, found.skeleton)
         scale = cell_px / max(drawn.shape[:2])
         size = (max(1, int(drawn.shape[1] * scale)), max(1, int(drawn.shape[0] * scale)))
         y, x = number // columns * cell_px, number % columns * cell_px
