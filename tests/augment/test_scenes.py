@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from featherpose.augment.anchors import affine, similarity
-from featherpose.augment.coverage import arc_slowly, capsules_slowly, cover_arc, cover_capsules, paint
+from featherpose.augment.blending import blend, blend_slowly, paint
+from featherpose.augment.coverage import arc_slowly, capsules_slowly, cover_arc, cover_capsules
 from featherpose.augment.scene import Scene, SceneItem
 from featherpose.augment.scene_file import builtin_scenes, load_scene
-from featherpose.augment.sprites import Sprite, blend, blend_slowly, read_sprite
+from featherpose.augment.sprites import Sprite, read_sprite
 from featherpose.errors import ConfigError, FeatherposeError, OptionError, SkeletonError, SourceError
 from featherpose.poses import Poses
 from featherpose.skeleton import COCO_17, OPENPOSE_18, Skeleton

@@ -1,4 +1,4 @@
-"""How much of each pixel a drawn shape covers: trails of capsules and arcs, and painting them in one color.
+"""How much of each pixel a drawn shape covers: trails of capsules and arcs.
 
 Coverage is the distance from the pixel's center to the shape's edge, cut off half a pixel inside and outside. The
 compiled kernels are held to `capsules_slowly` and `arc_slowly`.
@@ -10,7 +10,7 @@ import numpy as np
 
 from featherpose.jit import kernel
 
-__all__ = ["arc_slowly", "capsules_slowly", "cover_arc", "cover_capsules", "paint"]
+__all__ = ["arc_slowly", "capsules_slowly", "cover_arc", "cover_capsules"]
 
 
 @kernel
@@ -81,20 +81,3 @@ def arc_slowly(
     inside = (turned if sweep >= 0 else -turned) % (2 * np.pi) <= abs(sweep)
     distance = np.hypot(x - center[0], y - center[1])
     return np.asarray(np.where(inside, 255 * np.clip(half_width + 0.5 - np.abs(distance - radius), 0, 1), 0.0))
-
-
-@kernel
-def paint(region, sheet, blue, green, red, strength):  # type: ignore[no-untyped-def]
-    """Paint a color where a sheet uint8[h, w] covers a region uint8[h, w, 3], in place; ``strength`` 0..256."""
-    colors = (np.uint32(blue), np.uint32(green), np.uint32(red))
-    for y in range(region.shape[0]):
-        for x in range(region.shape[1]):
-            cover = np.uint32(sheet[y, x])
-            if cover == 0:
-                continue
-            share = cover * np.uint32(strength)  # of 255 * 256
-            rest = np.uint32(65280) - share
-            for c in range(3):
-                # Division by 65280 as in `featherpose.augment.sprites.blend`.
-                high = (colors[c] * share + np.uint32(region[y, x, c]) * rest + np.uint32(32640)) >> np.uint32(8)
-                region[y, x, c] = (high + np.uint32(1) + (high >> np.uint32(8))) >> np.uint32(8)

@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float64, UInt8
 
+from featherpose.augment.blending import paint
 from featherpose.augment.bodies import HEAD_OF_TRUNK, named_points
-from featherpose.augment.coverage import cover_arc, cover_capsules, paint
+from featherpose.augment.coverage import cover_arc, cover_capsules
 from featherpose.augment.sprites import Sprite
 from featherpose.drawing.palette import Color
 from featherpose.skeleton import Skeleton

@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 from jaxtyping import Float64, UInt8
 
+from featherpose.augment.blending import blend
 from featherpose.augment.svg import draw_svg
 from featherpose.errors import SourceError
-from featherpose.jit import kernel
 from featherpose.media.headers import read_header
 from featherpose.media.images import read_file
 from featherpose.media.opencv_logs import suppress_decoder_output
 
-__all__ = ["NO_MASK", "Sprite", "blend", "blend_slowly", "draw_sprite", "read_sprite"]
+__all__ = ["NO_MASK", "Sprite", "draw_sprite", "read_sprite"]
 
 _MAX_SIDE_PX = 4096
 _MAX_BYTES = 20_000_000
@@ -167,33 +167,3 @@ def _cut(mask: tuple[UInt8[np.ndarray, "h w"], tuple[int, int]], box: tuple[int,
     if a < c and b < d:
         out[b - y0 : d - y0, a - x0 : c - x0] = values[b - top : d - top, a - left : c - left]
     return out
-
-
-@kernel
-def blend(region, part, strength, before):  # type: ignore[no-untyped-def]
-    """Blend premultiplied BGRA into BGR in place; ``strength`` 0..256, ``before`` hides where it is 255."""
-    masked = before.shape[0] > 0
-    for y in range(region.shape[0]):
-        for x in range(region.shape[1]):
-            alpha = np.uint32(part[y, x, 3])
-            if alpha == 0:
-                continue
-            share = np.uint32(strength)
-            if masked:
-                if before[y, x] == 255:
-                    continue
-                share = np.uint32((share * np.uint32(255 - before[y, x]) + np.uint32(127)) // np.uint32(255))
-            rest = np.uint32(65280) - alpha * share  # 255 * 256
-            scale = share * np.uint32(255)
-            for c in range(3):
-                value = np.uint32(part[y, x, c]) * scale + np.uint32(region[y, x, c]) * rest
-                # Division by 65280 without a division: by 256, then by 255, which is exact up to 65534.
-                high = (value + np.uint32(32640)) >> np.uint32(8)
-                region[y, x, c] = (high + np.uint32(1) + (high >> np.uint32(8))) >> np.uint32(8)
-
-
-def blend_slowly(region: np.ndarray, part: np.ndarray, strength: int, before: np.ndarray) -> np.ndarray:
-    """Return what `blend` makes of a region, by the definition of "over" in float64 (Porter and Duff 1984)."""
-    share = strength / 256 * (1 - before / 255 if before.size else np.ones(region.shape[:2]))[..., None]
-    value = part[..., :3] * share + region * (1 - part[..., 3:] / 255 * share)
-    return np.asarray(np.clip(value, 0, 255))
