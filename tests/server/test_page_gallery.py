@@ -41,7 +41,7 @@ def images(tmp_path: Path, astronaut: np.ndarray, photo: bytes) -> list[Path]:
     paths = [tmp_path / "people.jpg", tmp_path / "one.png", tmp_path / "one.jpg", tmp_path / "broken.jpg"]
     paths[0].write_bytes(PHOTOGRAPH.read_bytes())
     cv2.imwrite(str(paths[1]), astronaut)
-    paths[2].write_bytes(photo)
+    cv2.imwrite(str(paths[2]), astronaut)
     paths[3].write_bytes(photo[:300])
     return paths
 

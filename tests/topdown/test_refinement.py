@@ -259,3 +259,12 @@ def test_a_wrong_box_network_is_refused(tmp_path: Path, layers: list[tuple[np.nd
     np.savez(tmp_path / "a.npz", allow_pickle=False, **arrays)
     with pytest.raises(CheckpointError, match=said):
         read_box_layers(tmp_path / "a.npz")
+
+
+def test_people_of_faint_keypoints_are_dropped(astronaut: np.ndarray) -> None:
+    with PoseEstimator(height=256, refine=RefineOptions(min_person_score=0.99)) as strict:
+        assert len(strict(astronaut)) == 0
+    with PoseEstimator(height=256) as estimator:
+        poses = estimator(astronaut)
+    assert len(poses) >= 1
+    assert poses.scores.min() >= 0.15

@@ -197,13 +197,13 @@ def test_impossible_options_are_refused(bad: dict[str, float]) -> None:
 
 
 @pytest.mark.slow
-def test_as_many_ids_as_people_walk_through_a_real_video(shared: Path, released_int8: Path) -> None:
+def test_as_many_ids_as_people_walk_through_a_real_video(shared: Path) -> None:
     from featherpose.estimator import PoseEstimator
     from featherpose.media.sources.find import open_source
 
     tracker = PoseTracker()
     with (
-        PoseEstimator(released_int8, threads=2) as estimator,
+        PoseEstimator(quality="fast") as estimator,
         open_source(shared / "data/videos/one-by-one.mp4", frame_step=2) as video,
     ):
         for frame in video:

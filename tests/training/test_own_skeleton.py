@@ -30,7 +30,7 @@ def test_twelve_joints_of_single_people(shared: Path, tmp_path: Path) -> None:
         overrides={
             "data.sources": f'[{{ images = "{source}/images", annotations = "{source}/annotations.json",'
             " hold_out_every = 20 }]",
-            "run.steps": "150",
+            "run.steps": "50",
             "run.batch_size": "16",
             "run.validate_every": "0",
             "run.validation_limit": "60",
@@ -39,4 +39,4 @@ def test_twelve_joints_of_single_people(shared: Path, tmp_path: Path) -> None:
     assert config.skeleton.num_keypoints == 12
     result = train(config, tmp_path / "run")
     assert result.metric is not None
-    assert result.metric >= 0.5
+    assert result.metric >= 0.35  # 0.42 here, over 0.5 after 150 steps, and the start finds none of these joints

@@ -144,7 +144,9 @@ class Refiner:
         keypoints[chosen], keypoint_scores[chosen] = fused.keypoints, fused.keypoint_scores
         scores[chosen] = fused.scores
         everyone = replace(poses, keypoints=keypoints, keypoint_scores=keypoint_scores, scores=scores)
-        return self._each_once(everyone)
+        real = np.ones(len(poses), np.bool_)
+        real[chosen] = fused.scores >= np.float32(self._options.min_person_score)
+        return self._each_once(everyone[np.flatnonzero(real)])
 
     def follow(self, image: UInt8[np.ndarray, "H W 3"], known: Poses) -> Poses:
         """Find people from their poses in the previous frame, without running on the whole image.
@@ -165,11 +167,12 @@ class Refiner:
         return self._each_once(poses[means >= _PRESENT])
 
     def _in_boxes(self, image: UInt8[np.ndarray, "H W 3"], boxes: Poses) -> Poses:
-        """Estimate the people in a detector's boxes; who has no keypoint there is nobody."""
+        """Estimate the people in a detector's boxes; a box without a keypoint, or with faint ones alone, is nobody."""
         people = self._estimator(image, boxes.keypoints.reshape(-1, 4))
         sure = people.without_weak(self._options.weak_keypoint_score)
         people = replace(sure, scores=person_scores(boxes, people))
-        return self._each_once(people[np.flatnonzero(people.detected.any(axis=1))])
+        real = people.detected.any(axis=1) & (people.scores >= np.float32(self._options.min_person_score))
+        return self._each_once(people[np.flatnonzero(real)])
 
     def _each_once(self, poses: Poses) -> Poses:
         """Drop all but the best pose of each person."""

@@ -33,6 +33,7 @@ class RefineOptions:
         min_keypoint_score: Keypoints of the refined pose below this score give way to those of the first network, if it
             has them.
         weak_keypoint_score: Keypoints below this score that only the refined pose has are missing.
+        min_person_score: Refined people of lower score are dropped. Higher removes more false people, and faint ones.
 
     Raises:
         OptionError: If a value is outside its range.
@@ -51,6 +52,7 @@ class RefineOptions:
     suppression: Suppression = "oks"
     min_keypoint_score: float = 0.1
     weak_keypoint_score: float = 0.03
+    min_person_score: float = 0.15
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(RefineMode):
@@ -65,5 +67,5 @@ class RefineOptions:
             raise OptionError("a budget in crops and one in milliseconds", expected="one of them")
         if self.mode != "auto" and (self.budget_crops is not None or self.budget_ms is not None):
             raise OptionError(f"a budget with refinement {self.mode!r}", expected="refinement auto")
-        for name in ("same_person_oks", "min_keypoint_score", "weak_keypoint_score"):
+        for name in ("same_person_oks", "min_keypoint_score", "weak_keypoint_score", "min_person_score"):
             check_within(name, getattr(self, name), 0, 1)

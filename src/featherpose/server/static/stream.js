@@ -17,6 +17,7 @@ export class PoseStream extends EventTarget {
   #connection;
   #sent = 0; // binary messages of this connection: the number of the next frame
   #unanswered = new Map(); // frame number -> capture
+  #order = Promise.resolve(); // settled when the frame before is sent
   #encoding = 0;
   #limit = 0;
   #epoch = 0; // of the connection: a frame encoded for a lost one is not sent on the next
@@ -71,12 +72,20 @@ export class PoseStream extends EventTarget {
    * @param {Promise<Blob>} image Being encoded; it takes up room already.
    * @param {{at: number, timestampS: number, still?: Promise<ImageBitmap>}} capture
    */
-  async send(image, capture) {
+  send(image, capture) {
     const epoch = this.#epoch;
     this.#encoding += 1;
+    const packet = image.then((blob) => withTimestamp(blob, capture.timestampS));
+    // Frames are encoded side by side, but sent in the order in which they were taken.
+    const sent = Promise.allSettled([packet, this.#order]).then(() => this.#sendPacket(packet, capture, epoch));
+    this.#order = sent;
+    return sent;
+  }
+
+  async #sendPacket(encoded, capture, epoch) {
     let packet;
     try {
-      packet = await withTimestamp(await image, capture.timestampS);
+      packet = await encoded;
     } catch (error) {
       forgetStill(capture);
       throw error;
