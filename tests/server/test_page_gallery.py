@@ -75,10 +75,10 @@ def decode(data: bytes) -> np.ndarray:
 def test_several_images_are_found_chosen_and_downloaded(page: Page, images: list[Path]) -> None:
     page.find("file").send_keys("\n".join(map(str, images)))
     page.until(lambda: page.text("status") == "3 images are done. 1 could not be read.", "all of them")
-    assert labels(page) == ["3 people", "1 person", "1 person", "not read"]
+    page.until(lambda: labels(page) == ["3 people", "1 person", "1 person", "not read"], "their people are counted")
     assert page.problem == ""
-    assert page.text("people") == "3"
-    assert page.text("session-summary").startswith("3 frames")
+    page.until(lambda: page.text("people") == "3", "the first one is shown")
+    page.until(lambda: page.text("session-summary").startswith("3 frames"), "all are kept")
     # The keyboard chooses another one.
     buttons = page.driver.find_elements(By.CSS_SELECTOR, ".small-image")
     assert [b.get_attribute("aria-pressed") for b in buttons] == ["true", "false", "false", "false"]
