@@ -122,5 +122,4 @@ def test_the_lock_pins_what_development_installs() -> None:
     wanted = {re.split(r"[^A-Za-z0-9._-]", line)[0].lower().replace("_", "-") for line in requirements}
     lines = (ROOT / ".ci/requirements.lock").read_text(encoding="utf-8").splitlines()
     pinned = {line.partition("==")[0] for line in lines if "==" in line}
-    # Ray is no part of the development extra: its tests are skipped without it.
-    assert wanted - pinned == {"featherpose", "featherpose-weights", "ray"}
+    assert wanted - pinned == {"featherpose", "featherpose-weights"}
