@@ -38,6 +38,8 @@ FENCE = re.compile(
 )
 # What a page may show without its being run here: installing is what the CI script does before these tests.
 INSTALLS = ("pip install", "python -m venv", "python3 -m venv", ". .venv", "git clone", "cd featherpose")
+# The reader's own videos by the names that pages give them, what stands in for them here, and how many frames of it.
+VIDEOS = {"clip.mp4": ("jump-and-walk.mp4", 100), "my-squats.mp4": ("squat.mp4", 150)}
 
 
 @dataclass(frozen=True)
@@ -134,11 +136,12 @@ def test_every_block_runs(
     furnish(tmp_path, grace_hopper)
     if any("my-data" in block.code for block in blocks(page)):
         annotate(tmp_path / "my-data", [read_image(grace_hopper), astronaut])
-    if "clip.mp4" in page.read_text(encoding="utf-8"):
-        film = ROOT.parent / "shared/data/videos/jump-and-walk.mp4"
-        if not film.is_file():
-            pytest.skip("the page needs a video of movement, which ../shared does not hold here")
-        shorten(film, tmp_path / "clip.mp4", 100)
+    for name, (video, frames) in VIDEOS.items():
+        if name in page.read_text(encoding="utf-8"):
+            film = ROOT.parent / "shared/data/videos" / video
+            if not film.is_file():
+                pytest.skip("the page needs a video of movement, which ../shared does not hold here")
+            shorten(film, tmp_path / name, frames)
     if any("featherpose batch" in block.code for block in blocks(page)):
         for package in ("ray", "duckdb", "polars"):
             pytest.importorskip(package, reason=f"the page needs {package}")
