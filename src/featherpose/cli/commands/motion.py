@@ -25,6 +25,7 @@ from featherpose.errors import OptionError
 from featherpose.media.sources.find import SourceRef
 from featherpose.motion.analysis import MotionReport, PersonMotion, analyze_motion
 from featherpose.motion.camera import CameraWatch
+from featherpose.motion.events.repetitions import Repetition
 from featherpose.motion.files.reading import RESULT_SUFFIXES, read_poses
 from featherpose.motion.files.writing import FILE_KINDS, default_kinds, write_files
 from featherpose.motion.report.plots import plot_angles, plot_field
@@ -151,6 +152,12 @@ def _summary(report: MotionReport) -> None:
         print(f"on the field, person {track.track_id}: {track.distance}, top speed {track.top_speed}", file=sys.stderr)
 
 
+def _sides(repetition: Repetition) -> str:
+    sides = (("left", repetition.left_deg), ("right", repetition.right_deg))
+    seen = ", ".join(f"{side} {degrees:.0f}" for side, degrees in sides if degrees == degrees)
+    return f"; {seen}" if seen else ""
+
+
 def _lines(person: PersonMotion, report: MotionReport) -> list[str]:
     seen = f"{person.first_s:.2f} to {person.last_s:.2f} s, in {100 * person.seen_share:.0f} % of the frames"
     lines = [f"person {person.track_id}: seen {seen}, facing {person.facing}"]
@@ -160,7 +167,7 @@ def _lines(person: PersonMotion, report: MotionReport) -> list[str]:
         lines.append(f"  {reps.rule.name}: {len(reps)} repetitions{guess}")
         lines += [
             f"    {i}: frame {int(report.sequence.frames[r.turn])}, {r.depth_deg:.0f} deg deep, "
-            f"out {r.out_s:.2f} s, back {r.back_s:.2f} s"
+            f"out {r.out_s:.2f} s, back {r.back_s:.2f} s{_sides(r)}"
             for i, r in enumerate(reps.found, 1)
         ]
     if person.gait.steps:

@@ -31,6 +31,9 @@ def plot_angles(path: str | Path, report: MotionReport, person: int = 0) -> None
     axes = figure.subplots(max(1, len(shown)), 1, sharex=True, squeeze=False)[:, 0]
     times = angles.timestamps_s
     for axis, joint in zip(axes, shown, strict=False):
+        curves = [angles[n][:, person] for n in (f"left_{joint}", f"right_{joint}", joint) if n in angles]
+        if (known := np.concatenate(curves)[np.isfinite(np.concatenate(curves))]).size:
+            axis.set_ylim(known.min() - 10, known.max() + 10)  # wild dots would squeeze the curves
         for side in ("left", "right", ""):
             name = f"{side}_{joint}" if side else joint
             if name not in angles:

@@ -150,7 +150,7 @@ def _joint_texts(report: MotionReport, row: int, p: int) -> list[tuple[str, tupl
             value = report.angles[name][row, p]
             x, y = report.sequence.keypoints[row, p, skeleton.index(name)]
             if np.isfinite(value) and np.isfinite(x):
-                out.append((f"{value:.0f}", (int(x) + 8, int(y))))
+                out.append((str(round(float(value))), (int(x) + 8, int(y))))  # a format would say -0
     return out
 
 

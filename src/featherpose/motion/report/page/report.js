@@ -140,6 +140,10 @@ function drawCurves() {
       upside.append(shape("rect", { class: "air", x: position(jump.takeoff_s), y: low, height: high - low,
         width: position(jump.landing_s) - position(jump.takeoff_s) }));
     }
+    for (const r of person.repetitions?.each ?? []) {
+      upside.append(shape("rect", { class: "span", x: position(r.start_s), y: low, height: high - low,
+        width: position(r.end_s) - position(r.start_s) }));
+    }
     const events = person.gait.events.map((event) => [event.time_s, `${event.side} ${event.kind}`]);
     for (const repetition of person.repetitions?.each ?? []) events.push([repetition.turn_s, "repetition"]);
     for (const [time, kind] of events) {
@@ -167,6 +171,11 @@ function drawCurves() {
       goTo(rowAt(data.times[0] + share * (data.times[last] - data.times[0])));
     });
   }
+  const axis = element("div", undefined, { id: "axis" });
+  for (const share of [0, 0.25, 0.5, 0.75, 1]) {
+    axis.append(element("span", `${(data.times[0] + share * (data.times[last] - data.times[0])).toFixed(2)} s`));
+  }
+  if (cursors.length) place.append(axis);
 }
 
 function table(title, head, rows) {
@@ -227,6 +236,12 @@ function answer(person) {
   if (person.gait.steps) said.push(`${person.gait.steps} steps at ${show(person.gait.measures.cadence)}`);
   if (person.gait.measures.speed) said.push(show(person.gait.measures.speed));
   if (person.jumps.length) said.push(`${person.jumps.length} jumps, best ${Math.max(...person.jumps.map((j) => j.height.value)).toFixed(2)} m`);
+  const sides = ["left", "right"].map((side) => (reps?.each ?? []).map((r) => r[`${side}_deg`]).filter((v) => v !== null));
+  if (sides.every((side) => side.length)) {
+    const [left, right] = sides.map((side) => side.reduce((a, b) => a + b, 0) / side.length);
+    said.push(`left ${left.toFixed(0)}°, right ${right.toFixed(0)}° at the turn`);
+    return said.join("; ");
+  }
   const uneven = Object.entries(person.symmetry).sort((a, b) => Math.abs(b[1].value) - Math.abs(a[1].value))[0];
   if (uneven) said.push(`least symmetric: ${words(uneven[0])}, ${show(uneven[1])}`);
   return said.join("; ");
