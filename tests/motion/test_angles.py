@@ -129,3 +129,50 @@ def test_every_angle_has_a_definition_that_its_points_can_give() -> None:
     for angle in ANGLES.values():
         assert angle.kind in ("joint", "segment")
         assert (angle.second is None) == (angle.kind == "segment")
+
+
+@pytest.mark.parametrize("facing", ["left", "right"])
+def test_an_elbow_that_folds_and_trembles_does_not_jump_by_a_turn(facing: str) -> None:
+    """Hands on a bar at the neck: wrists beside the shoulders, a little in front of them or behind."""
+    folded_by = 176 + 8 * np.sin(np.arange(120) / 5)
+    known = bent_arm(folded_by, facing)
+    angles = joint_angles(known)
+    np.testing.assert_allclose(angles["left_elbow"][:, 0], folded_by, atol=1e-6)
+    assert np.abs(angles.velocity).max() < 1000  # degrees a second; a jump would be ten thousand
+
+
+def bent_arm(elbow: np.ndarray, facing: str) -> PoseSequence:
+    sequence = pendulum_arms(seconds=len(elbow) / 60, facing=facing).sequence
+    points = sequence.keypoints[: len(elbow)].copy()
+    shoulder, joint, wrist = (BODY_25.index(f"left_{part}") for part in ("shoulder", "elbow", "wrist"))
+    points[:, 0, joint] = points[:, 0, shoulder] + (0, 80)
+    sign = 1.0 if facing == "right" else -1.0
+    # From straight down the forearm turns forward and up.
+    turn = np.radians(elbow)
+    points[:, 0, wrist] = points[:, 0, joint] + 60 * np.stack([sign * np.sin(turn), np.cos(turn)], -1)
+    return PoseSequence.from_arrays(points, sequence.timestamps_s[: len(elbow)], BODY_25)
+
+
+def test_a_curve_goes_on_over_missing_frames_and_comes_back_after_a_whole_turn() -> None:
+    elbow = np.concatenate(
+        [np.linspace(0, 190, 40), np.linspace(190, 20, 40), np.linspace(20, 380, 90), np.full(20, 380)]
+    )
+    sequence = bent_arm(elbow, "right")
+    points = sequence.keypoints.copy()
+    points[38:42, 0, BODY_25.index("left_wrist")] = np.nan
+    angles = joint_angles(PoseSequence.from_arrays(points, sequence.timestamps_s, BODY_25))["left_elbow"][:, 0]
+    np.testing.assert_allclose(angles[42:80], elbow[42:80], atol=1e-6)
+    # A wrist that goes all the way round, which no arm does, leaves a straight arm straight.
+    assert angles[-1] == pytest.approx(20, abs=1e-6)
+
+
+def test_raw_angles_lie_on_the_turn_of_the_filtered_ones() -> None:
+    raw = joint_angles(bent_arm(np.full(60, 200.0), "right"))
+    smooth = joint_angles(bent_arm(np.full(60, -150.0), "right"))  # the same posture, 10 degrees apart
+    assert np.abs(raw.beside(smooth).values - smooth.values).max() < 11
+
+
+def test_segments_stay_on_one_turn_about_their_resting_posture() -> None:
+    """A thigh that swings behind the vertical, and an arm that goes overhead and beyond."""
+    angles = joint_angles(bent_arm(np.linspace(100, 260, 60), "right"), ["left_forearm"])
+    assert np.abs(np.diff(angles["left_forearm"][:, 0])).max() < 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from featherpose.errors import OptionError
 from featherpose.evaluation.motion.known_people import jumping, jumping_jacks, pendulum_arms, squatting, walking
 from featherpose.motion.analysis import MotionOptions, analyze_motion
-from featherpose.motion.angles import joint_angles
+from featherpose.motion.angles import Angles, joint_angles
 from featherpose.motion.events.gait import FootEvent, Gait, find_gait
 from featherpose.motion.events.jumps import find_jumps
 from featherpose.motion.events.repetitions import ExerciseRule, find_repetitions
@@ -246,3 +247,57 @@ def test_what_the_view_cannot_tell_is_said() -> None:
     side = analyze_motion(walking(4).sequence, MotionOptions(person_height_m=1.75, camera_moves=True)).people[0]
     assert any("The camera moves" in limit for limit in side.limits)
     assert side.travel.measures["top_speed"].unit == "px/s"  # no meters with a moving camera
+
+
+def test_feet_that_stand_on_a_box_are_not_a_jump_of_a_second() -> None:
+    """Onto a box in a third of a second, one second on it, and down again."""
+    sequence = jumping(1, rate_hz=60).sequence
+    times = np.arange(300) / 60
+    box = 100 * (np.clip((times - 1.5) / 0.3, 0, 1) - np.clip((times - 2.6) / 0.3, 0, 1))
+    points = np.repeat(sequence.keypoints[:1], 300, axis=0)
+    points[..., 1] -= box[:, None, None]
+    assert find_jumps(PoseSequence.from_arrays(points, times, BODY_25)) == ()
+
+
+def test_landing_on_both_feet_is_no_step() -> None:
+    """Feet that swing forward and back together, as in jumps over the ground."""
+    times = np.arange(0, 6, 1 / 30)
+    points = np.repeat(walking(4).sequence.keypoints[:1], len(times), axis=0)
+    swing = 60 * np.sin(2 * np.pi * times)
+    for side in ("left", "right"):
+        for part, share in (("knee", 0.5), ("ankle", 1.0), ("heel", 1.0), ("big_toe", 1.0), ("small_toe", 1.0)):
+            points[:, 0, BODY_25.index(f"{side}_{part}"), 0] = 400 + share * swing
+    points[..., 0] += (50 * times)[:, None, None]
+    assert find_gait(PoseSequence.from_arrays(points, times, BODY_25)).steps == 0
+
+
+def test_the_trunk_tells_a_push_up_from_arms_that_bend() -> None:
+    known = squatting(3)
+    elbow = ExerciseRule(name="upright", angles=("left_knee",), level=False, prominence_deg=30)
+    angles = joint_angles(known.sequence)
+    assert len(find_repetitions(angles, elbow)) == 3
+    level = ExerciseRule(name="level", angles=("left_knee",), level=True, prominence_deg=30)
+    assert len(find_repetitions(angles, level)) == 0
+
+
+def test_arms_that_swing_forward_are_no_jumping_jack() -> None:
+    rule = ExerciseRule(name="jack", angles=("left_shoulder",), prominence_deg=60, least_deg=120)
+    swings = joint_angles(pendulum_arms(seconds=6, frequency_hz=1.0).sequence)
+    assert len(find_repetitions(swings, rule)) == 0
+
+
+def test_squats_are_counted_though_the_ankles_are_elsewhere_for_a_while() -> None:
+    """On the way down the knees alone show a repetition too many; the hips do not bend twice."""
+    times = np.arange(0, 4, 1 / 30)
+    bend = np.interp(times, [0, 0.5, 2, 3.5, 4], [0, 0, 100, 0, 0])
+    knee = bend + np.interp(times, [0.6, 0.8, 1.1, 1.3], [0, 70, 70, 0], 0, 0)
+    names = ("left_knee", "right_knee", "left_hip", "right_hip")
+    angles = Angles(np.stack([knee, knee, bend, bend], -1)[:, None], names, times, (0,), np.zeros((len(times), 1), int))
+    knees = ExerciseRule(name="knees", angles=("left_knee", "right_knee"), prominence_deg=30)
+    assert len(find_repetitions(angles, knees)) == 2
+    squats = find_repetitions(angles, "squat")
+    assert len(squats) == 1
+    assert squats.found[0].depth_deg == pytest.approx(100, abs=1)
+    # Face on the bending of hips is not seen: the knees alone decide.
+    face_on = replace(angles, facing=np.full((len(times), 1), 2))
+    assert len(find_repetitions(face_on, "squat")) == 2

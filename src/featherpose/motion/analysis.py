@@ -8,6 +8,7 @@ import numpy as np
 
 from featherpose.errors import OptionError
 from featherpose.motion.angles import ANGLES, Angles, joint_angles
+from featherpose.motion.bones import reject_bones
 from featherpose.motion.cleaning import GapMethod, drop_doubtful, fill_gaps, reject_outliers, resample
 from featherpose.motion.events.exercise import guess_exercise
 from featherpose.motion.events.gait import Gait, find_gait, symmetry_index
@@ -23,6 +24,7 @@ from featherpose.motion.meters import Scale, floor_of, scale_from_height, to_met
 from featherpose.motion.people import choose_people
 from featherpose.motion.sequence import PoseSequence
 from featherpose.motion.swaps import repair_swaps
+from featherpose.motion.tracks import join_tracks
 
 __all__ = ["MotionOptions", "MotionReport", "PersonMotion", "analyze_motion"]
 
@@ -33,13 +35,15 @@ class MotionOptions:
 
     Attributes:
         person: ``all``, ``largest``, ``central``, ``longest`` or an id.
+        join: Join the tracks of one person first.
         min_score: Keypoints below this score count as missing.
         outliers: Reject outliers (Hampel), and let what lies far from the filtered curve count less.
         swaps: Undo left/right swaps.
+        bones: Reject keypoints at the end of bones of impossible length.
         max_gap_s: Longest gap that is filled; 0 fills none.
         gap_method: How gaps are filled.
         resample_hz: Resample to this rate first; 0 for the median rate of the video, None for not at all.
-        filter: Which filter.
+        filter: Which filter; a Butterworth low pass of 6 Hz, and lower for keypoints that are unsteady.
         facing: Where the front of the body points; detected unless given.
         exercise: Name of an exercise, a rule of your own, ``auto`` or ``none``.
         scale: Meters per pixel, from `featherpose.motion.meters`; without it lengths are in pixels.
@@ -54,13 +58,15 @@ class MotionOptions:
     """
 
     person: str = "all"
+    join: bool = True
     min_score: float = 0.1
     outliers: bool = True
     swaps: bool = True
+    bones: bool = True
     max_gap_s: float = 0.25
     gap_method: GapMethod = "pchip"
     resample_hz: float | None = None
-    filter: FilterOptions = field(default_factory=FilterOptions)
+    filter: FilterOptions = field(default_factory=lambda: FilterOptions(name="adaptive"))
     facing: Facing | None = None
     exercise: str | ExerciseRule = "auto"
     scale: Scale | None = None
@@ -175,13 +181,15 @@ def analyze_motion(sequence: PoseSequence, options: MotionOptions = _DEFAULT) ->
     """
     if sequence.unit != "px":
         raise OptionError("the sequence is in meters", expected="pixels")
+    if options.join:
+        sequence = join_tracks(sequence)
     clean = _clean(choose_people(sequence, options.person), options)
     metric, scale = _metric(clean, options)
     angles = joint_angles(clean, facing=options.facing)
     raw = clean.raw
     raw_angles = None
     if raw.keypoints.shape == clean.keypoints.shape:
-        raw_angles = joint_angles(raw, angles.names, facing=options.facing)
+        raw_angles = joint_angles(raw, angles.names, facing=options.facing).beside(angles)
     people = tuple(_person(clean, metric, angles, p, options) for p in range(clean.num_people))
     tracks = tuple(field_tracks(clean, options.field)) if options.field is not None else ()
     return MotionReport(clean, metric, angles, raw_angles, people, scale, tracks, options)
@@ -193,6 +201,8 @@ def _clean(sequence: PoseSequence, options: MotionOptions) -> PoseSequence:
     # Swaps first: to the Hampel identifier a swapped joint is an outlier.
     if options.swaps:
         sequence = repair_swaps(sequence)
+    if options.bones:
+        sequence = reject_bones(sequence)
     if options.outliers:
         sequence = reject_outliers(sequence)
     if options.max_gap_s > 0:
@@ -258,7 +268,9 @@ def _repetitions(own: Angles, facing: Facing, gait: Gait, options: MotionOptions
     if options.exercise != "auto":
         return find_repetitions(own, options.exercise), False
     name = None if gait.overground and gait.steps >= 4 else guess_exercise(own, facing)
-    return (None, False) if name is None else (find_repetitions(own, name), True)
+    found = None if name is None else find_repetitions(own, name)
+    # What happens once is no exercise to be guessed: people bend and reach.
+    return (found, True) if found is not None and len(found) > 1 else (None, False)
 
 
 def _ranges(one: PoseSequence, own: Angles) -> dict[str, tuple[Measure, Measure, Measure]]:

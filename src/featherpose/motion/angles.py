@@ -25,6 +25,11 @@ face left: a standing trunk has 90, a standing thigh -90 (from hip down to knee)
 They are the conventions of Sports2D (Pagnon, J. Open Source Softw. 2024), so curves of both can be laid over each
 other. In a view from the front or back the same numbers are abduction (positive away from the midline, both sides),
 and flexion in the depth of the image cannot be seen.
+
+Curves do not jump by a whole turn. Each angle has a middle, the center of what the joint can do (75 for a knee, which
+goes from -20 to 170); a first value lies within half a turn of it, and each further value is the one nearest to the
+value before, up to 60 degrees beyond. An elbow that folds to 175, and in the image on to 185, therefore stays at 185
+and does not become -175.
 """
 
 from __future__ import annotations
@@ -36,11 +41,15 @@ import numpy as np
 from jaxtyping import Float64
 
 from featherpose.errors import OptionError
+from featherpose.jit import kernel
 from featherpose.motion.facing import FACINGS, Facing, facing_over_time
 from featherpose.motion.filters import derivative
 from featherpose.motion.sequence import PoseSequence, body_points
 
-__all__ = ["ANGLES", "Angle", "Angles", "joint_angles"]
+__all__ = ["ANGLES", "Angle", "Angles", "folded", "joint_angles"]
+
+# How far beyond half a turn from its middle a curve may go on, in turns.
+_BEYOND = 1 / 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,7 @@ class Angle:
         first: (from, to): the first vector.
         second: (from, to): the second vector; None for a segment, whose second vector is the horizontal.
         offset: Degrees that are added to the angle from the first vector to the second.
+        middle: Center of what the body can do, for a person seen from the side; a curve stays near it.
         axial: Whether turning the segment round changes nothing (shoulders, pelvis): -90..90 degrees.
     """
 
@@ -61,6 +71,7 @@ class Angle:
     first: tuple[str, str]
     second: tuple[str, str] | None = None
     offset: float = 0.0
+    middle: float = 0.0
     axial: bool = False
 
     @property
@@ -85,22 +96,22 @@ def _definitions() -> dict[str, Angle]:
         # Flexion is the turn from the second vector to the first, counterclockwise for a person facing right. The
         # foot is square to the shank when it is a quarter turn clockwise from it, hence 90.
         angles += [
-            Angle(f"{side}_ankle", "joint", (heel, toe), (ankle, knee), 90.0),
-            Angle(f"{side}_knee", "joint", (hip, knee), (knee, ankle)),
-            Angle(f"{side}_hip", "joint", (hip, knee), ("neck", "mid_hip")),
-            Angle(f"{side}_shoulder", "joint", (shoulder, elbow), ("neck", "mid_hip")),
-            Angle(f"{side}_elbow", "joint", (elbow, wrist), (shoulder, elbow)),
+            Angle(f"{side}_ankle", "joint", (heel, toe), (ankle, knee), offset=90.0),
+            Angle(f"{side}_knee", "joint", (hip, knee), (knee, ankle), middle=75),
+            Angle(f"{side}_hip", "joint", (hip, knee), ("neck", "mid_hip"), middle=55),
+            Angle(f"{side}_shoulder", "joint", (shoulder, elbow), ("neck", "mid_hip"), middle=65),
+            Angle(f"{side}_elbow", "joint", (elbow, wrist), (shoulder, elbow), middle=75),
             Angle(f"{side}_foot", "segment", (heel, toe)),
-            Angle(f"{side}_shank", "segment", (knee, ankle)),
-            Angle(f"{side}_thigh", "segment", (hip, knee)),
-            Angle(f"{side}_arm", "segment", (shoulder, elbow)),
-            Angle(f"{side}_forearm", "segment", (elbow, wrist)),
+            Angle(f"{side}_shank", "segment", (knee, ankle), middle=-90),
+            Angle(f"{side}_thigh", "segment", (hip, knee), middle=-45),
+            Angle(f"{side}_arm", "segment", (shoulder, elbow), middle=-30),
+            Angle(f"{side}_forearm", "segment", (elbow, wrist), middle=-30),
         ]
     angles += [
         Angle("neck", "joint", trunk, ("neck", "head")),
         Angle("trunk_lean", "joint", ("vertical", "vertical"), trunk),
-        Angle("trunk", "segment", trunk),
-        Angle("head", "segment", ("neck", "head")),
+        Angle("trunk", "segment", trunk, middle=90),
+        Angle("head", "segment", ("neck", "head"), middle=90),
         Angle("pelvis", "segment", ("right_hip", "left_hip"), axial=True),
         Angle("shoulders", "segment", ("right_shoulder", "left_shoulder"), axial=True),
     ]
@@ -146,6 +157,13 @@ class Angles:
     def velocity(self) -> Float64[np.ndarray, "T P A"]:
         """Return the angular velocity, degrees a second."""
         return derivative(self.values, self.timestamps_s)
+
+    def beside(self, others: Angles) -> Angles:
+        """Return these angles on the turn that is nearest to others of the same shape, to be drawn together."""
+        whole = np.array([180.0 if ANGLES[name].axial else 360.0 for name in self.names])
+        apart = self.values - others.values
+        near = self.values - whole * np.round(np.nan_to_num(apart) / whole)
+        return replace(self, values=near)
 
     def select(self, people: Sequence[int]) -> Angles:
         """Return some of the people, by their places."""
@@ -209,9 +227,45 @@ def joint_angles(sequence: PoseSequence, names: Sequence[str] | None = None, *, 
         else:
             vx, vy = _vector(available, angle.second, sign, down)
             turn = np.degrees(np.arctan2(vx * uy - vy * ux, vx * ux + vy * uy))
-        turn = turn + angle.offset
-        values[..., i] = (turn + 90) % 180 - 90 if angle.axial else (turn + 180) % 360 - 180
+        values[..., i] = turn + angle.offset
+    _unroll(values.reshape(len(values), -1), *_branches(wanted, faces))
     return Angles(values, tuple(a.name for a in wanted), sequence.timestamps_s, sequence.track_ids, faces)
+
+
+def folded(degrees: np.ndarray) -> np.ndarray:
+    """Return how far angles are from 0 by the shorter way round, 0..180.
+
+    Example:
+        >>> folded(np.array([170.0, 185.0, -20.0]))
+        array([170., 175.,  20.])
+    """
+    return np.asarray(np.abs((degrees + 180) % 360 - 180))
+
+
+def _branches(angles: Sequence[Angle], faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return float64[P A] each: the middle of each curve and its period, for each person."""
+    aside = np.isin(faces, (FACINGS.index("right"), FACINGS.index("left"))).mean(0) >= 0.5
+    # Face on, a forearm points in or out alike.
+    both_ways = np.array([angle.name.endswith(("_knee", "_elbow")) for angle in angles])
+    middles = np.where(both_ways & ~aside[:, None], 0.0, [angle.middle for angle in angles])
+    periods = np.tile([180.0 if angle.axial else 360.0 for angle in angles], (len(aside), 1))
+    return middles.reshape(-1), periods.reshape(-1)
+
+
+@kernel
+def _unroll(values: np.ndarray, middles: np.ndarray, periods: np.ndarray) -> None:
+    """Add whole periods to each column of float64[T, C] in place, so that it goes on where it was; NaN is skipped."""
+    for column in range(values.shape[1]):
+        middle, period = middles[column], periods[column]
+        before = middle
+        for row in range(len(values)):
+            value = values[row, column]
+            if value != value:
+                continue
+            value -= period * np.floor((value - before) / period + 0.5)
+            if abs(value - middle) > period * (0.5 + _BEYOND):
+                value -= period * np.floor((value - middle) / period + 0.5)
+            values[row, column] = before = value
 
 
 def _vector(

@@ -26,6 +26,8 @@ __all__ = [
 
 GapMethod = Literal["linear", "pchip", "cubic"]
 
+# A stretch of keypoints is trusted if one of them has so many times the least score.
+_SURE = 2.0
 # Scales the median absolute deviation to an estimate of the standard deviation of normal noise.
 _MAD_TO_SIGMA = 1.4826
 
@@ -52,23 +54,45 @@ def body_size(sequence: PoseSequence) -> np.ndarray:
 
 
 def drop_doubtful(sequence: PoseSequence, min_score: float = 0.1) -> PoseSequence:
-    """Mark keypoints below a score as missing.
+    """Mark keypoints below a score as missing, and stretches that never reach twice the score.
+
+    A hand that has left the image is put somewhere for seconds with scores about the limit; a hand that is hard to see
+    is seen well now and then (hysteresis as in Canny 1986, A computational approach to edge detection).
 
     Args:
         sequence: Poses over time.
         min_score: Least score, 0..1.
+
+    Example:
+        >>> from featherpose.skeleton import Skeleton
+        >>> scores = np.array([[0.12, 0.3, 0.12, 0.0, 0.13, 0.12, 0.05]]).T
+        >>> sequence = PoseSequence.from_arrays(
+        ...     np.zeros((7, 1, 2)), np.arange(7.0), Skeleton.create("dot", ["tip"], []), scores=scores
+        ... )
+        >>> drop_doubtful(sequence, 0.1).found[:, 0, 0].tolist()
+        [True, True, True, False, False, False, False]
 
     Raises:
         OptionError: If the score is outside 0..1.
     """
     if not 0 <= min_score <= 1:
         raise OptionError(f"min_score {min_score}", expected="a number from 0 to 1")
-    low = sequence.found & (sequence.scores < min_score)
+    low = sequence.found & _doubtful(sequence.scores, min_score)
     keypoints, scores = sequence.keypoints.copy(), sequence.scores.copy()
     keypoints[low], scores[low] = np.nan, 0.0
     count = int(low.sum())
-    text = f"dropped {count:,} keypoints with a score under {min_score:g}"
+    text = f"dropped {count:,} keypoints with a score under {min_score:g}, or about that for all of a stretch"
     return sequence.changed(keypoints, Step("drop_doubtful", {"min_score": min_score}, count, text), scores=scores)
+
+
+def _doubtful(scores: np.ndarray, min_score: float) -> np.ndarray:
+    flat = scores.reshape(len(scores), -1)
+    out = flat < min_score
+    for column in np.flatnonzero(out.any(0) | (flat.max(0, initial=0.0) < _SURE * min_score)).tolist():
+        edges = np.flatnonzero(np.diff(np.concatenate(([True], out[:, column], [True])).astype(np.int8)))
+        for first, end in edges.reshape(-1, 2).tolist():
+            out[first:end, column] = flat[first:end, column].max() < _SURE * min_score
+    return np.asarray(out.reshape(scores.shape))
 
 
 def reject_outliers(

@@ -17,7 +17,7 @@ from scipy.signal import butter, sosfiltfilt
 
 from featherpose.errors import OptionError
 from featherpose.motion.cleaning import body_size
-from featherpose.motion.cutoffs import choose_cutoffs, pass_cutoff
+from featherpose.motion.cutoffs import choose_cutoffs, pass_cutoff, white_noise
 from featherpose.motion.sequence import PoseSequence, Step
 
 __all__ = ["FilterName", "FilterOptions", "derivative", "filter_sequence", "filter_values"]
@@ -43,7 +43,7 @@ class FilterOptions:
 
     Attributes:
         name: ``butterworth``: low pass, forth and back (Winter 2009, Biomechanics and Motor Control of Human
-            Movement, 2.2.4.4). ``adaptive``: the same with a cut-off of its own for each coordinate, lower where noise
+            Movement, 2.2.4.4). ``adaptive``: the same with a cut-off of its own for each keypoint, lower where noise
             outweighs motion (`featherpose.motion.cutoffs`). ``one-euro``: cut-off grows with speed (Casiez, Roussel &
             Vogel 2012), forth and back. ``gaussian``. ``median``: keeps edges. ``loess``: local lines with tricube
             weights (Cleveland 1979).
@@ -107,14 +107,21 @@ def filter_sequence(sequence: PoseSequence, options: FilterOptions = _DEFAULT, *
     size = body_size(sequence)  # One-Euro measures speed in body sizes a second
     size = np.where(np.nan_to_num(size) > 0, size, 1.0)
     columns = (sequence.keypoints / size[:, None, None]).reshape(t, -1)
-    filtered = filter_values(columns, sequence.timestamps_s, options)
+    cutoffs = None
+    if options.name == "adaptive":
+        # Chosen once, on all of the noise; what is filled in (score 0) tells nothing about it.
+        measured = np.repeat((sequence.scores > 0).reshape(t, -1), 2, axis=1)
+        cutoffs = _cutoffs(columns, sequence.timestamps_s, options, measured, axes=2)
+    filtered = filter_values(columns, sequence.timestamps_s, options, cutoffs)
     ignored = 0
     if robust and options.name != "none":
-        filtered, ignored = _filter_again(columns, filtered, sequence.timestamps_s, options)
+        filtered, ignored = _filter_again(columns, filtered, sequence.timestamps_s, options, cutoffs)
     filtered = filtered.reshape(sequence.keypoints.shape)
     settings: dict[str, float | int | str] = {"name": options.name}
     if options.name in ("butterworth", "adaptive", "one-euro"):
         settings["cutoff_hz"] = options.cutoff_hz
+    if cutoffs is not None:
+        settings["usual_hz"] = round(float(np.median(cutoffs)), 2) if len(cutoffs) else options.cutoff_hz
     if options.name in ("butterworth", "adaptive"):
         settings["order"] = options.order
     if options.name == "one-euro":
@@ -130,40 +137,43 @@ def filter_sequence(sequence: PoseSequence, options: FilterOptions = _DEFAULT, *
 
 
 def _filter_again(
-    columns: np.ndarray, filtered: np.ndarray, times: np.ndarray, options: FilterOptions
+    columns: np.ndarray, filtered: np.ndarray, times: np.ndarray, options: FilterOptions, cutoffs: np.ndarray | None
 ) -> tuple[np.ndarray, int]:
     """Return the robust curve through float64[T, 2 n] columns (x and y alternate), and how many points it ignores.
 
     Huber's weights come first, which lead to one curve from wherever they start; Tukey's then ignore what is far off.
     """
-    ignored = 0
+    out = filtered.copy()
+    active = np.arange(columns.shape[1])  # a curve without doubtful points does not change any more
+    ignored: dict[int, int] = {}
     for turn in range(_HUBER_ROUNDS + _TUKEY_ROUNDS):
-        away = (columns - filtered).reshape(len(columns), -1, 2)
+        away = (columns[:, active] - out[:, active]).reshape(len(columns), -1, 2)
         distances = np.hypot(away[..., 0], away[..., 1])
         known = np.where(np.isfinite(away), np.abs(away), 0.0)
         sigma = np.maximum(_MAD_TO_SIGMA * np.median(known, axis=(0, 2)), _FLOOR)
-        doubted = distances > _DOUBT * sigma  # False where missing
-        rows = doubted.any(0)
+        rows = (distances > _DOUBT * sigma).any(0)  # False where missing
         if not rows.any():
             break
-        ratio = np.where(doubted, distances / sigma, _DOUBT)
+        away, active = away[:, rows], active[np.repeat(rows, 2)]
+        ratio = np.maximum(distances[:, rows] / sigma[rows], _DOUBT)
         weights = _DOUBT / ratio if turn < _HUBER_ROUNDS else np.clip(1 - (ratio / _TUKEY) ** 2, 0, None) ** 2
-        weights[~doubted] = 1.0
-        ignored = int((weights < 0.1).sum())
-        chosen = np.repeat(rows, 2)
-        modified = filtered + np.repeat(weights, 2, axis=1) * (columns - filtered)
-        filtered = filtered.copy()
-        filtered[:, chosen] = filter_values(modified[:, chosen], times, options)
-    return filtered, ignored
+        weights[ratio <= _DOUBT] = 1.0
+        ignored |= zip(active[::2].tolist(), (weights < 0.1).sum(0).tolist(), strict=True)
+        modified = out[:, active] + (weights[..., None] * away).reshape(len(columns), -1)
+        out[:, active] = filter_values(modified, times, options, None if cutoffs is None else cutoffs[active])
+    return out, sum(ignored.values())
 
 
-def filter_values(values: np.ndarray, times_s: np.ndarray, options: FilterOptions = _DEFAULT) -> np.ndarray:
+def filter_values(
+    values: np.ndarray, times_s: np.ndarray, options: FilterOptions = _DEFAULT, cutoffs_hz: np.ndarray | None = None
+) -> np.ndarray:
     """Smooth columns of values, each over its own stretches without gaps.
 
     Args:
         values: float64[T, C]; NaN where missing.
         times_s: float64[T] seconds, increasing.
         options: Which filter.
+        cutoffs_hz: float64[C], for ``adaptive``; chosen from the values unless given.
 
     Returns:
         float64[T, C].
@@ -171,11 +181,35 @@ def filter_values(values: np.ndarray, times_s: np.ndarray, options: FilterOption
     out = np.array(values, np.float64)
     if options.name == "none" or len(out) < _MIN_FRAMES:
         return out
+    if options.name == "adaptive":
+        if cutoffs_hz is None:
+            cutoffs_hz = _cutoffs(out, times_s, options, np.isfinite(out), axes=1)
+        for cutoff in np.unique(cutoffs_hz):
+            chosen = cutoffs_hz == cutoff
+            plain = replace(options, name="butterworth", cutoff_hz=float(cutoff))
+            out[:, chosen] = filter_values(out[:, chosen], times_s, plain)
+        return out
     for first, last, columns in _stretches(np.isfinite(out)):
         if last - first < _MIN_FRAMES:
             continue
         piece = out[first:last, columns]
         out[first:last, columns] = _filter_piece(piece, times_s[first:last], options)
+    return out
+
+
+def _cutoffs(
+    values: np.ndarray, times: np.ndarray, options: FilterOptions, measured: np.ndarray, *, axes: int
+) -> np.ndarray:
+    """Return float64[C]: each column's cut-off, from its longest stretch."""
+    out = np.full(values.shape[1], options.cutoff_hz)
+    noise = white_noise(values, measured)
+    for first, last, columns in sorted(_stretches(np.isfinite(values)), key=lambda stretch: stretch[1] - stretch[0]):
+        if last - first < _MIN_FRAMES:
+            continue
+        piece, step = values[first:last, columns], float(np.median(np.diff(times[first:last])))
+        out[columns] = choose_cutoffs(
+            piece, 1 / step, options.cutoff_hz, options.order, noise=noise[columns], axes=axes
+        )  # fmt: skip
     return out
 
 
@@ -217,15 +251,6 @@ def _butterworth(values: np.ndarray, rate_hz: float, options: FilterOptions) -> 
     # Odd extension over one period of the cut-off keeps the ends in place.
     pad = min(len(values) - 1, max(3 * (order + 1), int(np.ceil(rate_hz / options.cutoff_hz))))
     return np.asarray(sosfiltfilt(sections, values, axis=0, padtype="odd", padlen=pad))
-
-
-def _adaptive(values: np.ndarray, rate_hz: float, options: FilterOptions) -> np.ndarray:
-    out = np.empty_like(values)
-    cutoffs = choose_cutoffs(values, rate_hz, options.cutoff_hz, options.order)
-    for cutoff in np.unique(cutoffs):
-        chosen = cutoffs == cutoff
-        out[:, chosen] = _butterworth(values[:, chosen], rate_hz, replace(options, cutoff_hz=float(cutoff)))
-    return out
 
 
 def _gaussian(values: np.ndarray, rate_hz: float, options: FilterOptions) -> np.ndarray:
@@ -277,7 +302,6 @@ def _gain(cutoff_hz: float | np.ndarray, step_s: float) -> float | np.ndarray:
 
 _EVEN_FILTERS: dict[str, Callable[[np.ndarray, float, FilterOptions], np.ndarray]] = {
     "butterworth": _butterworth,
-    "adaptive": _adaptive,
     "gaussian": _gaussian,
     "median": _median,
     "loess": _loess,

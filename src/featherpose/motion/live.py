@@ -129,7 +129,8 @@ class LiveMotion:
             return counter
         counter.high = max(counter.high, counter.value)
         if counter.high - counter.value >= self.rule.prominence_deg:
-            counter.count += now_s - counter.left_s >= self.rule.min_duration_s
+            long = now_s - counter.left_s >= self.rule.min_duration_s
+            counter.count += long and counter.high >= self.rule.least_deg
             counter.bent, counter.low, counter.left_s = False, counter.value, now_s
         return counter
 

@@ -94,7 +94,8 @@ def coordinate_uncertainty(sequence: PoseSequence) -> np.ndarray:
     noise = np.full(points.shape[1:3], np.nan)
     if filters and raw.keypoints.shape == points.shape and sequence.unit == raw.unit:
         noise = _robust(raw.keypoints - points)
-        cutoff = float(filters[-1].settings.get("cutoff_hz", 6.0))
+        settings = filters[-1].settings
+        cutoff = float(settings.get("usual_hz", settings.get("cutoff_hz", 6.0)))
         share = min(1.0, 2 * cutoff / rate) if rate == rate else 1.0
     elif len(bends):
         noise = _robust(bends) / np.sqrt(6)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
 from featherpose.errors import OptionError
 from featherpose.motion.cleaning import body_size
-from featherpose.motion.sequence import PoseSequence
+from featherpose.motion.sequence import PoseSequence, Step
 
 __all__ = ["PersonChoice", "choose_people", "person_at"]
 
@@ -16,6 +17,10 @@ PersonChoice = Literal["all", "largest", "central", "longest"]
 
 # A track of a few frames is no movement to analyze.
 _MIN_SECONDS = 0.5
+# What a network takes for a person on a machine or a coat is unsure, and small or brief beside the real people. Both
+# must hold: the mean score, and the product of score, size and frames as a share of the greatest.
+_UNSURE = 0.4
+_SLIGHT = 0.15
 
 
 def choose_people(sequence: PoseSequence, who: str | int = "all", *, min_seconds: float = _MIN_SECONDS) -> PoseSequence:
@@ -23,7 +28,8 @@ def choose_people(sequence: PoseSequence, who: str | int = "all", *, min_seconds
 
     Args:
         sequence: Everyone.
-        who: ``all`` (seen for ``min_seconds`` or longer), ``largest``, ``central``, ``longest``, or an id.
+        who: ``all`` (seen for ``min_seconds`` or longer, and not both unsure and slight beside the others: a network
+            sees people in machines), ``largest``, ``central``, ``longest``, or an id.
         min_seconds: Least time for ``all``; if no person is seen that long, all people stay.
 
     Raises:
@@ -43,7 +49,8 @@ def choose_people(sequence: PoseSequence, who: str | int = "all", *, min_seconds
     if who == "all":
         step = 1 / sequence.rate_hz if sequence.num_frames > 1 else 0.0
         long = np.flatnonzero(seen.sum(0) * step >= min_seconds)
-        return sequence.select(long.tolist()) if len(long) else sequence
+        sequence = sequence.select(long.tolist()) if len(long) else sequence
+        return _without_phantoms(sequence)
     frames = seen.sum(0)
     if who == "longest":
         return sequence.select([int(frames.argmax())])
@@ -61,6 +68,19 @@ def choose_people(sequence: PoseSequence, who: str | int = "all", *, min_seconds
         away[frames < 0.25 * frames.max()] = np.inf
         return sequence.select([int(away.argmin())])
     raise OptionError(f"person {who!r}", expected="all, largest, central, longest or an id")
+
+
+def _without_phantoms(sequence: PoseSequence) -> PoseSequence:
+    frames = sequence.found.any(-1).sum(0)
+    sureness = sequence.scores.sum((0, 2)) / np.maximum((sequence.scores > 0).sum((0, 2)), 1)
+    weight = sureness * np.nan_to_num(body_size(sequence)) * frames
+    slight = (sureness < _UNSURE) & (weight < _SLIGHT * weight.max(initial=0.0))
+    if not slight.any():
+        return sequence
+    ids = ", ".join(str(number) for number, out in zip(sequence.track_ids, slight, strict=True) if out)
+    text = f"left out {slight.sum()} unsure and slight beside the others; --person chooses them: {ids}"
+    kept = sequence.select(np.flatnonzero(~slight).tolist())
+    return replace(kept, steps=(*kept.steps, Step("choose_people", {}, int(slight.sum()), text)))
 
 
 def person_at(sequence: PoseSequence, x: float, y: float, frame: int = 0) -> int:

@@ -26,6 +26,7 @@ class MovementOptions:
     person: Annotated[
         str, Parameter(help="all, largest, central, longest, or an id (the report shows ids; click on somebody).")
     ] = "all"
+    join: Annotated[bool, Parameter(help="Join the tracks of one person whom the tracker lost or saw twice.")] = True
     exercise: Annotated[
         str,
         Parameter(
@@ -69,9 +70,10 @@ class CleaningOptions:
     min_score: Annotated[float, Parameter(help="Keypoints below this score are taken for missing.")] = 0.1
     outliers: Annotated[bool, Parameter(help="Reject keypoints that jump away for some frames (Hampel).")] = True
     swaps: Annotated[bool, Parameter(help="Exchange left and right back where the network mixed them up.")] = True
+    bones: Annotated[bool, Parameter(help="Reject keypoints that make a bone too long, or let it collapse.")] = True
     max_gap: Annotated[float, Parameter(help="Fill gaps up to so many seconds; longer ones stay gaps.")] = 0.25
-    filter: Annotated[FilterName, Parameter(help="The filter; without delay.")] = "butterworth"
-    cutoff: Annotated[float, Parameter(help="Its cut-off in Hz (butterworth, one-euro).")] = 6.0
+    filter: Annotated[FilterName, Parameter(help="The filter; without delay.")] = "adaptive"
+    cutoff: Annotated[float, Parameter(help="Its cut-off in Hz (butterworth, one-euro); the highest (adaptive).")] = 6.0
     width: Annotated[float, Parameter(help="Its half width in seconds (gaussian, median, loess).")] = 0.05
     resample: Annotated[
         float | None,
@@ -163,9 +165,11 @@ def motion_options(
     """Return all options as the analysis takes them."""
     return MotionOptions(
         person=movement.person,
+        join=movement.join,
         min_score=cleaning.min_score,
         outliers=cleaning.outliers,
         swaps=cleaning.swaps,
+        bones=cleaning.bones,
         max_gap_s=cleaning.max_gap,
         resample_hz=cleaning.resample,
         filter=cleaning.filter_options,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from featherpose.motion.angles import Angles
+from featherpose.motion.angles import Angles, folded
 from featherpose.motion.facing import Facing
 
 __all__ = ["guess_exercise"]
@@ -16,8 +16,8 @@ def guess_exercise(angles: Angles, facing: Facing, person: int = 0) -> str | Non
     """Return a name of `featherpose.motion.events.repetitions.EXERCISES`, or None if no joint moves enough.
 
     A trunk that is nearly level with bending elbows is a push-up; arms that go overhead and down face on are a
-    jumping jack; otherwise the larger of the knees' and elbows' movement decides between squat and curl. It is a
-    guess, and a report states that.
+    jumping jack; otherwise, seen from the side, the larger of the knees' and elbows' movement decides between squat and
+    curl. It is a guess, and a report states that.
 
     Example:
         >>> times = np.arange(0, 6, 0.02)
@@ -35,7 +35,7 @@ def guess_exercise(angles: Angles, facing: Facing, person: int = 0) -> str | Non
         return "push-up"
     if facing in ("front", "back") and shoulder >= 80:
         return "jumping-jack"
-    if max(knee, elbow) < _MIN_RANGE_DEG:
+    if facing in ("front", "back") or max(knee, elbow) < _MIN_RANGE_DEG:
         return None
     return "squat" if knee >= elbow or knee >= 60 else "curl"
 
@@ -45,7 +45,7 @@ def _range(angles: Angles, part: str, person: int) -> float:
     out = 0.0
     for side in ("left", "right"):
         if f"{side}_{part}" in angles:
-            values = np.abs(angles[f"{side}_{part}"][:, person])
+            values = folded(angles[f"{side}_{part}"][:, person])
             values = values[np.isfinite(values)]
             if len(values) >= 5:
                 low, high = np.percentile(values, [5, 95])

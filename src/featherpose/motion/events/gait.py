@@ -31,6 +31,8 @@ GaitMethod = Literal["heel_toe", "ankle"]
 _MIN_SWING = 0.35
 _MIN_REACH = 0.1
 _MIN_STRIDE_S = 0.4
+# Both feet that land sooner after each other are a hop; steps further apart are not one walk.
+_MIN_STEP_S, _MAX_STEP_S = 0.1, 1.5
 _TOE_AFTER_ANKLE = 0.03  # of a stride
 
 
@@ -118,8 +120,8 @@ def find_gait(sequence: PoseSequence, person: int = 0) -> Gait:
     forward, overground = _forward(one, points["mid_hip"], leg)
     if not np.isfinite(leg) or len(times) < 5:
         return Gait(method, (), {}, overground)
-    if not overground and facing_of(one)[0] in ("front", "back"):
-        return Gait(method, (), {}, overground)  # legs that open to the sides are not steps
+    if facing_of(one)[0] in ("front", "back") and not (overground and _passes_by(points["mid_hip"])):
+        return Gait(method, (), {}, overground)  # legs that open to the sides, or come nearer, are not seen to step
     noise = coordinate_uncertainty(one)[0]
     events: list[FootEvent] = []
     for side in ("left", "right"):
@@ -133,7 +135,7 @@ def find_gait(sequence: PoseSequence, person: int = 0) -> Gait:
             events += _extremes(ahead, times, sign, leg, side, kind, sigma)
     if not feet:
         events = _toe_leaves(events, times)
-    events = _only_walking(sorted(events, key=lambda event: event.time_s), overground)
+    events = _only_walking(sorted(events, key=lambda event: event.time_s), overground, _is_upright(one))
     return Gait(method, tuple(events), _measures(one, points, events, forward, overground), overground)
 
 
@@ -147,6 +149,12 @@ def _leg_length(points: dict[str, np.ndarray]) -> float:
     known = np.concatenate(lengths)
     known = known[np.isfinite(known)]
     return float(np.median(known)) if len(known) else float("nan")
+
+
+def _passes_by(hips: np.ndarray) -> bool:
+    """Whether somebody who is seen face on moves across the image, and not toward the camera or away from it."""
+    across, along = (float(np.ptp(axis[np.isfinite(axis)])) for axis in hips.T)
+    return across > 2 * along
 
 
 def _forward(one: PoseSequence, hips: np.ndarray, leg: float) -> tuple[np.ndarray, bool]:
@@ -211,12 +219,37 @@ def _toe_leaves(events: list[FootEvent], times: np.ndarray) -> list[FootEvent]:
     return out
 
 
-def _only_walking(events: list[FootEvent], overground: bool) -> list[FootEvent]:
-    """Return events that belong to alternating steps; a single swing of one leg or a shuffle in place is not gait."""
-    contacts = [event for event in events if event.kind == "contact"]
-    if len(contacts) < (2 if overground else 4) or len({event.side for event in contacts}) < 2:
-        return []
-    return events
+def _only_walking(events: list[FootEvent], overground: bool, upright: np.ndarray) -> list[FootEvent]:
+    """Return events that belong to alternating steps; hops, a swing of one leg or a shuffle in place are not gait."""
+    contacts = [event for event in events if event.kind == "contact" and upright[event.row]]
+    together = {
+        i
+        for i, (a, b) in enumerate(pairwise(contacts))
+        if a.side != b.side and b.time_s - a.time_s < _MIN_STEP_S
+    }  # fmt: skip
+    contacts = [c for i, c in enumerate(contacts) if i not in together and i - 1 not in together]
+    runs: list[list[FootEvent]] = []
+    for contact in contacts:
+        if runs and contact.time_s - runs[-1][-1].time_s <= _MAX_STEP_S:
+            runs[-1].append(contact)
+        else:
+            runs.append([contact])
+    walks = [run for run in runs if len(run) >= (2 if overground else 4) and len({event.side for event in run}) == 2]
+    steps = [event for run in walks for event in run]
+    spans = [(run[0].time_s - _MAX_STEP_S, run[-1].time_s + _MAX_STEP_S) for run in walks]
+    releases = [e for e in events if e.kind == "release" and any(a <= e.time_s <= b for a, b in spans)]
+    return sorted(steps + releases, key=lambda event: event.time_s)
+
+
+def _is_upright(one: PoseSequence) -> np.ndarray:
+    """Return bool[T]: rows in which the trunk is not level; True where it is not seen."""
+    points = body_points(one, ["neck", "mid_hip"])
+    if len(points) < 2:
+        return np.ones(one.num_frames, bool)
+    x, y = np.moveaxis(points["neck"][:, 0] - points["mid_hip"][:, 0], -1, 0)
+    up = -y if one.unit == "px" else y
+    with np.errstate(invalid="ignore"):
+        return np.asarray(~(up < np.abs(x)))
 
 
 def _measures(

@@ -4,6 +4,10 @@ A person is in the air while both feet are higher above the ground than a stretc
 the ankle's height decides (``ankle``): it rises by about 5 % of the stature before the toes leave the ground (heel
 rise), so that much is allowed; with them the toes decide (``toe``).
 
+In the air the hips fall freely: the curvature of their path, which is gravity, tells how long the legs would be in
+meters. Where no human has such legs nothing flew; the person stood on a box, or kicked the feet up with the hands on
+the ground.
+
 Height by flight time is g t^2 / 8 (Bosco, Luhtanen & Komi 1983), in meters whatever the scale of the image, and too
 large if the legs are drawn up for the landing. Height by displacement is how far the hips rise above their height at
 takeoff, in the unit of the sequence.
@@ -29,6 +33,8 @@ _CLEAR_ANKLE, _CLEAR_TOE = 0.11, 0.03
 _MIN_RISE = 0.08
 _MIN_FLIGHT_S, _MAX_FLIGHT_S = 0.12, 1.2
 _GROUND_S = 3.0
+# Meters: the legs of a child of a meter and of a man of 2.2 m, and a third more, since hips are not the center of mass.
+_LEGS_M = (0.35, 1.45)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +109,8 @@ def find_jumps(sequence: PoseSequence, person: int = 0) -> tuple[Jump, ...]:
         rise = float(hips[peak] - base)
         if not _MIN_FLIGHT_S <= flight_s <= _MAX_FLIGHT_S or rise < _MIN_RISE * leg:
             continue
+        if not _falls_freely(times, hips, first, last, leg):
+            continue
         # The speed of the feet at the threshold converts their jitter into time.
         speed = abs(above[first] - above[first - 1]) / (times[first] - times[first - 1])
         one_end = float(np.hypot(frame_uncertainty_s(times), sigma / speed if speed > 0 and sigma == sigma else 0.0))
@@ -123,6 +131,15 @@ def find_jumps(sequence: PoseSequence, person: int = 0) -> tuple[Jump, ...]:
             )
         )
     return tuple(out)
+
+
+def _falls_freely(times: np.ndarray, hips: np.ndarray, first: int, last: int, leg: float) -> bool:
+    rows = np.arange(first, last)
+    rows = rows[np.isfinite(hips[rows])]
+    if len(rows) < 4:
+        return True  # too short to tell
+    curvature = 2 * float(np.polyfit(times[rows] - times[first], hips[rows], 2)[0])
+    return curvature < 0 and _LEGS_M[0] <= leg * GRAVITY_M_S2 / -curvature <= _LEGS_M[1]
 
 
 def _reach(points: dict[str, np.ndarray]) -> float:

@@ -14,7 +14,8 @@ import numpy as np
 from scipy.signal import find_peaks
 
 from featherpose.errors import OptionError
-from featherpose.motion.angles import ANGLES, Angles
+from featherpose.motion.angles import ANGLES, Angles, folded
+from featherpose.motion.facing import FACINGS
 
 __all__ = ["EXERCISES", "ExerciseRule", "Repetition", "Repetitions", "exercise_signal", "find_repetitions"]
 
@@ -26,8 +27,12 @@ class ExerciseRule:
     Attributes:
         name: Name of the exercise.
         angles: Angles whose mean is the signal; the angles of a hidden side are left out.
+        along: Angles that go along with the movement in a view from the side. Turning points are sought in the mean of
+            all, in which one misplaced joint weighs less; depth and sides are those of ``angles`` alone.
         combine: ``mean`` of all, or ``max``: the larger side, for exercises of one limb.
         prominence_deg: Least movement from rest to the turning point, and back.
+        least_deg: Least signal at the turning point: arms that swing forward are no jumping jack.
+        level: Whether the trunk is more level than upright at the turning point; None for either.
         min_duration_s: Shortest repetition.
         edge: Share of the movement that counts as still at rest: where start and end of a repetition are put.
 
@@ -37,13 +42,16 @@ class ExerciseRule:
 
     name: str
     angles: tuple[str, ...]
+    along: tuple[str, ...] = ()
     combine: str = "mean"
     prominence_deg: float = 35.0
+    least_deg: float = 0.0
+    level: bool | None = None
     min_duration_s: float = 0.3
     edge: float = 0.1
 
     def __post_init__(self) -> None:
-        for angle in self.angles:
+        for angle in (*self.angles, *self.along):
             if angle not in ANGLES:
                 raise OptionError(f"there is no angle {angle!r}", expected=f"one of {', '.join(ANGLES)}")
         if not self.angles:
@@ -62,12 +70,14 @@ def _rules() -> dict[str, ExerciseRule]:
         return f"left_{part}", f"right_{part}"
 
     rules = [
-        ExerciseRule(name="squat", angles=both("knee"), prominence_deg=30, min_duration_s=0.6),
-        ExerciseRule(name="split-squat", angles=both("knee"), prominence_deg=25, min_duration_s=0.6),
-        ExerciseRule(name="push-up", angles=both("elbow"), prominence_deg=30, min_duration_s=0.6),
-        ExerciseRule(name="pull-up", angles=both("elbow"), prominence_deg=40, min_duration_s=0.6),
+        ExerciseRule(name="squat", angles=both("knee"), along=both("hip"), prominence_deg=30, min_duration_s=0.6),
+        ExerciseRule(name="split-squat", angles=both("knee"), along=both("hip"), prominence_deg=25, min_duration_s=0.6),
+        ExerciseRule(name="push-up", angles=both("elbow"), prominence_deg=30, level=True, min_duration_s=0.6),
+        ExerciseRule(name="pull-up", angles=both("elbow"), prominence_deg=40, level=False, min_duration_s=0.6),
         ExerciseRule(name="curl", angles=both("elbow"), combine="max", prominence_deg=50, min_duration_s=0.5),
-        ExerciseRule(name="jumping-jack", angles=both("shoulder"), prominence_deg=60, min_duration_s=0.4),
+        ExerciseRule(
+            name="jumping-jack", angles=both("shoulder"), prominence_deg=60, least_deg=120, min_duration_s=0.4
+        ),
         ExerciseRule(name="sit-up", angles=both("hip"), prominence_deg=30, min_duration_s=0.6),
         ExerciseRule(name="deadlift", angles=both("hip"), prominence_deg=35, min_duration_s=0.6),
     ]
@@ -152,13 +162,28 @@ def exercise_signal(angles: Angles, rule: ExerciseRule, person: int = 0) -> np.n
             f"{rule.name} needs {' or '.join(rule.angles)}, which this skeleton does not give",
             hint="name another exercise or your own signal",
         )
+    return _combined(angles, names, rule.combine, person)
+
+
+def _sought(angles: Angles, rule: ExerciseRule, person: int, signal: np.ndarray) -> np.ndarray:
+    """Return float64[T]: the signal in which turning points are sought."""
+    along = [name for name in rule.along if name in angles]
+    # Face on, hips that bend are not seen to.
+    aside = np.isin(angles.facing[:, person], (FACINGS.index("right"), FACINGS.index("left"))).mean() >= 0.5
+    if not along or not aside:
+        return signal
+    both = np.stack([signal, _combined(angles, along, "mean", person)])
+    return np.asarray(np.where(np.isfinite(both).all(0), both.mean(0), signal))
+
+
+def _combined(angles: Angles, names: Sequence[str], combine: str, person: int) -> np.ndarray:
     values = np.stack([angles[name][:, person] for name in names])
     # Knees and elbows bend one way only, and arms overhead pass 180 degrees, where the sign changes: without the sign
     # the signal does not depend on the direction that a person faces.
     signless = np.array([name.endswith(("_knee", "_elbow", "_shoulder")) for name in names])
-    values[signless] = np.abs(values[signless])
+    values[signless] = folded(values[signless])
     there = np.isfinite(values)
-    if rule.combine == "max":
+    if combine == "max":
         best = np.where(there, values, -np.inf).max(0)
         return np.where(there.any(0), best, np.nan)
     # A side that appears and disappears must not shift the mean: only sides seen most of the time count where both
@@ -194,6 +219,7 @@ def find_repetitions(angles: Angles, rule: ExerciseRule | str, person: int = 0) 
             raise OptionError(f"exercise {rule!r} is unknown", expected=f"one of {', '.join(EXERCISES)}")
         rule = EXERCISES[rule]
     signal = exercise_signal(angles, rule, person)
+    sought = _sought(angles, rule, person, signal)
     times = angles.timestamps_s
     sides = {
         side: np.mean(
@@ -206,45 +232,52 @@ def find_repetitions(angles: Angles, rule: ExerciseRule | str, person: int = 0) 
     if len(known) < 5:
         return Repetitions(rule, signal)
     # A long gap may hide a movement: each stretch between such gaps is evaluated separately.
+    lean = angles["trunk_lean"][:, person] if "trunk_lean" in angles else None
     for stretch in np.split(known, np.flatnonzero(np.diff(times[known]) > max(1.0, rule.min_duration_s)) + 1):
         if len(stretch) >= 5:
-            found += _in_stretch(signal, times, stretch, rule, sides)
+            found += _in_stretch(sought, signal, times, stretch, rule, sides)
+    if rule.level is not None and lean is not None:
+        # NaN where the trunk is not seen: then the movement of the joint is all there is.
+        found = [r for r in found if not np.isfinite(lean[r.turn]) or (folded(lean[r.turn]) > 45) == rule.level]
     return Repetitions(rule, signal, tuple(found))
 
 
 def _in_stretch(
-    signal: np.ndarray, times: np.ndarray, rows: np.ndarray, rule: ExerciseRule, sides: Mapping[str, np.ndarray]
-) -> list[Repetition]:
-    values, t = signal[rows], times[rows]
+    sought: np.ndarray, signal: np.ndarray, times: np.ndarray, rows: np.ndarray, rule: ExerciseRule,
+    sides: Mapping[str, np.ndarray],
+) -> list[Repetition]:  # fmt: skip
+    values, depths, t = sought[rows], signal[rows], times[rows]
     peaks, _ = find_peaks(values, prominence=rule.prominence_deg, plateau_size=1)
     peaks = _merged(values, peaks, rule.prominence_deg)
     out = []
     for i, peak in enumerate(peaks):
         low = 0 if i == 0 else int(peaks[i - 1] + np.argmin(values[peaks[i - 1] : peak + 1]))
         high = len(values) - 1 if i == len(peaks) - 1 else int(peak + np.argmin(values[peak : peaks[i + 1] + 1]))
-        start = _leaves(values[low : peak + 1][::-1], rule.edge)
-        end = _leaves(values[peak : high + 1], rule.edge)
-        start_row, end_row = peak - start, peak + end
+        start_row = peak - _leaves(values[low : peak + 1][::-1], rule.edge)
+        end_row = peak + _leaves(values[peak : high + 1], rule.edge)
         if t[end_row] - t[start_row] < rule.min_duration_s:
             continue
-        before, after = values[low : peak + 1].min(), values[peak : high + 1].min()
-        turn_s, depth = _vertex(t, values, int(peak))
+        turn_s, height = _vertex(t, values, int(peak))
+        depth = height if sought is signal else float(np.interp(turn_s, t, depths))
+        if depth < rule.least_deg:
+            continue
+        before, after = (float(depths[part].min()) for part in (slice(low, peak + 1), slice(peak, high + 1)))
         turn_row = int(rows[peak])
         out.append(
             Repetition(
-                int(rows[start_row]),
-                turn_row,
-                int(rows[end_row]),
-                float(t[start_row]),
-                turn_s,
-                float(t[end_row]),
-                depth,
-                float(before),
-                float(depth - (before + after) / 2),
-                turn_s - float(t[start_row]),
-                float(t[end_row]) - turn_s,
-                float(sides["left"][turn_row]),
-                float(sides["right"][turn_row]),
+                start=int(rows[start_row]),
+                turn=turn_row,
+                end=int(rows[end_row]),
+                start_s=float(t[start_row]),
+                turn_s=turn_s,
+                end_s=float(t[end_row]),
+                depth_deg=depth,
+                rest_deg=before,
+                range_deg=depth - (before + after) / 2,
+                out_s=turn_s - float(t[start_row]),
+                back_s=float(t[end_row]) - turn_s,
+                left_deg=float(sides["left"][turn_row]),
+                right_deg=float(sides["right"][turn_row]),
             )
         )
     return out

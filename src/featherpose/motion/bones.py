@@ -1,0 +1,143 @@
+"""Keypoints that no body could have: bones seen much too long, or collapsed at once.
+
+The image of a bone is at most as long as the bone, and it shortens as the bone turns toward the camera, over several
+frames. A network that cannot see a joint puts it elsewhere: on the other leg, which makes a bone too long, or beside
+the next joint, which lets it collapse from one frame to the next. The angle there is then that of an arrow of a few
+pixels.
+
+How long a bone may be follows from the body's proportions (Drillis & Contini 1966; Winter 2009) and from the size of
+the person at that time, of which all bones are a measure.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.ndimage import median_filter
+
+from featherpose.errors import OptionError
+from featherpose.motion.sequence import PoseSequence, Step, body_points
+
+__all__ = ["reject_bones"]
+
+# Chains from the trunk outward, with lengths in statures.
+_CHAINS = ((("hip", "knee", "ankle"), (0.245, 0.246)), (("shoulder", "elbow", "wrist"), (0.186, 0.146)))
+_TRUNK = 0.288
+# The person's size is that of the more stretched bones, and changes slowly.
+_STRETCHED = 75
+_SIZE_WINDOW_S = 2.0
+_MIN_BONES = 3
+
+
+def reject_bones(
+    sequence: PoseSequence, *, longest: float = 1.5, collapsed: float = 0.3, jump: float = 0.35
+) -> PoseSequence:
+    """Mark keypoints at the outer end of impossible bones as missing.
+
+    Args:
+        sequence: Poses over time.
+        longest: Bones over this multiple of the length that fits the person are impossible.
+        collapsed: Bones under this share of it are, if they came to it or leave it by a jump.
+        jump: Change of length from one frame to the next that is a jump, as a share of the bone's length.
+
+    Returns:
+        The sequence without the knees, ankles, elbows and wrists concerned. Where both bones of a limb are impossible,
+        the joint between them is taken out.
+
+    Raises:
+        OptionError: If the limits do not lie in order.
+
+    Example:
+        >>> from featherpose.evaluation.motion.known_people import squatting
+        >>> squats = squatting(1).sequence
+        >>> points = squats.keypoints.copy()
+        >>> knee, ankle = (squats.skeleton.index(f"left_{part}") for part in ("knee", "ankle"))
+        >>> points[40:50, 0, ankle] = points[40:50, 0, knee] + 5
+        >>> hurt = PoseSequence.from_arrays(points, squats.timestamps_s, squats.skeleton)
+        >>> reject_bones(squats).steps[0].changed, reject_bones(hurt).steps[0].changed
+        (0, 10)
+    """
+    if not 0 < collapsed < 1 < longest or not jump > 0:
+        raise OptionError(f"bones of {collapsed} to {longest} times their length", expected="a range around 1")
+    names = sequence.skeleton.keypoints
+    points = body_points(
+        sequence,
+        ["neck", "mid_hip", *(f"{side}_{part}" for side in ("left", "right") for c, _ in _CHAINS for part in c)],
+    )
+    lengths = _lengths(points)
+    size = _size(lengths, sequence)
+    out = np.zeros(sequence.found.shape, bool)
+    for chain, shares in _CHAINS:
+        for side in ("left", "right"):
+            inner, middle, outer = (f"{side}_{part}" for part in chain)
+            first, second = (
+                _impossible(lengths[ends], size * share, longest, collapsed, jump) if ends in lengths else None
+                for ends, share in zip(((inner, middle), (middle, outer)), shares, strict=True)
+            )
+            if first is not None and middle in names:
+                out[..., names.index(middle)] |= first
+            if second is not None and outer in names:
+                # With the joint between them elsewhere both bones are wrong, and this end may be right.
+                out[..., names.index(outer)] |= second if first is None else second & ~first
+    out &= sequence.found
+    keypoints, scores = sequence.keypoints.copy(), sequence.scores.copy()
+    keypoints[out], scores[out] = np.nan, 0.0
+    count = int(out.sum())
+    step = Step(
+        "reject_bones",
+        {"longest": longest, "collapsed": collapsed, "jump": jump},
+        count,
+        f"rejected {count:,} keypoints at the end of bones of impossible length",
+    )
+    return sequence.changed(keypoints, step, scores=scores)
+
+
+def _lengths(points: dict[str, np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
+    bones = [("mid_hip", "neck")]
+    for (inner, middle, outer), _ in _CHAINS:
+        for side in ("left", "right"):
+            bones += [(f"{side}_{inner}", f"{side}_{middle}"), (f"{side}_{middle}", f"{side}_{outer}")]
+    return {
+        (a, b): np.hypot(*np.moveaxis(points[b] - points[a], -1, 0)) for a, b in bones if a in points and b in points
+    }
+
+
+def _size(lengths: dict[tuple[str, str], np.ndarray], sequence: PoseSequence) -> np.ndarray:
+    """Return float64[T, P]: the stature that the stretched bones of each time belong to; NaN if too few are seen."""
+    shares = {("mid_hip", "neck"): _TRUNK}
+    for (inner, middle, outer), (first, second) in _CHAINS:
+        for side in ("left", "right"):
+            shares[f"{side}_{inner}", f"{side}_{middle}"] = first
+            shares[f"{side}_{middle}", f"{side}_{outer}"] = second
+    sizes = np.full((sequence.num_frames, sequence.num_people), np.nan)
+    if len(lengths) < _MIN_BONES:
+        return sizes
+    bones = np.sort(np.stack([length / shares[ends] for ends, length in lengths.items()]), axis=0)  # NaN last
+    count = np.isfinite(bones).sum(0)
+    place = np.maximum((count - 1) * _STRETCHED // 100, 0)
+    each = np.where(count >= _MIN_BONES, np.take_along_axis(bones, place[None], 0)[0], np.nan)
+    window = max(1, round(_SIZE_WINDOW_S * sequence.rate_hz)) if sequence.num_frames > 1 else 1
+    for p in range(sequence.num_people):
+        known = np.flatnonzero(np.isfinite(each[:, p]))
+        if len(known):
+            smooth = median_filter(each[known, p], size=min(window, len(known)), mode="nearest")
+            sizes[:, p] = np.interp(np.arange(len(each)), known, smooth)
+    return sizes
+
+
+def _impossible(
+    length: np.ndarray, usual: np.ndarray, longest: float, collapsed: float, jump: float
+) -> np.ndarray:  # fmt: skip
+    """Return bool[T, P]: bones that are too long, or part of a stretch of collapsed ones that a jump begins or ends."""
+    share = length / usual
+    out = share > longest
+    low = share < collapsed
+    for p in np.flatnonzero(low.any(0)).tolist():
+        seen = np.flatnonzero(np.isfinite(share[:, p]))
+        value, is_low = share[seen, p], low[seen, p]
+        edges = np.flatnonzero(np.diff(np.concatenate(([False], is_low, [False])).astype(np.int8))).reshape(-1, 2)
+        for first, end in edges.tolist():
+            came = first > 0 and value[first - 1] - value[first] > jump
+            left = end < len(value) and value[end] - value[end - 1] > jump
+            if came or left:
+                out[seen[first:end], p] = True
+    return np.asarray(out)
