@@ -33,7 +33,7 @@ from featherpose.evaluation.motion.known_people import KnownMotion, jumping, pen
 from featherpose.evaluation.motion.noise import KeypointNoise, bundled_noise, measure_keypoint_noise, see_with_noise
 from featherpose.media.images import read_image
 from featherpose.motion.analysis import MotionOptions, MotionReport, analyze_motion
-from featherpose.motion.angles import joint_angles
+from featherpose.motion.angles import ANGLES, joint_angles
 from featherpose.motion.files.opensim import marker_names
 from featherpose.motion.filters import FilterName, FilterOptions
 from featherpose.motion.sequence import PoseSequence
@@ -196,7 +196,8 @@ def beside_sports2d(python: Path) -> dict[str, float]:
         for name, values in theirs.items():
             if name in ours:
                 given = np.array([np.nan if value is None else value for value in values])
-                apart = (ours[name][:, 0] - given + 180) % 360 - 180
+                turn = 180 if ANGLES[name].axial else 360  # curves go on beyond half a turn
+                apart = (ours[name][:, 0] - given + turn / 2) % turn - turn / 2
                 if not np.isfinite(apart).any():
                     continue  # it needs a keypoint that the skeleton lacks
                 out[name] = round(max(out.get(name, 0.0), float(np.nanmax(np.abs(apart)))), 4)
