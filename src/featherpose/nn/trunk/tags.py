@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from featherpose.methods.method import Method
-from featherpose.methods.tags.tag_method import TAGS
+from featherpose.methods.tags.tag_method import TAGS, TagOptions
 from featherpose.nn.layers import conv_norm_relu
 from featherpose.nn.outputs import TagMaps
 from featherpose.nn.trunk.network import ImageNetwork, cell_indices, maps_head, probability
@@ -42,6 +42,8 @@ class LightAssociativeEmbedding(ImageNetwork):
     MARK: ClassVar[str] = "tags.weight"
     method: Method = TAGS
     probabilities = True
+    # What `tune-decoder` chose on held-out training images.
+    options = TagOptions(peak_threshold=0.2, max_distance=1.5, fill=False)
 
     def __init__(self, skeleton: Skeleton = COCO_17) -> None:
         super().__init__(skeleton, TAGS.outputs(skeleton))
