@@ -11,6 +11,8 @@ the person at that time, of which all bones are a measure.
 
 from __future__ import annotations
 
+from itertools import chain, pairwise
+
 import numpy as np
 from scipy.ndimage import median_filter
 
@@ -19,9 +21,17 @@ from featherpose.motion.sequence import PoseSequence, Step, body_points
 
 __all__ = ["reject_bones"]
 
-# Chains from the trunk outward, with lengths in statures.
-_CHAINS = ((("hip", "knee", "ankle"), (0.245, 0.246)), (("shoulder", "elbow", "wrist"), (0.186, 0.146)))
-_TRUNK = 0.288
+# Limbs from the trunk outward.
+_LIMBS = tuple(
+    tuple(f"{side}_{part}" for part in parts)
+    for parts in (("hip", "knee", "ankle"), ("shoulder", "elbow", "wrist"))
+    for side in ("left", "right")
+)
+# Lengths of bones in statures, by their ends.
+_PARTS = {"knee": 0.245, "ankle": 0.246, "elbow": 0.186, "wrist": 0.146}
+_BONES = {("mid_hip", "neck"): 0.288} | {
+    (inner, outer): _PARTS[outer.partition("_")[2]] for limb in _LIMBS for inner, outer in pairwise(limb)
+}
 # The person's size is that of the more stretched bones, and changes slowly.
 _STRETCHED = 75
 _SIZE_WINDOW_S = 2.0
@@ -59,25 +69,23 @@ def reject_bones(
     if not 0 < collapsed < 1 < longest or not jump > 0:
         raise OptionError(f"bones of {collapsed} to {longest} times their length", expected="a range around 1")
     names = sequence.skeleton.keypoints
-    points = body_points(
-        sequence,
-        ["neck", "mid_hip", *(f"{side}_{part}" for side in ("left", "right") for c, _ in _CHAINS for part in c)],
-    )
-    lengths = _lengths(points)
+    points = body_points(sequence, ["neck", "mid_hip", *chain.from_iterable(_LIMBS)])
+    lengths = {
+        (a, b): np.hypot(*np.moveaxis(points[b] - points[a], -1, 0)) for a, b in _BONES if a in points and b in points
+    }
     size = _size(lengths, sequence)
     out = np.zeros(sequence.found.shape, bool)
-    for chain, shares in _CHAINS:
-        for side in ("left", "right"):
-            inner, middle, outer = (f"{side}_{part}" for part in chain)
-            first, second = (
-                _impossible(lengths[ends], size * share, longest, collapsed, jump) if ends in lengths else None
-                for ends, share in zip(((inner, middle), (middle, outer)), shares, strict=True)
-            )
-            if first is not None and middle in names:
-                out[..., names.index(middle)] |= first
-            if second is not None and outer in names:
-                # With the joint between them elsewhere both bones are wrong, and this end may be right.
-                out[..., names.index(outer)] |= second if first is None else second & ~first
+    for limb in _LIMBS:
+        first, second = (
+            _impossible(lengths[ends], size * _BONES[ends], longest, collapsed, jump) if ends in lengths else None
+            for ends in pairwise(limb)
+        )
+        _, middle, outer = limb
+        if first is not None and middle in names:
+            out[..., names.index(middle)] |= first
+        if second is not None and outer in names:
+            # With the joint between them elsewhere both bones are wrong, and this end may be right.
+            out[..., names.index(outer)] |= second if first is None else second & ~first
     out &= sequence.found
     keypoints, scores = sequence.keypoints.copy(), sequence.scores.copy()
     keypoints[out], scores[out] = np.nan, 0.0
@@ -91,27 +99,12 @@ def reject_bones(
     return sequence.changed(keypoints, step, scores=scores)
 
 
-def _lengths(points: dict[str, np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
-    bones = [("mid_hip", "neck")]
-    for (inner, middle, outer), _ in _CHAINS:
-        for side in ("left", "right"):
-            bones += [(f"{side}_{inner}", f"{side}_{middle}"), (f"{side}_{middle}", f"{side}_{outer}")]
-    return {
-        (a, b): np.hypot(*np.moveaxis(points[b] - points[a], -1, 0)) for a, b in bones if a in points and b in points
-    }
-
-
 def _size(lengths: dict[tuple[str, str], np.ndarray], sequence: PoseSequence) -> np.ndarray:
     """Return float64[T, P]: the stature that the stretched bones of each time belong to; NaN if too few are seen."""
-    shares = {("mid_hip", "neck"): _TRUNK}
-    for (inner, middle, outer), (first, second) in _CHAINS:
-        for side in ("left", "right"):
-            shares[f"{side}_{inner}", f"{side}_{middle}"] = first
-            shares[f"{side}_{middle}", f"{side}_{outer}"] = second
     sizes = np.full((sequence.num_frames, sequence.num_people), np.nan)
     if len(lengths) < _MIN_BONES:
         return sizes
-    bones = np.sort(np.stack([length / shares[ends] for ends, length in lengths.items()]), axis=0)  # NaN last
+    bones = np.sort(np.stack([length / _BONES[ends] for ends, length in lengths.items()]), axis=0)  # NaN last
     count = np.isfinite(bones).sum(0)
     place = np.maximum((count - 1) * _STRETCHED // 100, 0)
     each = np.where(count >= _MIN_BONES, np.take_along_axis(bones, place[None], 0)[0], np.nan)
@@ -124,9 +117,7 @@ def _size(lengths: dict[tuple[str, str], np.ndarray], sequence: PoseSequence) ->
     return sizes
 
 
-def _impossible(
-    length: np.ndarray, usual: np.ndarray, longest: float, collapsed: float, jump: float
-) -> np.ndarray:  # fmt: skip
+def _impossible(length: np.ndarray, usual: np.ndarray, longest: float, collapsed: float, jump: float) -> np.ndarray:
     """Return bool[T, P]: bones that are too long, or part of a stretch of collapsed ones that a jump begins or ends."""
     share = length / usual
     out = share > longest

@@ -152,9 +152,7 @@ def _annotated_boxes(
         return results, {**estimator.describe(), "boxes": "annotated", "flip": flip, "box_noise": noise}
 
 
-def _keypoint_figures(
-    resolved: ResolvedModel, data: CocoDataset, results: list[dict[str, Any]]
-) -> dict[str, Any]:  # fmt: skip
+def _keypoint_figures(resolved: ResolvedModel, data: CocoDataset, results: list[dict[str, Any]]) -> dict[str, Any]:
     """Measure the keypoints of everyone."""
     has = resolved.spec.skeleton if resolved.spec.skeleton != PERSON_BOX else data.skeleton
     known = [k for k, sources in enumerate(has.mapping_to(data.skeleton)) if sources]

@@ -139,6 +139,7 @@ export class PoseStream extends EventTarget {
     this.#epoch += 1;
     this.#sent = 0;
     this.#encoding = 0;
+    this.#order = Promise.resolve();
     this.#limit = 0;
     this.#unanswered.forEach(forgetStill);
     this.#unanswered.clear();
