@@ -87,8 +87,6 @@ def reject_bones(
             # With the joint between them elsewhere both bones are wrong, and this end may be right.
             out[..., names.index(outer)] |= second if first is None else second & ~first
     out &= sequence.found
-    keypoints, scores = sequence.keypoints.copy(), sequence.scores.copy()
-    keypoints[out], scores[out] = np.nan, 0.0
     count = int(out.sum())
     step = Step(
         "reject_bones",
@@ -96,7 +94,7 @@ def reject_bones(
         count,
         f"rejected {count:,} keypoints at the end of bones of impossible length",
     )
-    return sequence.changed(keypoints, step, scores=scores)
+    return sequence.without(out, step)
 
 
 def _size(lengths: dict[tuple[str, str], np.ndarray], sequence: PoseSequence) -> np.ndarray:

@@ -78,11 +78,9 @@ def drop_doubtful(sequence: PoseSequence, min_score: float = 0.1) -> PoseSequenc
     if not 0 <= min_score <= 1:
         raise OptionError(f"min_score {min_score}", expected="a number from 0 to 1")
     low = sequence.found & _doubtful(sequence.scores, min_score)
-    keypoints, scores = sequence.keypoints.copy(), sequence.scores.copy()
-    keypoints[low], scores[low] = np.nan, 0.0
     count = int(low.sum())
     text = f"dropped {count:,} keypoints with a score under {min_score:g}, or about that for all of a stretch"
-    return sequence.changed(keypoints, Step("drop_doubtful", {"min_score": min_score}, count, text), scores=scores)
+    return sequence.without(low, Step("drop_doubtful", {"min_score": min_score}, count, text))
 
 
 def _doubtful(scores: np.ndarray, min_score: float) -> np.ndarray:
@@ -120,9 +118,8 @@ def reject_outliers(
         raise OptionError(f"sigmas is {sigmas}", expected="a positive number")
     t, p, k, _ = sequence.keypoints.shape
     least = np.repeat(np.nan_to_num(body_size(sequence)) * floor, 2 * k)
-    out = hampel_outliers(sequence.keypoints.reshape(t, -1), window, sigmas, least).reshape(t, p, k, 2).any(-1)
-    keypoints, scores = sequence.keypoints.copy(), sequence.scores.copy()
-    keypoints[out], scores[out] = np.nan, 0.0
+    outliers = hampel_outliers(sequence.keypoints.reshape(t, -1), window, sigmas, least)
+    out = np.asarray(outliers.reshape(t, p, k, 2).any(-1))
     count = int(out.sum())
     step = Step(
         "reject_outliers",
@@ -130,7 +127,7 @@ def reject_outliers(
         count,
         f"rejected {count:,} keypoints as outliers (Hampel, {window} frames, {sigmas:g} sigma)",
     )
-    return sequence.changed(keypoints, step, scores=scores)
+    return sequence.without(out, step)
 
 
 def hampel_outliers(values: np.ndarray, window: int, sigmas: float, least: np.ndarray) -> np.ndarray:

@@ -238,6 +238,24 @@ class PoseSequence:
             original=self.raw,
         )
 
+    def without(self, out: np.ndarray, step: Step) -> PoseSequence:
+        """Return the same people with keypoints marked as missing.
+
+        Args:
+            out: bool[T, P, K]: which ones.
+            step: Recorded; it says why.
+
+        Example:
+            >>> from featherpose.skeleton import Skeleton
+            >>> dot = Skeleton.create("dot", ["tip"], [])
+            >>> sequence = PoseSequence.from_arrays(np.zeros((2, 1, 2)), np.arange(2.0), dot)
+            >>> sequence.without(np.array([[[True]], [[False]]]), Step("by_hand", {}, 1, "")).found.ravel().tolist()
+            [False, True]
+        """
+        keypoints, scores = self.keypoints.copy(), self.scores.copy()
+        keypoints[out], scores[out] = np.nan, 0.0
+        return self.changed(keypoints, step, scores=scores)
+
     def poses(self, frame: int) -> Poses:
         """Return the people in row ``frame`` as `Poses`."""
         points, scores = self.keypoints[frame], self.scores[frame]
