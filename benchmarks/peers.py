@@ -30,10 +30,15 @@ from featherpose.media.images import read_image
 LEVELS: dict[str, dict[str, Any]] = {
     "featherpose fast": {"quality": "fast"},
     "featherpose fast, 368": {"quality": "fast", "height": 368},
+    "featherpose fast, accurate": {"quality": "fast", "model": "accurate"},
+    "featherpose fast, accurate, 368": {"quality": "fast", "model": "accurate", "height": 368},
     "featherpose balanced": {"quality": "balanced"},
     "featherpose balanced, 368": {"quality": "balanced", "height": 368},
+    "featherpose balanced, accurate": {"quality": "balanced", "model": "accurate"},
     "featherpose, all refined": {"refine": "all"},
     "featherpose, all refined, 368": {"refine": "all", "height": 368},
+    "featherpose, all refined, accurate": {"refine": "all", "model": "accurate"},
+    "featherpose, all refined, accurate, 368": {"refine": "all", "model": "accurate", "height": 368},
     "featherpose best": {"quality": "best"},
 }
 
@@ -57,9 +62,9 @@ def peers(models: Path) -> Iterator[System]:
             yield make(path)
 
 
-def ours(name: str, options: dict[str, Any], model: str | Path | None, stack: ExitStack) -> System:
+def ours(name: str, options: dict[str, Any], stack: ExitStack) -> System:
     """Return featherpose at one level."""
-    estimator = stack.enter_context(PoseEstimator(model, **options))
+    estimator = stack.enter_context(PoseEstimator(**options))
     estimator.warm_up()
 
     def find(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -137,12 +142,12 @@ def main() -> None:
     data = read_coco_dataset(arguments.data)
     data = data if arguments.limit is None else data.first(arguments.limit)
     with ExitStack() as stack:
-        systems = [ours(name, options, None, stack) for name, options in LEVELS.items()]
+        systems = [ours(name, options, stack) for name, options in LEVELS.items()]
         released = arguments.models / "human-pose-estimation-0001/human-pose-estimation-0001-int8.xml"
         if released.exists():
             for name, more in (("Lightweight OpenPose INT8", {"quality": "fast"}),
                                ("Lightweight OpenPose INT8, best", {"quality": "best"})):  # fmt: skip
-                systems.append(ours(name, more, released, stack))
+                systems.append(ours(name, {"model": released, **more}, stack))
         systems += peers(arguments.models)
         taken = times(systems, arguments.crowds or arguments.data, arguments.people, arguments.rounds)
         report: dict[str, Any] = {"images": len(data.images), "people": data.people, "systems": {}}

@@ -20,7 +20,7 @@ from featherpose.methods.method import Arrays
 from featherpose.methods.person_boxes import PERSON_BOX
 from featherpose.poses import Poses
 from featherpose.preprocess import as_bgr
-from featherpose.quality import Quality, QualityName, quality_named
+from featherpose.quality import Quality, QualityName, model_of, quality_named
 from featherpose.runtime.backend import Backend, EngineInfo, EngineOptions, ModelSpec, Precision
 from featherpose.runtime.engines import open_backend
 from featherpose.skeleton import COCO_17, Skeleton
@@ -179,7 +179,7 @@ class PoseEstimator:
             tiles=tiles,
         )
         asked = RefineOptions(mode=refine) if isinstance(refine, str) else refine
-        resolved = model if isinstance(model, ResolvedModel) else resolve_model(model)
+        resolved = model if isinstance(model, ResolvedModel) else resolve_model(model_of(model, level))
         if resolved.spec.crop is not None:
             raise ModelError(
                 f"model {resolved.spec.name} sees one person at a time",

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 from featherpose.errors import OptionError
 from featherpose.topdown.topdown_options import RefineOptions
 
-__all__ = ["QUALITIES", "Quality", "QualityName", "quality_named"]
+__all__ = ["QUALITIES", "Quality", "QualityName", "model_of", "quality_named"]
 
 QualityName = Literal["fast", "balanced", "best"]
+
+_Model = TypeVar("_Model")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +27,7 @@ class Quality:
         scales: Multiples of the height at which the network sees the image.
         mirror: Whether it sees the mirrored image as well.
         refine: Which people the single-person network looks at again.
+        model: Name of the network that sees whole images, wherever none is named; None for the bundled default.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Quality:
     scales: tuple[float, ...] = (1.0,)
     mirror: bool = False
     refine: RefineOptions = RefineOptions(mode="off")  # noqa: RUF009 - frozen
+    model: str | None = None
 
 
 QUALITIES: Mapping[str, Quality] = MappingProxyType(
@@ -44,6 +48,7 @@ QUALITIES: Mapping[str, Quality] = MappingProxyType(
             scales=(0.7, 1.0, 1.4),
             mirror=True,
             refine=RefineOptions(mode="all", mirror=True),
+            model="accurate",
         ),
     }
 )
@@ -64,3 +69,14 @@ def quality_named(name: str) -> Quality:
     if name not in QUALITIES:
         raise OptionError(f"quality {name!r}", expected=f"one of {', '.join(get_args(QualityName))}")
     return QUALITIES[name]
+
+
+def model_of(model: _Model | None, quality: QualityName | Quality) -> _Model | str | None:
+    """Return the model that is meant: the one that was named, else that of the level; None for the bundled default.
+
+    Example:
+        >>> model_of(None, "best"), model_of("own.xml", "best"), model_of(None, "fast")
+        ('accurate', 'own.xml', None)
+    """
+    level = quality if isinstance(quality, Quality) else quality_named(quality)
+    return level.model if model is None else model

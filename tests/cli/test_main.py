@@ -144,6 +144,12 @@ def test_termination_completes_outputs() -> None:
     assert (out, err, process.returncode) == ("finished\n", "featherpose: terminated\n", 143)
 
 
+def test_a_level_has_a_network_of_its_own_unless_one_is_named() -> None:
+    assert ModelOptions().model is None
+    assert ModelOptions(quality_name="best").model == "accurate"
+    assert ModelOptions(quality_name="best", model_name="own.xml").model == "own.xml"
+
+
 def test_model_options_are_judged() -> None:
     assert ModelOptions(precision="fp32", threads=2).engine.threads == 2
     for wrong in ({"height": 0}, {"height": 100_000}, {"threads": -1}, {"precision": "f8"}):

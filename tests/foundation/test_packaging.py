@@ -46,17 +46,24 @@ def test_the_wheel_has_what_prediction_needs_and_nothing_of_training_weights(whe
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert wanted <= found
-    for name in ("__init__.pyi", "py.typed", "zoo/weights/feather.bin", "zoo/weights/feather.xml"):
+    for name in (
+        "__init__.pyi",
+        "py.typed",
+        "zoo/weights/feather.bin",
+        "zoo/weights/accurate.bin",
+        "zoo/weights/refiner.xml",
+    ):
         assert f"featherpose/{name}" in found
     assert not [name for name in found if name.endswith((".safetensors", ".pyc"))]
     assert not [name for name in found if name.split("/")[0] not in ("featherpose", f"{wheels[0].stem[:17]}.dist-info")]
-    assert wheels[0].stat().st_size < 9_000_000
+    assert wheels[0].stat().st_size < 14_000_000
     assert f"-{featherpose.__version__}-" in wheels[0].name
 
 
 @pytest.mark.slow
 def test_the_weights_are_a_package_of_their_own(wheels: tuple[Path, Path], tmp_path: Path) -> None:
-    assert "featherpose_weights/feather-openpose18.safetensors" in names(wheels[1])
+    for name in ("feather-openpose18", "accurate-openpose18", "refiner"):
+        assert f"featherpose_weights/{name}.safetensors" in names(wheels[1])
     assert f"-{featherpose.__version__}-" in wheels[1].name
     for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:

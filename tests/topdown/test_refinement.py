@@ -179,6 +179,7 @@ def test_levels_of_quality(astronaut: np.ndarray) -> None:
         with PoseEstimator(quality=quality) as estimator:
             facts = estimator.describe()
             assert facts["quality"] == quality
+            assert facts["model"] == ("accurate" if quality == "best" else "feather")
             found[quality] = estimator(astronaut)
             kept = astronaut.copy()
             pending = estimator.submit(kept)

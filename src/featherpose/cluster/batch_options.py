@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from featherpose.errors import OptionError
 from featherpose.media.images import MAX_PIXELS
-from featherpose.quality import Quality, QualityName, quality_named
+from featherpose.quality import Quality, QualityName, model_of, quality_named
 from featherpose.runtime.backend import EngineOptions
 from featherpose.tiling import TileOptions
 from featherpose.topdown.topdown_options import RefineOptions
@@ -60,10 +60,16 @@ class DetectionOptions:
         if self.max_pixels < 1:
             raise OptionError(f"images of at most {self.max_pixels} pixels", expected="1 or more")
 
+    @property
+    def meant_model(self) -> str | None:
+        """Return the model that was named, else that of the quality; None for the bundled default."""
+        return model_of(self.model, self.quality)
+
     def identity(self) -> dict[str, Any]:
         """Return plain data that is equal for options which give equal poses; threads are not part of it."""
         values: dict[str, Any] = {}
-        for name in ("model", "track", "smooth", "frame_step", "max_pixels"):
+        values["model"] = self.meant_model
+        for name in ("track", "smooth", "frame_step", "max_pixels"):
             values[name] = getattr(self, name)
         quality = self.quality if isinstance(self.quality, Quality) else quality_named(self.quality)
         values["quality"] = _plain(quality)

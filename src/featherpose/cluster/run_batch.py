@@ -195,9 +195,9 @@ def run_batch(
 def _model(options: BatchOptions) -> tuple[dict[str, Any], dict[str, Any]]:
     from featherpose.zoo.resolve import resolve_model
 
-    resolved = resolve_model(options.detection.model)
+    resolved = resolve_model(options.detection.meant_model)
     resolved.spec.decoder(options.detection.decoding)
-    return model_identity(options.detection.model), resolved.spec.skeleton.to_dict()
+    return model_identity(options.detection.meant_model), resolved.spec.skeleton.to_dict()
 
 
 def _splitting(session: RaySession, options: BatchOptions) -> Split:

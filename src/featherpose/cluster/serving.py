@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from featherpose.cluster.ray_session import RaySession
 from featherpose.errors import MissingExtraError, OptionError
-from featherpose.quality import quality_named
+from featherpose.quality import model_of, quality_named
 
 if TYPE_CHECKING:
     from featherpose.server.options import ServeOptions
@@ -155,7 +155,7 @@ def serve(
     options, replicas = options or ServeOptions(), replicas or ReplicaOptions()
     if options.certificate is not None:
         raise OptionError("a certificate", expected="none: TLS ends at the ingress in front of Ray Serve")
-    resolve_model(options.model)  # what is wrong with it is told before anything is started
+    resolve_model(model_of(options.model, options.quality))  # what is wrong with it is told before anything is started
     session = RaySession(address, workers=replicas.most * replicas.cores + 2)
     try:
         from ray import serve as ray_serve

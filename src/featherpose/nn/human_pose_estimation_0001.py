@@ -51,6 +51,7 @@ class HumanPoseEstimation0001(LightweightOpenPose):
         [(1, 19, 8, 12), (1, 19, 8, 12)]
     """
 
+    START: ClassVar[str] = "accurate"
     MARK: ClassVar[str] = "cpm.mix.0.weight"
 
     def __init__(self, skeleton: Skeleton = OPENPOSE_18, *, refinements: int = 1) -> None:

@@ -17,6 +17,7 @@ from featherpose.drawing.draw import DrawOptions, draw_poses
 from featherpose.errors import FeatherposeError, SourceError
 from featherpose.estimator import PoseEstimator, StageTimes
 from featherpose.poses import Poses
+from featherpose.quality import model_of
 from featherpose.runtime.processor import available_cores
 from featherpose.server.dispatch import Dispatcher
 from featherpose.server.http.memory import is_shortage, out_of_memory
@@ -58,7 +59,7 @@ class PoseService:
     def __init__(self, options: ServeOptions) -> None:
         self.options = options
         self.limits = options.limits
-        resolved = resolve_model(options.model)
+        resolved = resolve_model(model_of(options.model, options.quality))
         self.card: ModelCard | None = resolved.card
         self.estimator = PoseEstimator(
             resolved, quality=options.quality, height=options.height, refine=options.refine, engine=options.engine,

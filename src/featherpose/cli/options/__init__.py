@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from featherpose.errors import OptionError
 from featherpose.preprocess import MAX_HEIGHT_PX, MIN_HEIGHT_PX
-from featherpose.quality import Quality, QualityName, quality_named
+from featherpose.quality import Quality, QualityName, model_of, quality_named
 from featherpose.runtime.backend import EngineOptions, Precision
 from featherpose.runtime.engines import ENGINES
 from featherpose.runtime.processor import available_cores
@@ -31,10 +31,12 @@ class ModelOptions:
         EngineOptions(precision='auto', threads=0, device='CPU', num_streams=0, engine='auto')
     """
 
-    model: Annotated[
+    model_name: Annotated[
         str | None,
         Parameter(
-            help="Model: a .xml or .onnx file, or a name of `featherpose models list`; the bundled one if left out."
+            name="--model",
+            help="Model: a .xml or .onnx file, or a name of `featherpose models list`. By --quality if left out: feather, "
+            "or accurate for best; both come with the package.",
         ),
     ] = None
     quality_name: Annotated[
@@ -42,7 +44,7 @@ class ModelOptions:
         Parameter(
             name="--quality",
             help="fast: one look at each image. balanced: the people who gain most are looked at again, one at a time. "
-            "best: several scales, the mirrored image, everyone looked at again; a second an image or so.",
+            "best: a larger network, several scales, the mirrored image, everyone looked at again; seconds an image.",
         ),
     ] = "balanced"
     height: Annotated[
@@ -109,6 +111,11 @@ class ModelOptions:
         """Return the level, with the height of ``--height``."""
         level = quality_named(self.quality_name)
         return level if self.height is None else replace(level, height=self.height)
+
+    @property
+    def model(self) -> str | None:
+        """Return the model that was named, else that of ``--quality``; None for the bundled default."""
+        return model_of(self.model_name, self.quality_name)
 
     @property
     def refine(self) -> RefineOptions | None:
