@@ -41,7 +41,7 @@ from featherpose.data.coco import AnnotatedImage, read_coco
 from featherpose.data.dataset import EpochSampler, PoseDataset
 from featherpose.data.loading import load_batches
 from featherpose.evaluation.performance.machine import machine_facts
-from featherpose.nn.depthwise import DepthwiseConv2d
+from featherpose.nn.layers.depthwise import DepthwiseConv2d
 from featherpose.nn.networks import as_module, create_network
 from featherpose.skeleton import OPENPOSE_18
 from featherpose.training.config import LossConfig, OptimizerConfig

@@ -12,7 +12,7 @@ from featherpose.methods.cascade import CASCADE, PLAIN_CASCADE, hardest
 from featherpose.methods.coarse_fine import COARSE_FINE, widened
 from featherpose.methods.heatmap import HEATMAP, HeatmapOptions, HeatmapTargets
 from featherpose.methods.hourglass import HOURGLASS
-from featherpose.nn.transformer import axis_aligned, inverse_of, transformed
+from featherpose.nn.layers.transformer import axis_aligned, inverse_of, transformed
 from featherpose.skeleton import COCO_17
 from featherpose.training.config import LossConfig
 

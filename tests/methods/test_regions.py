@@ -18,8 +18,8 @@ from featherpose.methods.regions.mask import MASK
 from featherpose.methods.regions.one_hot_loss import region_loss
 from featherpose.methods.regions.places import PlaceOptions
 from featherpose.methods.regions.residual import RESIDUAL
+from featherpose.nn.layers.roi_align import roi_align
 from featherpose.nn.outputs import BoxRows
-from featherpose.nn.roi_align import roi_align
 from featherpose.nn.trunk.people import best_people, highest_cells
 from featherpose.skeleton import COCO_17
 from featherpose.training.config import LossConfig

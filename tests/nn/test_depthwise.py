@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from featherpose.nn.depthwise import DepthwiseConv2d
+from featherpose.nn.layers.depthwise import DepthwiseConv2d
 
 
 def _run(layer: nn.Module, image: Tensor, towards: Tensor, *, half: bool) -> list[Tensor]:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from featherpose.methods.method import Method
 from featherpose.methods.paf.method import PAF
-from featherpose.nn.depthwise import DepthwiseConv2d
+from featherpose.nn.layers.depthwise import DepthwiseConv2d
 from featherpose.nn.outputs import PoseModule, StageMaps
 from featherpose.skeleton import OPENPOSE_18, Skeleton
 

@@ -13,7 +13,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from featherpose.nn.backbones.mobilenet_v1 import mobilenet_v1
-from featherpose.nn.blocks import conv_block, elu_separable_block
+from featherpose.nn.layers.blocks import conv_block, elu_separable_block
 from featherpose.nn.lightweight import LightweightOpenPose
 from featherpose.nn.outputs import StageMaps
 from featherpose.skeleton import OPENPOSE_18, Skeleton

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from featherpose.errors import MissingExtraError, ModelError
-from featherpose.nn.depthwise import strided_depthwise
+from featherpose.nn.layers.depthwise import strided_depthwise
 
 __all__ = ["FrontFeatures", "InvertedResidual", "KeypointHead", "MoveNetFront", "MoveNetTrunk", "Pyramid",
            "SameConv2d", "TrunkTail", "read_movenet", "upsampled_onto"]  # fmt: skip

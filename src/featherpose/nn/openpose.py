@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from featherpose.methods.method import Method
 from featherpose.methods.paf.method import PAF, with_background
-from featherpose.nn.blocks import conv_block, plain_conv
+from featherpose.nn.layers.blocks import conv_block, plain_conv
 from featherpose.nn.lightweight import count_maps, count_refinements
 from featherpose.nn.outputs import PoseModule, Split, StageMaps, normalized
 from featherpose.skeleton import Skeleton

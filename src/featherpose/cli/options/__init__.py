@@ -35,8 +35,8 @@ class ModelOptions:
         str | None,
         Parameter(
             name="--model",
-            help="Model: a .xml or .onnx file, or a name of `featherpose models list`. By --quality if left out: feather, "
-            "or accurate for best; both come with the package.",
+            help="Model: a .xml or .onnx file, or a name of `featherpose models list`. By --quality if left out: "
+            "feather, or accurate for best; both come with the package.",
         ),
     ] = None
     quality_name: Annotated[

@@ -10,7 +10,7 @@ from typing import Literal
 
 from torch import nn
 
-from featherpose.nn.blocks import conv_norm_block, separable_block
+from featherpose.nn.layers.blocks import conv_norm_block, separable_block
 
 __all__ = ["MobileNetV1Cut", "mobilenet_v1", "mobilenet_v1_channels"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from featherpose.nn.depthwise import DepthwiseConv2d
+from featherpose.nn.layers.depthwise import DepthwiseConv2d
 
 __all__ = ["CHANNELS", "mobilenet_v2"]
 

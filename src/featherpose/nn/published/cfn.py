@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from featherpose.crops import CropShape
 from featherpose.methods.coarse_fine import COARSE_FINE
 from featherpose.methods.method import Method
-from featherpose.nn.layers import conv_norm_relu
+from featherpose.nn.layers.residual import conv_norm_relu
 from featherpose.nn.outputs import PoseModule, normalized
 from featherpose.nn.published.inception import InceptionV2
 from featherpose.nn.single_person import SinglePersonMaps

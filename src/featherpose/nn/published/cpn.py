@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from featherpose.crops import CropShape
 from featherpose.methods.cascade import CASCADE
 from featherpose.methods.method import Method
-from featherpose.nn.layers import Bottleneck, conv_norm, conv_norm_relu
+from featherpose.nn.layers.residual import Bottleneck, conv_norm, conv_norm_relu
 from featherpose.nn.outputs import PoseModule, normalized
 from featherpose.nn.published.resnet import RESNET_CHANNELS, ResNet
 from featherpose.nn.single_person import SinglePersonMaps

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from featherpose.crops import CropShape
 from featherpose.methods.hourglass import HOURGLASS
 from featherpose.methods.method import Method
-from featherpose.nn.layers import PreActBottleneck
+from featherpose.nn.layers.residual import PreActBottleneck
 from featherpose.nn.outputs import PoseModule, normalized
 from featherpose.nn.single_person import SinglePersonMaps
 from featherpose.skeleton import COCO_17, Skeleton

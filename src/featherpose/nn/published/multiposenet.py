@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from featherpose.nn.layers import conv_norm_relu
+from featherpose.nn.layers.residual import conv_norm_relu
 from featherpose.nn.outputs import normalized
 from featherpose.nn.published.resnet import FeaturePyramid, ResNet
 from featherpose.skeleton import COCO_17, Skeleton

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from featherpose.nn.layers import Bottleneck, conv_norm_relu
+from featherpose.nn.layers.residual import Bottleneck, conv_norm_relu
 
 __all__ = ["RESNET_CHANNELS", "FeaturePyramid", "ResNet"]
 

@@ -17,11 +17,11 @@ from torch.nn import functional as F
 from featherpose.crops import CropShape
 from featherpose.methods.hourglass import HOURGLASS
 from featherpose.methods.method import Method
-from featherpose.nn.layers import conv_norm, conv_norm_relu
+from featherpose.nn.layers.residual import conv_norm, conv_norm_relu
+from featherpose.nn.layers.transformer import axis_aligned, inverse_of, transformed
 from featherpose.nn.outputs import PoseModule
 from featherpose.nn.published.hourglass import StackedHourglass
 from featherpose.nn.single_person import SinglePersonMaps
-from featherpose.nn.transformer import axis_aligned, inverse_of, transformed
 from featherpose.skeleton import COCO_17, Skeleton
 
 __all__ = ["Rmpe"]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from featherpose.methods.coarse_fine import COARSE_FINE
 from featherpose.methods.method import Method
-from featherpose.nn.layers import conv_norm_relu
+from featherpose.nn.layers.residual import conv_norm_relu
 from featherpose.nn.single_person import SinglePersonMaps
 from featherpose.nn.trunk.network import EVERY_KEYPOINT, LEVEL_STRIDES, CropNetwork, maps_head, probability, raised
 from featherpose.skeleton import COCO_17, Skeleton

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from featherpose.methods.cascade import CASCADE, PLAIN_CASCADE
 from featherpose.methods.method import Method
-from featherpose.nn.layers import Bottleneck, conv_norm_relu
+from featherpose.nn.layers.residual import Bottleneck, conv_norm_relu
 from featherpose.nn.single_person import SinglePersonMaps
 from featherpose.nn.trunk.network import EVERY_KEYPOINT, LEVEL_STRIDES, CropNetwork, maps_head, probability, raised
 from featherpose.skeleton import COCO_17, Skeleton

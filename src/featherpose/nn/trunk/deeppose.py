@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from featherpose.methods.method import Method
 from featherpose.methods.regression import REGRESSION, RegressionOptions
-from featherpose.nn.layers import conv_norm_relu
+from featherpose.nn.layers.residual import conv_norm_relu
 from featherpose.nn.outputs import Coordinates
 from featherpose.nn.trunk.network import EVERY_KEYPOINT, CropNetwork, probability
 from featherpose.skeleton import COCO_17, Skeleton

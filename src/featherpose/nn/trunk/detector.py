@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from featherpose.methods.box_loss import BOX_STRIDES
 from featherpose.methods.method import Method
 from featherpose.methods.person_boxes import PERSON_BOX, PERSON_BOXES
-from featherpose.nn.layers import conv_norm_relu
+from featherpose.nn.layers.residual import conv_norm_relu
 from featherpose.nn.outputs import BoxRows
 from featherpose.nn.trunk.network import ImageNetwork, Levels, cell_indices, maps_head, probability
 from featherpose.skeleton import Skeleton

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from featherpose.methods.disks.disk_method import DISKS, DiskOptions
 from featherpose.methods.method import Method
-from featherpose.nn.layers import conv_norm_relu
+from featherpose.nn.layers.residual import conv_norm_relu
 from featherpose.nn.outputs import DiskMaps
 from featherpose.nn.trunk.network import EVERY_KEYPOINT, CropNetwork, maps_head, probability
 from featherpose.skeleton import COCO_17, Skeleton

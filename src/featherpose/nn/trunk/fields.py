@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from featherpose.methods.method import Method
 from featherpose.methods.paf.method import PAF
-from featherpose.nn.layers import conv_norm_relu
+from featherpose.nn.layers.residual import conv_norm_relu
 from featherpose.nn.outputs import StageMaps
 from featherpose.nn.trunk.network import ImageNetwork, maps_head, probability
 from featherpose.skeleton import COCO_17, Skeleton

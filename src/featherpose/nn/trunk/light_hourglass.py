@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from featherpose.methods.hourglass import HOURGLASS
 from featherpose.methods.method import Method
-from featherpose.nn.layers import conv_norm, conv_norm_relu
+from featherpose.nn.layers.residual import conv_norm, conv_norm_relu
 from featherpose.nn.movenet import upsampled_onto
 from featherpose.nn.single_person import SinglePersonMaps
 from featherpose.nn.trunk.network import EVERY_KEYPOINT, CropNetwork, maps_head, probability

@@ -16,9 +16,9 @@ from torch.nn import functional as F
 
 from featherpose.methods.method import Method
 from featherpose.methods.regions.mask import MASK
-from featherpose.nn.layers import conv_norm_relu
+from featherpose.nn.layers.residual import conv_norm_relu
+from featherpose.nn.layers.roi_align import roi_align
 from featherpose.nn.outputs import BoxRows
-from featherpose.nn.roi_align import roi_align
 from featherpose.nn.trunk.network import Levels
 from featherpose.nn.trunk.people import PeopleNetwork, Regions, best_people, highest_cells, widened
 from featherpose.skeleton import COCO_17, Skeleton

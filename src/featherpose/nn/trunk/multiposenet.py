@@ -15,9 +15,9 @@ from torch import Tensor
 
 from featherpose.methods.method import Method
 from featherpose.methods.regions.residual import RESIDUAL
+from featherpose.nn.layers.roi_align import roi_align
 from featherpose.nn.outputs import BoxRows
 from featherpose.nn.published.multiposenet import PRN_GRID, PoseResidualNetwork
-from featherpose.nn.roi_align import roi_align
 from featherpose.nn.trunk.network import Levels, maps_head, probability
 from featherpose.nn.trunk.people import PeopleNetwork, Regions, best_people, highest_cells, widened
 from featherpose.skeleton import COCO_17, Skeleton

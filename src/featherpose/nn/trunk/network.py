@@ -25,7 +25,7 @@ from featherpose.methods.heatmap import HeatmapOptions
 from featherpose.methods.method import Output
 from featherpose.nn.feather import TrunkFeatures
 from featherpose.nn.feather_front import FeatherFront
-from featherpose.nn.layers import conv_norm_relu
+from featherpose.nn.layers.residual import conv_norm_relu
 from featherpose.nn.movenet import Pyramid, TrunkTail, upsampled_onto
 from featherpose.nn.outputs import PoseModule, Split, Stage
 from featherpose.nn.trunk.person import PERSON_CHANNELS, PersonFeatures, PersonTrunk

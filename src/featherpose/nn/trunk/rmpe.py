@@ -22,10 +22,10 @@ from torch.nn import functional as F
 
 from featherpose.methods.method import Method
 from featherpose.methods.recentered import RECENTERED
-from featherpose.nn.layers import conv_norm_relu
+from featherpose.nn.layers.residual import conv_norm_relu
+from featherpose.nn.layers.transformer import axis_aligned, inverse_of, transformed
 from featherpose.nn.outputs import Split, Stage
 from featherpose.nn.single_person import SinglePersonMaps
-from featherpose.nn.transformer import axis_aligned, inverse_of, transformed
 from featherpose.nn.trunk.light_hourglass import LightHourglass
 from featherpose.nn.trunk.network import full_precision
 from featherpose.nn.trunk.person import PERSON_CHANNELS, centered

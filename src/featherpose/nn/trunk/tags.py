@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from featherpose.methods.method import Method
 from featherpose.methods.tags.tag_method import TAGS, TagOptions
-from featherpose.nn.layers import conv_norm_relu
+from featherpose.nn.layers.residual import conv_norm_relu
 from featherpose.nn.outputs import TagMaps
 from featherpose.nn.trunk.network import ImageNetwork, cell_indices, maps_head, probability
 from featherpose.skeleton import COCO_17, Skeleton

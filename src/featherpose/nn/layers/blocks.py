@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from featherpose.nn.depthwise import DepthwiseConv2d
+from featherpose.nn.layers.depthwise import DepthwiseConv2d
 
 __all__ = ["conv_block", "conv_norm_block", "elu_separable_block", "plain_conv", "separable_block"]
 

@@ -1,4 +1,4 @@
-"""Layers that several networks share."""
+"""Convolutions with batch norm, and the residual blocks made of them."""
 
 from __future__ import annotations
 
