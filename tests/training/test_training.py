@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -35,6 +37,7 @@ from featherpose.training.config import (
     config_from_dict,
     load_config,
 )
+from featherpose.training.distributed import Distributed
 from featherpose.training.logs import RunLog, read_log
 from featherpose.training.loop import train
 from featherpose.training.networks import build_network
@@ -377,6 +380,76 @@ threads = 1
     one, two = (load_state(tmp_path / run / "last.pt")["network"] for run in ("one", "two"))
     for name, value in one.items():
         torch.testing.assert_close(value, two[name], atol=1e-5, rtol=1e-3)
+
+
+def test_two_machines_train_on_images_of_their_own(scenes: Path, tmp_path: Path) -> None:
+    """Two nodes of one process: each has half of the images; the second one learns from none of the first's."""
+    data = json.loads(scenes.read_text())
+    images = sorted(data["images"], key=lambda image: image["id"])
+    for node, own in enumerate((images[::2], images[1::2])):
+        folder = tmp_path / f"node{node}"
+        (folder / "images").mkdir(parents=True)
+        (folder / "skeleton.json").write_text(json.dumps(SMOKE_SKELETON.to_dict()))
+        ids = {image["id"] for image in own}
+        part = {**data, "images": own, "annotations": [a for a in data["annotations"] if a["image_id"] in ids]}
+        (folder / "annotations.json").write_text(json.dumps(part))
+        for image in own:
+            shutil.copy(scenes.parent / "images" / image["file_name"], folder / "images")
+        (folder / "run.toml").write_text("""
+[network]
+arch = "feather"
+channels = 8
+blocks = 1
+[data]
+skeleton = "skeleton.json"
+own_images = true
+sources = [{ images = "images", annotations = "annotations.json" }]
+augment = { size_px = 64, base_px = 64 }
+[loss]
+kind = "soft"
+[optimizer]
+kind = "relative_adam"
+lr = 1e-3
+[run]
+steps = 2
+batch_size = 2
+precision = "fp32"
+threads = 1
+""")
+        (folder / "worker.py").write_text(_WORKER)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1",
+              "--master-addr=127.0.0.1", f"--master-port={port}"]  # fmt: skip
+    nodes = [
+        subprocess.Popen(
+            [*launch, f"--node-rank={node}", "worker.py", "run.toml", "run"],
+            cwd=tmp_path / f"node{node}",
+            env=environment,
+        )
+        for node in (0, 1)
+    ]
+    assert [node.wait(timeout=300) for node in nodes] == [0, 0]
+    assert not (tmp_path / "node1/run/last.pt").exists()  # the first process writes
+    alone = subprocess.run(
+        [sys.executable, "worker.py", "run.toml", "alone"], cwd=tmp_path / "node0", env=environment, timeout=300
+    )
+    assert alone.returncode == 0
+    together, without = (load_state(tmp_path / "node0" / run / "last.pt")["network"] for run in ("run", "alone"))
+    assert any(not torch.allclose(value, without[name], atol=1e-6) for name, value in together.items())
+
+
+def test_each_machine_takes_its_part_of_a_batch_from_its_own_images() -> None:
+    places = [Distributed(rank=2 * n + r, world=4, node=n, local_rank=r, local_world=2) for n in (0, 1) for r in (0, 1)]
+    shares = [list(p.batches(6, 8, seed=3, start=0, stop=3, own_images=True)) for p in places]
+    assert [len(share) for share in shares] == [6, 6, 6, 6]
+    for first, second in (shares[:2], shares[2:]):
+        seen = sorted(first + second)
+        assert seen[:6] == [(0, i) for i in range(6)]  # every own image once before any twice
+    with pytest.raises(ConfigError, match="divide"):
+        places[0].batches(6, 6, seed=3, start=0, stop=3, own_images=True)
 
 
 def test_kept_weights_are_interpolated_with_the_initial_ones(small: TrainConfig, tmp_path: Path) -> None:

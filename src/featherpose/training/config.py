@@ -103,6 +103,8 @@ class DataConfig:
         crops: Samples, and images of validation, are crops of people in boxes as they are found in use, drawn so; for
             networks that take crops. None for whole images or ``person_regions``.
         workers: Batches that are loaded at the same time, each in a thread.
+        own_images: Under ``torchrun``, whether each machine has images of its own in the same folders; otherwise all
+            machines see the same images.
     """
 
     sources: tuple[ImageFolder, ...]
@@ -114,6 +116,7 @@ class DataConfig:
     person_regions: float = 0.0
     crops: CropOptions | None = None
     workers: int = 0
+    own_images: bool = False
 
     def __post_init__(self) -> None:
         if not self.sources:

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from featherpose.data.dataset import EpochSampler
 from featherpose.errors import ConfigError
 
 __all__ = ["Distributed"]
@@ -21,6 +22,9 @@ class Distributed:
     Attributes:
         rank: Number of this process, 0 writes files.
         world: Number of processes.
+        node: Number of this process's machine.
+        local_rank: Number of this process on its machine.
+        local_world: Number of processes on its machine.
 
     Example:
         >>> Distributed(rank=0, world=1).close()
@@ -28,6 +32,9 @@ class Distributed:
 
     rank: int
     world: int
+    node: int = 0
+    local_rank: int = 0
+    local_world: int = 1
 
     @classmethod
     def init(cls) -> Distributed:
@@ -36,13 +43,55 @@ class Distributed:
         Raises:
             ConfigError: If torchrun's variables are set and are not numbers.
         """
+        names = {"RANK": "0", "WORLD_SIZE": "1", "GROUP_RANK": "0", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
         try:
-            rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+            rank, world, node, local_rank, local_world = (int(os.environ.get(name, names[name])) for name in names)
         except ValueError as error:
-            raise ConfigError(f"RANK or WORLD_SIZE is no number ({error})", hint="start with torchrun") from error
+            raise ConfigError(
+                f"one of {', '.join(names)} is no number ({error})", hint="start with torchrun"
+            ) from error
         if world > 1 and not dist.is_initialized():
             dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-        return cls(rank, world)
+        return cls(rank, world, node, local_rank, local_world)
+
+    def batches(self, size: int, batch: int, *, seed: int, start: int, stop: int, own_images: bool) -> EpochSampler:
+        """Return this process's share of every batch.
+
+        Args:
+            size: Images that this process knows.
+            batch: Images of a step, over all processes.
+            seed: Of the run.
+            start: First step.
+            stop: Step behind the last.
+            own_images: Whether each machine has images of its own. Then its processes share its part of the batch;
+                otherwise all processes know the same images and share all of them.
+
+        Raises:
+            ConfigError: If the batch does not divide among the processes.
+
+        Example:
+            >>> second = Distributed(rank=1, world=2, node=1)
+            >>> share = second.batches(3, 4, seed=1, start=0, stop=1, own_images=True)
+            >>> len(list(share))  # two of the four images, all from those of the second machine
+            2
+        """
+        if not own_images:
+            return EpochSampler(
+                size, batch=batch, seed=seed, start=start, stop=stop, rank=self.rank, world=self.world
+            )  # fmt: skip
+        if batch % self.world:
+            raise ConfigError(f"a batch of {batch} does not divide among {self.world} processes")
+        return EpochSampler(
+            size, batch=batch // self.world * self.local_world, seed=seed + self.node, start=start, stop=stop,
+            rank=self.local_rank, world=self.local_world,
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def share_weights(self, network: nn.Module) -> None:
+        """Replace all tensors by those of the first process: layers may have been fitted to its images."""
+        if self.world > 1:
+            for tensor in network.state_dict().values():
+                dist.broadcast(tensor, 0)
 
     @torch.no_grad()
     def average_gradients(self, network: nn.Module) -> None:

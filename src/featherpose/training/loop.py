@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from featherpose.data.coco import AnnotatedImage, hold_out, keypoints_alone, read_coco, read_folder
-from featherpose.data.dataset import Batch, EpochSampler, PoseDataset
+from featherpose.data.dataset import Batch, PoseDataset
 from featherpose.data.loading import load_batches
 from featherpose.data.regions import people_in_images, person_regions
 from featherpose.errors import CheckpointError, ConfigError, OutputError, TrainingError
@@ -129,6 +129,7 @@ def _train(
         config.network, skeleton, [p.path for p in training_images], equalize=config.qat is not None
     )
     module = precision.place(as_module(network))
+    processes.share_weights(module)
     dataset = PoseDataset(
         training_images, skeleton, method=network.method, outputs=network.outputs, augment=config.data.augment,
         targets=config.data.targets, seed=run.seed, mosaic=config.data.mosaic, teacher_folder=teacher_folder,
@@ -146,9 +147,8 @@ def _train(
     if resume:
         step, updates, best = _restore(folder / "last.pt", config, trained, as_module(average), optimizer)
     log = open_files.enter_context(RunLog(folder, resume_step=step)) if processes.rank == 0 else None
-    sampler = EpochSampler(
-        len(dataset), batch=run.batch_size, seed=run.seed, start=step, stop=run.steps, rank=processes.rank,
-        world=processes.world,
+    sampler = processes.batches(
+        len(dataset), run.batch_size, seed=run.seed, start=step, stop=run.steps, own_images=config.data.own_images
     )  # fmt: skip
 
     # After the weights of a resumed run are loaded.
