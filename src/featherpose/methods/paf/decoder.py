@@ -17,6 +17,7 @@ from featherpose.methods.paf.limbs import match_limbs
 from featherpose.methods.paf.maps import Maps
 from featherpose.methods.paf.peaks import Peaks, find_peaks
 from featherpose.methods.paf.pose_prior import pose_prior
+from featherpose.methods.ranking import size_factors
 from featherpose.poses import Candidates, Poses
 from featherpose.skeleton import Skeleton
 
@@ -184,7 +185,7 @@ class PafDecoder:
         if not len(members):
             return Poses.empty(self.skeleton, letterbox.source_size)
         if rules.rank_size_px > 0:
-            ranks *= _size_factor(members, pixels, rules.rank_size_px)
+            ranks *= size_factors(pixels[members], members >= 0, rules.rank_size_px)
             order = np.argsort(-ranks, kind="stable")
             members, ranks = members[order], ranks[order]
         found = members >= 0
@@ -213,13 +214,3 @@ class PafDecoder:
                 self.options, weak_peak_threshold=0.0, suppression_radius_px=1.0, min_keypoints=1, min_mean_score=0.0
             ),
         )
-
-
-def _size_factor(
-    members: Int32[np.ndarray, "P K"], pixels: Float32[np.ndarray, "N 2"], half_px: float
-) -> Float32[np.ndarray, " P"]:
-    """From 0 to 1: 0.5 for people whose box has the area of a square of ``half_px``."""
-    points, missing = pixels[members], (members < 0)[..., None]
-    low, high = np.where(missing, np.inf, points).min(axis=1), np.where(missing, -np.inf, points).max(axis=1)
-    sides = np.sqrt(np.prod(high - low, axis=1))
-    return np.asarray(sides / (sides + half_px), np.float32)

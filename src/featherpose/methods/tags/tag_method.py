@@ -19,6 +19,7 @@ from featherpose.methods.declared import DeclaredDecoder, DeclaredMethod, check_
 from featherpose.methods.gaussians import draw_gaussians, ignore_boxes
 from featherpose.methods.hourglass import quarter_shift
 from featherpose.methods.method import Arrays, Output, Target
+from featherpose.methods.ranking import size_factors
 from featherpose.methods.tags.grouping import fill, find_peaks, group
 from featherpose.option_ranges import check_within
 from featherpose.poses import Poses
@@ -42,6 +43,8 @@ class TagOptions:
         fill: Whether missing keypoints of a person are looked for once more, where its tag fits best.
         min_keypoints: People with fewer keypoints are dropped.
         min_score: People with a lower mean score are dropped.
+        rank_size_px: People rank by their size as well: mean score times s / (s + this), s the square root of the area
+            of the box around their keypoints in network pixels. 0 ranks by mean scores alone, as the published code.
 
     Raises:
         OptionError: If a value is outside its range.
@@ -52,6 +55,7 @@ class TagOptions:
     fill: bool = True
     min_keypoints: int = 3
     min_score: float = 0.02
+    rank_size_px: float = 8.0
 
     def __post_init__(self) -> None:
         for name in ("peak_threshold", "min_score"):
@@ -59,6 +63,7 @@ class TagOptions:
         if not 0 < self.max_distance <= 100:
             raise OptionError(f"max_distance is {self.max_distance}", expected="over 0, at most 100")
         check_within("min_keypoints", self.min_keypoints, 1, 1000)
+        check_within("rank_size_px", self.rank_size_px, 0, float("inf"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,13 +124,15 @@ class TagDecoder(DeclaredDecoder[TagOptions]):
                     scores[person, keypoint] = min(float(score), 1.0)
             cells[person] = quarter_shift(heatmaps, cells[person])
         found = scores > 0
-        keypoints = letterbox.inverse(cells * np.float32(self._stride) + np.float32((self._stride - 1) / 2))
+        pixels = cells * np.float32(self._stride) + np.float32((self._stride - 1) / 2)
+        keypoints = letterbox.inverse(pixels)
         keypoints[~found] = np.nan
         # Over all keypoints, as the published code ranks people: who lacks some is less certain.
         means = scores.mean(axis=1)
-        best = np.argsort(-means, kind="stable")
+        ranks = means * size_factors(pixels, found, options.rank_size_px)
+        best = np.argsort(-ranks, kind="stable")
         best = best[means[best] >= options.min_score]
-        return Poses(keypoints[best], scores[best], means[best], self._skeleton, letterbox.source_size)
+        return Poses(keypoints[best], scores[best], ranks[best], self._skeleton, letterbox.source_size)
 
     def warm_up(self) -> None:
         """Compile the kernels, or load them from disk."""
@@ -150,6 +157,7 @@ class TagMethod(DeclaredMethod):
         "max_distance": (0.5, 0.75, 1.0, 1.5, 2.0),
         "fill": (True, False),
         "min_keypoints": (1, 2, 3, 4, 5),
+        "rank_size_px": (0.0, 8.0, 15.0, 30.0),
     }
 
     def declare(self, skeleton: Skeleton) -> tuple[Output, ...]:
