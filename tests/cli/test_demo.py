@@ -11,6 +11,8 @@ import pytest
 
 from featherpose.cli.main import run
 from featherpose.demo import PHOTOGRAPH
+from featherpose.estimator import PoseEstimator
+from featherpose.media.images import read_image
 
 
 def test_three_people_are_found_and_drawn(
@@ -31,6 +33,15 @@ def test_three_people_are_found_and_drawn(
     assert after is not None
     assert before.shape == after.shape == (512, 1267, 3)
     assert 0.005 < (np.abs(before.astype(int) - after).max(axis=2) > 60).mean() < 0.1
+
+
+def test_the_larger_bundled_network_finds_them_as_well() -> None:
+    with PoseEstimator("accurate", quality="fast") as estimator:
+        poses = estimator(read_image(PHOTOGRAPH))
+    assert len(poses) >= 3
+    # By score: who sits in the background of a photograph is less certain.
+    noses = sorted(person["nose"][0] for person in list(poses)[:3])
+    assert np.searchsorted([450, 887, 1267], noses).tolist() == [0, 1, 2]
 
 
 def test_a_folder_can_be_named_and_one_that_cannot_be_made_is_told(
