@@ -112,13 +112,16 @@ def plot(report: dict[str, Any], path: Path, people: str = "3") -> None:
     """Draw AP against time."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(8, 5))
-    for name, entry in report["systems"].items():
+    figure, axes = plt.subplots(figsize=(9, 5.5))
+    by_accuracy = sorted(report["systems"].items(), key=lambda item: item[1]["AP"])
+    for place, (name, entry) in enumerate(by_accuracy):
         own = name.startswith("featherpose")
         x, y = entry["ms"][people]["median"], entry["AP"]
         axes.scatter(x, y, marker="o" if own else "s", color="tab:blue" if own else "tab:gray")
-        axes.annotate(name.removeprefix("featherpose").strip(", "), (x, y), xytext=(5, 4), textcoords="offset points",
-                      fontsize=8)  # fmt: skip
+        left = place % 2 == 0  # neighbors in accuracy are named on different sides
+        axes.annotate(name.removeprefix("featherpose").strip(", "), (x, y), xytext=(-6 if left else 6, -3),
+                      textcoords="offset points", fontsize=7, ha="right" if left else "left")  # fmt: skip
+    axes.margins(x=0.25)
     axes.set(xscale="log", xlabel=f"ms an image of {people} people", ylabel="COCO AP")
     axes.set_title("featherpose (blue) and others (gray)")
     axes.grid(alpha=0.3, which="both")
