@@ -140,6 +140,36 @@ def test_sources_are_known_by_their_path(here: Path, astronaut: np.ndarray) -> N
     assert sorted(p.relative_to("out").as_posix() for p in Path("out").rglob("*.*")) == sorted(expected)
 
 
+def places_of(file: str) -> list[tuple[str, int]]:
+    lines = [json.loads(line) for line in Path(file).read_text().splitlines()]
+    return [(line["source"], line["frame"]) for line in lines]
+
+
+def test_images_named_one_by_one_are_numbered_like_those_of_a_folder(
+    here: Path, astronaut: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("b", "a", "c"):
+        write_image(f"in/{name}.jpg", astronaut)
+    Path("in/bad.jpg").write_bytes(b"no image")
+    command = ["in/b.jpg", "in/bad.jpg", "in/a.jpg", "in/c.jpg", "--jsonl", "p.jsonl", "-o", "out"]
+    assert predict(*command) == 1
+    assert "in/bad.jpg is not an image" in caplog.text
+    assert places_of("p.jsonl") == [("in/b.jpg", 0), ("in/a.jpg", 2), ("in/c.jpg", 3)]
+    assert sorted(p.name for p in Path("out").iterdir()) == ["a.jpg", "b.jpg", "c.jpg"]
+    whole = Path("p.jsonl").read_text()
+    Path("p.jsonl").write_text(whole[: whole[:-1].rindex("\n") + 1])
+    assert predict(*command, "--resume") == 1, "the damaged one is reported again"
+    assert Path("p.jsonl").read_text() == whole
+
+
+def test_a_video_between_images_keeps_its_place(here: Path, astronaut: np.ndarray) -> None:
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        write_image(name, astronaut)
+    write_video(Path("v.mp4"), astronaut, 2)
+    assert predict("a.jpg", "v.mp4", "b.jpg", "c.jpg", "--jsonl", "p.jsonl") == 0
+    assert places_of("p.jsonl") == [("a.jpg", 0), ("v.mp4", 0), ("v.mp4", 1), ("b.jpg", 0), ("c.jpg", 1)]
+
+
 def test_names_that_differ_in_the_suffix_only(here: Path, astronaut: np.ndarray) -> None:
     for name in ("a.jpg", "a.png"):
         write_image(f"in/{name}", astronaut)

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 from featherpose.data.coco_file import MAX_ANNOTATION_BYTES
@@ -15,7 +16,7 @@ from featherpose.media.sources.find import SourceRef
 from featherpose.output_names import is_annotated, source_name
 from featherpose.parsing import ParseError, parse_json, read_document
 
-__all__ = ["ImageIds", "SourceNames", "read_image_ids", "without_annotated"]
+__all__ = ["ImageIds", "SourceNames", "join_images", "read_image_ids", "without_annotated"]
 
 
 class SourceNames:
@@ -91,6 +92,26 @@ def without_annotated(refs: list[SourceRef]) -> tuple[list[SourceRef], int]:
         elif own:
             kept.append(replace(ref, paths=tuple(own)))
     return kept, left_out
+
+
+def join_images(refs: list[SourceRef]) -> list[SourceRef]:
+    """Make one source of image files that were named one after another, as a shell does that expands ``*.jpg``.
+
+    Their frames are then numbered as those of a folder or pattern, and are read while others are inferred.
+
+    Example:
+        >>> [(ref.name, len(ref.paths)) for ref in join_images([SourceRef(p, (Path(p),)) for p in ("1.jpg", "2.jpg")])]
+        [('2 images', 2)]
+    """
+    joined: list[SourceRef] = []
+    for named, group in groupby(refs, key=lambda ref: ref.folder is None and ref.is_images):
+        together = list(group)
+        if named and len(together) > 1:
+            paths = tuple(path for ref in together for path in ref.paths)
+            joined.append(SourceRef(f"{len(paths)} images", paths))
+        else:
+            joined += together
+    return joined
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from featherpose.cli.options.predict_options import (
 from featherpose.cli.outputs import PoseOutputs
 from featherpose.cli.progress import ProgressLine, progress_line
 from featherpose.cli.report import write_json
-from featherpose.cli.source_names import ImageIds, SourceNames, without_annotated
+from featherpose.cli.source_names import ImageIds, SourceNames, join_images, without_annotated
 from featherpose.cli.stopping import stop_on_signal
 from featherpose.drawing.draw import DrawOptions, draw_poses
 from featherpose.errors import FeatherposeError, OptionError, SourceError
@@ -197,7 +197,7 @@ def _find(sources: list[str], strict: bool, run: _Run) -> list[SourceRef]:
             f"{sources[0]} holds only annotated files of an earlier run", hint="name one of them to annotate it again"
         )
     run.sources = sum(max(1, len(ref.paths)) for ref in refs) + len(run.failures)
-    return refs
+    return join_images(refs)
 
 
 def _image_ids(refs: list[SourceRef], files: FileOptions, wanted: bool) -> dict[Path, int]:
