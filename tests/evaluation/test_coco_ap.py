@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from featherpose.cli.main import run
+from featherpose.errors import DatasetError
 from featherpose.evaluation.keypoints.annotated_boxes import disturbed_boxes
 from featherpose.evaluation.keypoints.coco_ap import average_precision
 from featherpose.evaluation.keypoints.dataset import CocoDataset, read_coco_dataset
@@ -115,6 +116,21 @@ def test_failures_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert run(["evaluate"]) == 2
     for line in capsys.readouterr().err.splitlines():
         assert line.startswith("featherpose: ")
+
+
+def test_a_list_chooses_the_images(two_people: CocoDataset, coco_val: Path, tmp_path: Path) -> None:
+    first = two_people.images[0]
+    for name in (str(first.image_id), first.path.name, first.path.stem):
+        assert two_people.only([name]).images[0] == first
+    with pytest.raises(DatasetError, match="lacks 1 of 2 images"):
+        two_people.only([first.path.name, "none.jpg"])
+    listed = Path(__file__).parents[2] / "benchmarks/coco-val.txt"
+    whole = read_coco_dataset(coco_val)
+    assert whole.only(listed.read_text().split()).images == whole.images, "the figures' own images are listed"
+    for text in ("", "\udcff"):
+        (tmp_path / "list.txt").write_bytes(text.encode(errors="surrogateescape"))
+        assert run(["evaluate", str(coco_val), "--only", str(tmp_path / "list.txt")]) == 1
+    assert run(["evaluate", str(coco_val), "--only", str(tmp_path / "no.txt")]) == 1
 
 
 def test_single_person_networks_are_measured_flipped_and_in_boxes_that_are_off(

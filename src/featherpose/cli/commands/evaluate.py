@@ -14,7 +14,7 @@ from cyclopts import Parameter
 
 from featherpose.cli.options import ModelOptions
 from featherpose.cli.report import print_table, write_json
-from featherpose.errors import OptionError
+from featherpose.errors import DatasetError, OptionError
 from featherpose.estimator import PoseEstimator
 from featherpose.evaluation.box_ap import box_precision, box_results
 from featherpose.evaluation.keypoints.annotated_boxes import estimate_in_boxes
@@ -26,6 +26,7 @@ from featherpose.files import check_writable
 from featherpose.methods.method import preset_of
 from featherpose.methods.person_boxes import PERSON_BOX
 from featherpose.option_ranges import check_within
+from featherpose.parsing import ParseError, read_document
 from featherpose.skeleton import load_skeleton
 from featherpose.topdown.person_estimator import open_person_estimator
 from featherpose.topdown.topdown_options import RefineOptions
@@ -35,6 +36,7 @@ __all__ = ["evaluate"]
 
 # Names of a detector's figures in the report.
 _EVERYONE, _LABELED = "boxes", "boxes of people with keypoints"
+_MAX_LIST_BYTES = 2**24
 
 
 def evaluate(
@@ -42,6 +44,9 @@ def evaluate(
     *,
     images: Path | None = None,
     limit: Annotated[int | None, Parameter(help="Only the first N images.")] = None,
+    only: Annotated[
+        Path | None, Parameter(help="Only the images whose ids or file names this text file lists, one a line.")
+    ] = None,
     preset: Annotated[
         Literal["default", "paper"], Parameter(help="Decoding options: the recommended ones, or the paper's.")
     ] = "default",
@@ -76,6 +81,7 @@ def evaluate(
         dataset: A folder with annotations.json and images/, or a COCO person keypoint file.
         images: Folder of the images, where they are not in images/ beside the annotations.
         limit: Only the first N images.
+        only: List of the images to measure on.
         preset: Decoding rules: those that suit the model, or the papers'.
         save_results: File for the people found.
         json: File for the result.
@@ -91,6 +97,8 @@ def evaluate(
         if file is not None:
             check_writable(file)
     data = read_coco_dataset(dataset, images, skeleton=load_skeleton(skeleton))
+    if only is not None:
+        data = data.only(_listed(only))
     if limit is not None:
         data = data.first(limit)
     resolved = resolve_model(model.model)
@@ -115,6 +123,16 @@ def evaluate(
     if json is not None:
         write_json(json, report)
     (_show_boxes if boxes else _show)(report)
+
+
+def _listed(path: Path) -> set[str]:
+    try:
+        names = {line.strip() for line in read_document(path, _MAX_LIST_BYTES).decode().splitlines()} - {""}
+    except (ParseError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path} cannot be read as a list of images", expected="text, one image a line") from error
+    if not names:
+        raise DatasetError(f"{path} lists no images", expected="an id or file name a line")
+    return names
 
 
 def _whole_images(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,25 @@ class CocoDataset:
     def first(self, count: int) -> CocoDataset:
         """Return the first images only."""
         return replace(self, images=self.images[:count])
+
+    def only(self, names: Iterable[str]) -> CocoDataset:
+        """Return the images that are named, in the order of the file.
+
+        Args:
+            names: Ids or file names.
+
+        Raises:
+            DatasetError: If one of them is none of the images.
+        """
+        wanted = set(names)
+        known = {image.image_id: {str(image.image_id), image.path.name, image.path.stem} for image in self.images}
+        missing = sorted(wanted.difference(*known.values()))
+        if missing:
+            raise DatasetError(
+                f"{self.name} lacks {len(missing)} of {len(wanted)} images, such as {missing[0]}",
+                expected="ids or file names of its images",
+            )
+        return replace(self, images=tuple(i for i in self.images if known[i.image_id] & wanted))
 
     def results_for_file(self, results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Convert results to the category id and keypoint order of the file, for other programs that read both.
@@ -176,5 +195,5 @@ def check_images(dataset: CocoDataset) -> None:
     if missing:
         raise DatasetError(
             f"{len(missing)} of {len(dataset.images)} images are missing, the first is {missing[0]}",
-            hint="check --images, or measure a part with --limit",
+            hint="check --images, or measure a part with --limit or --only",
         )
