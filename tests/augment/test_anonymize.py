@@ -12,9 +12,10 @@ import pytest
 
 from featherpose import PoseEstimator, read_image
 from featherpose.augment.anonymize import Anonymizer, HeadMemory, LookAhead, hidden_area, hide_heads
-from featherpose.augment.effects import FrameEffects
+from featherpose.augment.effects import EffectOptions, FrameEffects
 from featherpose.augment.heads import HeadOptions, Heads, find_heads
 from featherpose.cli.main import run
+from featherpose.cli.options.effect_options import EffectArguments
 from featherpose.evaluation.anonymize import heads_of_labels, judge_heads, summarize
 from featherpose.poses import Candidates, Poses
 from featherpose.skeleton import COCO_17
@@ -73,9 +74,14 @@ def test_a_head_that_one_frame_misses_stays_hidden_before_and_after() -> None:
     assert [(number, heads.sources) for number, heads in out] == [(0, ("held",)), (1, ("held",)), (2, ("person",))]
 
 
+def test_the_command_and_the_estimator_go_as_low_as_heads_are_looked_for() -> None:
+    assert EffectArguments(anonymize="box").wanted().heads == HeadOptions()
+    assert EffectOptions(anonymize="box").candidates == HeadOptions().min_peak_score
+
+
 def test_a_real_face_is_hidden(astronaut: np.ndarray) -> None:
     image = astronaut.copy()
-    with PoseEstimator(height=256, candidates=0.05) as estimator:
+    with PoseEstimator(height=256, candidates=0.03) as estimator:
         poses = estimator(image)
     assert poses.candidates is not None
     assert len(poses.candidates) > 3

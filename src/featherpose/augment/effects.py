@@ -15,7 +15,7 @@ from featherpose.poses import Poses
 
 __all__ = ["CANDIDATE_SCORE", "EffectOptions", "FrameEffects"]
 
-CANDIDATE_SCORE = 0.05
+CANDIDATE_SCORE = 0.03
 """Least score of the candidates that the estimator must give where heads are hidden."""
 
 

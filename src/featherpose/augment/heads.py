@@ -34,6 +34,8 @@ _QUANTILE = 0.65
 class HeadOptions:
     """Thresholds for accepting a head.
 
+    The least scores are chosen on held-out photographs by ``benchmarks/augment.py --min-scores``.
+
     Attributes:
         min_keypoint_score: Keypoints of people below this score are not looked at.
         min_peak_score: Candidates that belong to nobody count from this score on; None looks at people only. A
@@ -44,8 +46,8 @@ class HeadOptions:
         OptionError: If a value is outside its range.
     """
 
-    min_keypoint_score: float = 0.05
-    min_peak_score: float | None = 0.05
+    min_keypoint_score: float = 0.03
+    min_peak_score: float | None = 0.03
     margin: float = 1.0
 
     def __post_init__(self) -> None:

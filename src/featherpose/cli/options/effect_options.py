@@ -33,7 +33,7 @@ class EffectArguments:
         Parameter(
             help="Keypoints of heads that belong to nobody count from this score on; lower hides more that is no head."
         ),
-    ] = 0.05
+    ] = 0.03
     head_margin: Annotated[float, Parameter(help="Hide so much more or less around each head; 1 is usual.")] = 1.0
 
     def __post_init__(self) -> None:
