@@ -138,6 +138,7 @@ def main() -> None:
     parser.add_argument("--people", type=int, nargs="+", default=[1, 3, 10, 30])
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--limit", type=int, help="only the first images")
+    parser.add_argument("--only", nargs="+", metavar="TEXT", help="only systems whose name contains one of these")
     parser.add_argument("--no-accuracy", action="store_true")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
@@ -152,6 +153,8 @@ def main() -> None:
                                ("Lightweight OpenPose INT8, best", {"quality": "best"})):  # fmt: skip
                 systems.append(ours(name, {"model": released, **more}, stack))
         systems += peers(arguments.models)
+        if arguments.only:
+            systems = [system for system in systems if any(text in system.name for text in arguments.only)]
         taken = times(systems, arguments.crowds or arguments.data, arguments.people, arguments.rounds)
         report: dict[str, Any] = {"images": len(data.images), "people": data.people, "systems": {}}
         for system in systems:

@@ -84,7 +84,7 @@ def test_images_of_odd_shapes(client: httpx.Client, size: tuple[int, int]) -> No
     assert answer.status_code == 200
     assert answer.json() | {"times_ms": {}} == {
         "model": "feather", "skeleton": "openpose_18", "size": list(size), "people": [], "times_ms": {},
-        "budget_crops": 5,
+        "budget_crops": 10,
     }  # fmt: skip
 
 

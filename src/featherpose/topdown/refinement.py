@@ -26,7 +26,7 @@ from featherpose.zoo.resolve import resolve_model
 
 __all__ = ["DEFAULT_BUDGET_CROPS", "Refiner", "expected_gain", "open_refiner", "refinable"]
 
-DEFAULT_BUDGET_CROPS = 5
+DEFAULT_BUDGET_CROPS = 10
 """Crops an image under ``auto`` where no budget is given."""
 # Ranks of the two networks differ in scale: this much of a bottom-up rank compares with a refined one.
 _UNREFINED = 0.3

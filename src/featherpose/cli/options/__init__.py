@@ -63,7 +63,7 @@ class ModelOptions:
         ),
     ] = None
     budget_crops: Annotated[
-        int | None, Parameter(help="People an image whom --refine auto looks at; 5 if left out.")
+        int | None, Parameter(help="People an image whom --refine auto looks at; 10 if left out.")
     ] = None
     budget_ms: Annotated[
         float | None,

@@ -98,7 +98,7 @@ class PosesAnswer(_Record):
             "examples": [
                 {
                     "model": "feather",
-                    "budget_crops": 5,
+                    "budget_crops": 10,
                     "skeleton": "openpose_18",
                     "size": [640, 480],
                     "people": [_PERSON_EXAMPLE],
