@@ -170,7 +170,7 @@ class PoseEstimator:
             threads=engine.threads if threads is None else threads,
             device=engine.device if device is None else device,
         )
-        level = quality if isinstance(quality, Quality) else quality_named(quality)
+        level = quality_named(quality)
         whole = tiles is None
         views = ViewOptions(
             height=level.height if height is None else height,

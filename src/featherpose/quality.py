@@ -56,8 +56,8 @@ QUALITIES: Mapping[str, Quality] = MappingProxyType(
 pictures that may take a second each."""
 
 
-def quality_named(name: str) -> Quality:
-    """Look a level up.
+def quality_named(name: str | Quality) -> Quality:
+    """Look a level up; a level is returned as it is.
 
     Raises:
         OptionError: If there is none of that name.
@@ -66,6 +66,8 @@ def quality_named(name: str) -> Quality:
         >>> quality_named("balanced").refine.mode
         'auto'
     """
+    if isinstance(name, Quality):
+        return name
     if name not in QUALITIES:
         raise OptionError(f"quality {name!r}", expected=f"one of {', '.join(get_args(QualityName))}")
     return QUALITIES[name]
@@ -78,5 +80,5 @@ def model_of(model: _Model | None, quality: QualityName | Quality) -> _Model | s
         >>> model_of(None, "best"), model_of("own.xml", "best"), model_of(None, "fast")
         ('accurate', 'own.xml', None)
     """
-    level = quality if isinstance(quality, Quality) else quality_named(quality)
+    level = quality_named(quality)
     return level.model if model is None else model

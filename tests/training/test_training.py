@@ -348,16 +348,17 @@ train(load_config(Path(sys.argv[1])), Path(sys.argv[2]))
 """
 
 
-def test_two_processes_train_as_one(scenes: Path, tmp_path: Path) -> None:
-    (tmp_path / "skeleton.json").write_text(json.dumps(SMOKE_SKELETON.to_dict()))
-    (tmp_path / "run.toml").write_text(f"""
+def _two_steps(source: str, *, own_images: bool = False) -> str:
+    """Return the configuration of a run of two steps on one source, with ``skeleton.json`` beside it."""
+    return f"""
 [network]
 arch = "feather"
 channels = 8
 blocks = 1
 [data]
 skeleton = "skeleton.json"
-sources = [{{ images = "{scenes.parent / "images"}", annotations = "{scenes}" }}]
+own_images = {str(own_images).lower()}
+sources = [{source}]
 augment = {{ size_px = 64, base_px = 64 }}
 [loss]
 kind = "soft"
@@ -370,7 +371,13 @@ steps = 2
 batch_size = 2
 precision = "fp32"
 threads = 1
-""")
+"""
+
+
+def test_two_processes_train_as_one(scenes: Path, tmp_path: Path) -> None:
+    (tmp_path / "skeleton.json").write_text(json.dumps(SMOKE_SKELETON.to_dict()))
+    source = f'{{ images = "{scenes.parent / "images"}", annotations = "{scenes}" }}'
+    (tmp_path / "run.toml").write_text(_two_steps(source))
     (tmp_path / "worker.py").write_text(_WORKER)
     arguments = [str(tmp_path / "worker.py"), str(tmp_path / "run.toml")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -395,27 +402,8 @@ def test_two_machines_train_on_images_of_their_own(scenes: Path, tmp_path: Path)
         (folder / "annotations.json").write_text(json.dumps(part))
         for image in own:
             shutil.copy(scenes.parent / "images" / image["file_name"], folder / "images")
-        (folder / "run.toml").write_text("""
-[network]
-arch = "feather"
-channels = 8
-blocks = 1
-[data]
-skeleton = "skeleton.json"
-own_images = true
-sources = [{ images = "images", annotations = "annotations.json" }]
-augment = { size_px = 64, base_px = 64 }
-[loss]
-kind = "soft"
-[optimizer]
-kind = "relative_adam"
-lr = 1e-3
-[run]
-steps = 2
-batch_size = 2
-precision = "fp32"
-threads = 1
-""")
+        source = '{ images = "images", annotations = "annotations.json" }'
+        (folder / "run.toml").write_text(_two_steps(source, own_images=True))
         (folder / "worker.py").write_text(_WORKER)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -21,7 +21,7 @@ from network import SUB_PIXELS, ConvNorm, FineOpenPose
 from released import conv_at, read_released, released_name
 from resident import load
 from safetensors.torch import load_file
-from start import start_from_released
+from start import least_squares, start_from_released
 from torch import Tensor
 
 from featherpose.errors import CheckpointError
@@ -122,14 +122,11 @@ def fit_background(network: HumanPoseEstimation0001, images: Float[Tensor, "B 3 
         ((inputs, outputs),) = seen
         rows = inputs.movedim(1, -1).flatten(0, 2).double()
         wanted = 1 - outputs[:, :_KEYPOINTS].amax(1).flatten().double()
-        rows = torch.cat((rows, torch.ones_like(rows[:, :1])), 1)
-        gram = rows.T @ rows
-        gram.diagonal().add_(_RIDGE * gram.diagonal().mean())
-        weights = torch.linalg.solve(gram, rows.T @ wanted).to(last.weight.dtype)
+        weights = least_squares(rows, wanted, _RIDGE).to(last.weight.dtype)
         last.weight[_KEYPOINTS, :, 0, 0] = weights[:-1]
         if last.bias is not None:
             last.bias[_KEYPOINTS] = weights[-1]
-        error = float(((rows @ weights.double() - wanted) ** 2).mean())
+        error = float(((rows @ weights[:-1].double() + float(weights[-1]) - wanted) ** 2).mean())
         print(f"background of {stage}: squared error {error:.5f} of variance {float(wanted.var()):.5f}")
 
 

@@ -16,7 +16,7 @@ _REFINEMENT = "refinement_stages.0"
 
 
 def read_released(path: Path) -> HumanPoseEstimation0001:
-    """Read the released weights (``featherpose models fetch human-pose-estimation-0001``), ready for inference."""
+    """Read the released weights, unpacked as safetensors, ready for inference."""
     network = HumanPoseEstimation0001()
     load_tensors(network, read_checkpoint(path))
     return network.eval()

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from featherpose.errors import ModelError
 from featherpose.nn.human_pose_estimation_0001 import HumanPoseEstimation0001
 
-__all__ = ["insert_norms", "start_from_released"]
+__all__ = ["insert_norms", "least_squares", "start_from_released"]
 
 _Kept = list[int]
 """Channels of the released network, in their order."""
@@ -82,6 +82,21 @@ def insert_norms(network: nn.Module, images: Float[Tensor, "B 3 H W"]) -> None:
         network.train(training)
 
 
+def least_squares(inputs: Float[Tensor, "N C"], wanted: Float[Tensor, "N *D"], ridge: float) -> Float[Tensor, "C1 *D"]:
+    """Return the weights of the inputs, and last the shift, that give what is wanted with the least squared error.
+
+    Args:
+        inputs: One row a cell.
+        wanted: The same rows.
+        ridge: Penalty on large weights, in mean powers of the inputs.
+    """
+    rows = torch.cat((inputs, torch.ones_like(inputs[:, :1])), 1)
+    gram = rows.T @ rows
+    gram.diagonal().add_(ridge * gram.diagonal().mean())
+    solution: Tensor = torch.linalg.solve(gram, rows.T @ wanted)
+    return solution
+
+
 class _Normalize:
     """A hook behind a convolution that gives the batch norm which follows the statistics of the outputs."""
 
@@ -118,10 +133,7 @@ class _Refit:
         patches = patches.transpose(1, 2).reshape(-1, patches.shape[1]).double()
         before = conv.weight.flatten(1).double()
         residual = self.wanted.transpose(0, 1).flatten(1).T.double() - self.shift.double() - patches @ before.T
-        patches = torch.cat((patches, torch.ones_like(patches[:, :1])), 1)
-        gram = patches.T @ patches
-        gram.diagonal().add_(_RIDGE * gram.diagonal().mean())
-        change = torch.linalg.solve(gram, patches.T @ residual).T
+        change = least_squares(patches, residual, _RIDGE).T
         conv.weight.copy_((before + change[:, :-1]).reshape(conv.weight.shape))
         self.shift += change[:, -1].to(self.shift.dtype)
 

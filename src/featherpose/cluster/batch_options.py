@@ -71,7 +71,7 @@ class DetectionOptions:
         values["model"] = self.meant_model
         for name in ("track", "smooth", "frame_step", "max_pixels"):
             values[name] = getattr(self, name)
-        quality = self.quality if isinstance(self.quality, Quality) else quality_named(self.quality)
+        quality = quality_named(self.quality)
         values["quality"] = _plain(quality)
         values["height"] = quality.height if self.height is None else self.height
         values["refine"] = _plain(self.refine)

@@ -27,7 +27,7 @@ from featherpose.errors import ConfigError, DatasetError
 from featherpose.methods.method import BoxEncoder, Method, Output, Target
 from featherpose.skeleton import Skeleton
 
-__all__ = ["Batch", "EpochSampler", "PoseDataset", "Sample", "collate", "teacher_file"]
+__all__ = ["Batch", "EpochSampler", "PoseDataset", "Sample", "collate", "share_of_batch", "teacher_file"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -207,6 +207,21 @@ def collate(samples: Sequence[Sample]) -> Batch:
     )
 
 
+def share_of_batch(batch: int, world: int) -> int:
+    """Return how many samples of a global batch each of ``world`` processes takes.
+
+    Raises:
+        ConfigError: If they do not divide evenly.
+
+    Example:
+        >>> share_of_batch(8, 2)
+        4
+    """
+    if batch % world:
+        raise ConfigError(f"a batch of {batch} does not divide among {world} processes")
+    return batch // world
+
+
 class EpochSampler(Sampler[tuple[int, int]]):
     """Endless seeded order of samples, from any position, for any number of processes.
 
@@ -239,13 +254,12 @@ class EpochSampler(Sampler[tuple[int, int]]):
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        if batch % world:
-            raise ConfigError(f"a batch of {batch} does not divide among {world} processes")
         self.size, self.batch, self.seed = size, batch, seed
+        self.share = share_of_batch(batch, world)
         self.start, self.stop, self.rank, self.world = start, stop, rank, world
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        step, share, order, epoch_of_order = self.start, self.batch // self.world, np.empty(0, np.int64), -1
+        step, share, order, epoch_of_order = self.start, self.share, np.empty(0, np.int64), -1
         while self.stop is None or step < self.stop:
             first = step * self.batch + self.rank * share
             for number in range(first, first + share):

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from featherpose.data.dataset import EpochSampler
+from featherpose.data.dataset import EpochSampler, share_of_batch
 from featherpose.errors import ConfigError
 
 __all__ = ["Distributed"]
@@ -75,16 +75,10 @@ class Distributed:
             >>> len(list(share))  # two of the four images, all from those of the second machine
             2
         """
-        if not own_images:
-            return EpochSampler(
-                size, batch=batch, seed=seed, start=start, stop=stop, rank=self.rank, world=self.world
-            )  # fmt: skip
-        if batch % self.world:
-            raise ConfigError(f"a batch of {batch} does not divide among {self.world} processes")
-        return EpochSampler(
-            size, batch=batch // self.world * self.local_world, seed=seed + self.node, start=start, stop=stop,
-            rank=self.local_rank, world=self.local_world,
-        )  # fmt: skip
+        share = share_of_batch(batch, self.world)
+        rank, world = (self.local_rank, self.local_world) if own_images else (self.rank, self.world)
+        own_seed = seed + self.node if own_images else seed
+        return EpochSampler(size, batch=share * world, seed=own_seed, start=start, stop=stop, rank=rank, world=world)
 
     @torch.no_grad()
     def share_weights(self, network: nn.Module) -> None:

@@ -158,8 +158,8 @@ def _train(
     losses: deque[float] = deque(maxlen=run.log_every)
     training_s, started = 0.0, time.perf_counter()
     first_step = step
-    share, threads = run.batch_size // processes.world, max(1, config.data.workers)
-    for made in load_batches(dataset, sampler, share, threads=threads):
+    threads = max(1, config.data.workers)
+    for made in load_batches(dataset, sampler, sampler.share, threads=threads):
         batch = made.to(precision.device)
         with precision.autocast():
             guides = _guides(network, batch)
