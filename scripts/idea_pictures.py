@@ -2,8 +2,9 @@
 
     python scripts/idea_pictures.py runs docs/images
 
-``runs`` holds the folders of `featherpose train`: hourglass, deeppose, g-rmi, rmpe, associative-embedding and paf;
-a picture whose network is missing is left out. The photograph is that of ``featherpose demo``, in the public domain.
+``runs`` holds the folders of `featherpose train`: hourglass, deeppose, g-rmi, rmpe, associative-embedding, paf
+and multiposenet; a picture whose network is missing is left out. The photograph is that of ``featherpose demo``, in
+the public domain.
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ from featherpose.crops import CropShape
 from featherpose.nn.checkpoints import load_network
 from featherpose.nn.networks import as_module
 from featherpose.nn.outputs import PoseNetwork
+from featherpose.nn.trunk.multiposenet import LightMultiPoseNet
 from featherpose.nn.trunk.rmpe import LightRmpe
 from featherpose.preprocess import cut_crop
 
 PHOTOGRAPH = Path(__file__).resolve().parents[1] / "src/featherpose/demo/people.jpg"
 _SHOULDER = "left_shoulder"
 _BOX = np.array([[30, 0, 430, 512]], np.float32)
+# The man in the middle, and the woman's shoulder beside him.
+_SHARED = np.array([[250, 60, 880, 512]], np.float32)
 _HEIGHT = 256
 
 
@@ -156,7 +160,7 @@ def tags(network: PoseNetwork) -> Figure:
     answer = _stages(network, image)[-1]
     high = answer["heatmaps"].max(axis=0)
     best = np.take_along_axis(answer["tags"], answer["heatmaps"].argmax(axis=0)[None], 0)[0]
-    figure = Figure(figsize=(6.4, 2.9), layout="constrained")
+    figure = Figure(figsize=(6.4, 1.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     _over(left, image, "heatmaps: joints of everyone")
     _map(left, high, image, cmap="inferno", alpha=_alpha(high))
@@ -171,20 +175,47 @@ def field(network: PoseNetwork) -> Figure:
     """Draw the field between the shoulders, and all of them."""
     image = _people()
     pafs = _stages(network, image)[-1]["pafs"]
-    figure = Figure(figsize=(6.4, 2.9), layout="constrained")
+    figure = Figure(figsize=(6.4, 1.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     shoulders = network.skeleton.limbs.index(tuple(network.skeleton.keypoints.index(n)
                                                    for n in ("left_shoulder", "right_shoulder")))  # fmt: skip
     x, y = (pafs[c] for c in network.skeleton.paf_channels[shoulders])
     strength = np.hypot(x, y)
     _over(left, image, "field from shoulder to shoulder")
-    rows, columns = np.nonzero(strength > 0.25)
+    # An arrow for every second cell, so that each is long enough to be seen.
+    rows, columns = np.nonzero(strength[::2, ::2] > 0.25)
+    rows, columns = 2 * rows, 2 * columns
     stride = image.shape[0] / strength.shape[0]
     left.quiver((columns + 0.5) * stride, (rows + 0.5) * stride, x[rows, columns], y[rows, columns], color="#009E73",
-                angles="xy", scale_units="xy", scale=1 / 8, width=0.006)  # fmt: skip
+                angles="xy", scale_units="xy", scale=1 / 40, width=0.005)  # fmt: skip
     every = np.stack([np.hypot(pafs[a], pafs[b]) for a, b in network.skeleton.paf_channels]).max(axis=0)
     _over(right, image, "strength of all limbs' fields")
     _map(right, every, image, cmap="viridis", alpha=_alpha(every))
+    return figure
+
+
+@torch.no_grad()
+def residual(network: PoseNetwork) -> Figure:
+    """Draw what the Pose Residual Network is given in a box that two people share, and what it chooses."""
+    multiposenet = as_module(network)
+    assert isinstance(multiposenet, LightMultiPoseNet)
+    image = _people()
+    heatmaps = torch.from_numpy(_stages(network, image)[-1]["heatmaps"])[None]
+    scale = image.shape[0] / _photograph().shape[0]
+    boxes = torch.from_numpy(_SHARED * np.float32(scale))
+    given, chosen = multiposenet.choices(heatmaps, boxes[None])
+    left, top, right, bottom = boxes[0].round().int().tolist()
+    inside = image[top:bottom, left:right]
+    figure = Figure(figsize=(4.4, 3.2), layout="constrained")
+    for axes, grids, title in zip(
+        figure.subplots(1, 2), (given, chosen), ("in: everyone's peaks in the box", "out: one person's"), strict=True
+    ):
+        each = grids[0, 0].numpy()
+        if grids is chosen:  # a softmax over all cells: sharp peaks of different heights
+            each = each / each.max(axis=(1, 2), keepdims=True).clip(1e-6)
+        shown = each.max(axis=0)
+        _over(axes, inside, title)
+        _map(axes, shown, inside, cmap="inferno", alpha=_alpha(shown / max(shown.max(), 1e-6)))
     return figure
 
 
@@ -195,6 +226,7 @@ _PICTURES: dict[str, tuple[str, Callable[[PoseNetwork], Figure]]] = {
     "region": ("rmpe", region),
     "tags": ("associative-embedding", tags),
     "field": ("paf", field),
+    "residual": ("multiposenet", residual),
 }
 
 

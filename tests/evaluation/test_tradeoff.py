@@ -52,4 +52,5 @@ def test_command_measures_writes_and_draws(
     assert set(facts["systems"][0]["times"]) == {"1", "4"}
     assert facts["systems"][1]["slides"]["AP"] == 73.0
     assert facts["systems"][0]["parameters"] > 4e6
+    assert facts["systems"][0]["training_minutes"] is None  # its card does not say
     assert (tmp_path / "trade.png").stat().st_size > 1000

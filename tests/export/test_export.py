@@ -21,18 +21,19 @@ from featherpose.nn.checkpoints import load_network, save_network
 from featherpose.nn.networks import as_module, create_network
 from featherpose.skeleton import OPENPOSE_18, Skeleton
 from featherpose.training.networks import bundled_weights
+from featherpose.zoo.card import TrainingCard
 from featherpose.zoo.resolve import resolve_model
 
 _ARM = Skeleton.create("arm", ["shoulder", "elbow", "wrist"], [("shoulder", "elbow"), ("elbow", "wrist")])
 
 
-def _fresh(path: Path, name: str, skeleton: Skeleton = _ARM) -> Path:
+def _fresh(path: Path, name: str, skeleton: Skeleton = _ARM, **facts: str) -> Path:
     """A checkpoint of a network with random weights whose batch norms have seen a photograph."""
     torch.manual_seed(0)
     network = create_network(name, skeleton)
     with torch.no_grad():
         as_module(network).train()(torch.rand(4, 3, 64, 64) * 255)
-    save_network(path, network, name)
+    save_network(path, network, name, facts=facts)
     return path
 
 
@@ -66,7 +67,7 @@ def test_every_size_of_both_files(name: str, tmp_path: Path, photographs: Path) 
 
 
 def test_cards_are_inside_the_files_too(tmp_path: Path) -> None:
-    checkpoint = _fresh(tmp_path / "arm.safetensors", "lightweight-openpose")
+    checkpoint = _fresh(tmp_path / "arm.safetensors", "lightweight-openpose", step="12", minutes="1.5")
     export_checkpoint(
         ExportRequest(checkpoint=checkpoint, output=tmp_path, name="mine", height=64, license="MIT", provenance="made")
     )
@@ -76,6 +77,15 @@ def test_cards_are_inside_the_files_too(tmp_path: Path) -> None:
         assert card is not None
         assert (card.name, card.license, card.provenance) == ("mine", "MIT", "made")
         assert card.architecture == "lightweight-openpose"
+        assert card.training == TrainingCard(steps=12, minutes=1.5)
+
+
+def test_what_a_checkpoint_says_of_its_training_may_be_no_number(tmp_path: Path) -> None:
+    checkpoint = _fresh(tmp_path / "arm.safetensors", "feather", step="12", minutes="nan")
+    export_checkpoint(ExportRequest(checkpoint=checkpoint, output=tmp_path, height=64))
+    card = resolve_model(tmp_path / "arm.xml").card
+    assert card is not None
+    assert card.training is None
 
 
 def test_released_network_finds_the_same_people(released_weights: Path, tmp_path: Path, coco_val: Path) -> None:

@@ -78,6 +78,7 @@ def test_a_configuration_runs_and_resumes(tmp_path: Path, capsys: pytest.Capture
     assert json.loads((tmp_path / "result.json").read_text(), parse_constant=pytest.fail) == printed
     facts = read_checkpoint(tmp_path / "run/best.safetensors").facts
     assert facts["step"] == "2"
+    assert float(facts["minutes"]) >= 0
     assert "ap" not in facts
     assert run([*arguments, "--resume"]) == 0
     finished = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)

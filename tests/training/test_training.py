@@ -203,13 +203,15 @@ def test_interrupted_run_equals_an_uninterrupted_one(small: TrainConfig, tmp_pat
 
     with pytest.raises(StopError):
         train(small, tmp_path / "parts", on_step=stop)
-    assert load_state(tmp_path / "parts/last.pt")["step"] == 2
+    stopped = load_state(tmp_path / "parts/last.pt")
+    assert stopped["step"] == 2
     resumed = train(small, tmp_path / "parts", resume=True)
     assert resumed.steps == whole.steps == 4
     first, second = (load_state(tmp_path / run / "last.pt") for run in ("whole", "parts"))
     for part in ("network", "average"):
         for name, value in first[part].items():
             assert torch.equal(value, second[part][name]), name
+    assert second["seconds"] > stopped["seconds"] > 0  # both parts of the run count
     assert read_log(tmp_path / "whole/log.csv", "train", "loss") == read_log(
         tmp_path / "parts/log.csv", "train", "loss"
     )

@@ -24,12 +24,13 @@ from featherpose.export.verify import (
     compare_ap,
     compare_on_images,
 )
-from featherpose.nn.checkpoints import load_network, read_checkpoint
+from featherpose.nn.checkpoints import Checkpoint, load_network, read_checkpoint
 from featherpose.nn.outputs import PoseNetwork
 from featherpose.preprocess import MAX_HEIGHT_PX, MIN_HEIGHT_PX
 from featherpose.runtime.backend import EngineOptions, ModelSpec
 from featherpose.runtime.engines import open_backend
 from featherpose.skeleton import load_skeleton
+from featherpose.zoo.card import TrainingCard
 
 __all__ = ["ExportRequest", "ExportResult", "export_checkpoint"]
 
@@ -126,10 +127,11 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
 def _export_verified(request: ExportRequest) -> ExportResult:
     skeleton = None if request.skeleton is None else load_skeleton(request.skeleton)
     network = load_network(request.checkpoint, name=request.network, skeleton=skeleton)
-    kind = request.network or read_checkpoint(request.checkpoint).network
+    checkpoint = read_checkpoint(request.checkpoint)
     card = card_of(
-        network, request.name or request.checkpoint.stem.replace(" ", "-"), kind,
+        network, request.name or request.checkpoint.stem.replace(" ", "-"), request.network or checkpoint.network,
         precision="FP16" if request.fp16 else "FP32", license=request.license, provenance=request.provenance,
+        training=_training(checkpoint),
     )  # fmt: skip
     dataset = None if request.labeled is None else read_coco_dataset(request.labeled)
     exact = EngineOptions(precision="fp32")
@@ -154,7 +156,18 @@ def _export_verified(request: ExportRequest) -> ExportResult:
             check(comparison, request.limits, ap=ap)
             verified.append((request.output / path.name, comparison, ap))
         files = publish(working, request.output, card.name)
-    return ExportResult(kind, tuple(files), tuple(verified))
+    return ExportResult(card.architecture, tuple(files), tuple(verified))
+
+
+def _training(checkpoint: Checkpoint) -> TrainingCard | None:
+    """Return what the checkpoint says of its training; None where that is nothing, or no numbers."""
+    steps, minutes = checkpoint.facts.get("step"), checkpoint.facts.get("minutes")
+    if steps is None or minutes is None:
+        return None
+    try:
+        return TrainingCard(steps=int(steps), minutes=float(minutes))
+    except ValueError:
+        return None
 
 
 def _equalize(network: PoseNetwork, spec: ModelSpec, request: ExportRequest) -> None:

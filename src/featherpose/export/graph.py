@@ -22,7 +22,7 @@ from featherpose.export.graph_files import read_graph, write_card, write_ir, wri
 from featherpose.nn.networks import as_module
 from featherpose.nn.outputs import PoseNetwork
 from featherpose.runtime.backend import ModelSpec
-from featherpose.zoo.card import ModelCard
+from featherpose.zoo.card import ModelCard, TrainingCard
 
 __all__ = ["ExportedModel", "card_of", "export_network", "spec_of", "write_onnx"]
 
@@ -64,6 +64,7 @@ def card_of(
     precision: str,
     license: str = "",  # noqa: A002 - as in the card
     provenance: str = "",
+    training: TrainingCard | None = None,
 ) -> ModelCard:
     """Return the card of an exported network.
 
@@ -73,8 +74,9 @@ def card_of(
         4
     """
     return ModelCard.of(
-        spec_of(network, name), architecture=architecture, precision=precision, license=license, provenance=provenance
-    )
+        spec_of(network, name), architecture=architecture, precision=precision, license=license, provenance=provenance,
+        training=training,
+    )  # fmt: skip
 
 
 def spec_of(network: PoseNetwork, name: str) -> ModelSpec:

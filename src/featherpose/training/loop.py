@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import dataclasses
-import json
 import logging
 import math
 import time
@@ -21,14 +19,14 @@ from featherpose.data.coco import AnnotatedImage, hold_out, keypoints_alone, rea
 from featherpose.data.dataset import Batch, PoseDataset
 from featherpose.data.loading import load_batches
 from featherpose.data.regions import people_in_images, person_regions
-from featherpose.errors import CheckpointError, ConfigError, OutputError, TrainingError
+from featherpose.errors import ConfigError, OutputError, TrainingError
 from featherpose.methods.method import BoxEncoder
 from featherpose.nn.checkpoints import save_network
 from featherpose.nn.networks import as_module
 from featherpose.nn.outputs import GuidedNetwork, PoseNetwork, Stage
 from featherpose.skeleton import load_skeleton
 from featherpose.training.boxes import crop_views
-from featherpose.training.checkpoint import load_state, save_state
+from featherpose.training.checkpoint import Progress, restore_run, save_run, save_state
 from featherpose.training.config import DataConfig, LossConfig, TrainConfig
 from featherpose.training.distillation.features import FeatureDistillation
 from featherpose.training.distillation.teacher import prepare_teacher
@@ -143,9 +141,10 @@ def _train(
     optimizer = build_optimizer(module, config.optimizer, beside=features)
     alpha = config.optimizer.wise_ft_alpha
     initial = {name: value.clone() for name, value in module.state_dict().items()} if alpha < 1 else {}
-    step, updates, best = 0, 0, -math.inf
+    before = Progress()
     if resume:
-        step, updates, best = _restore(folder / "last.pt", config, trained, as_module(average), optimizer)
+        before = restore_run(folder / "last.pt", config, trained, as_module(average), optimizer)
+    step, updates, best = before.step, before.updates, before.best
     log = open_files.enter_context(RunLog(folder, resume_step=step)) if processes.rank == 0 else None
     sampler = processes.batches(
         len(dataset), run.batch_size, seed=run.seed, start=step, stop=run.steps, own_images=config.data.own_images
@@ -206,10 +205,15 @@ def _train(
         if processes.rank == 0 and ((run.validate_every and step % run.validate_every == 0) or last):
             training_s += time.perf_counter() - started
             kept = interpolate_weights(average, initial, alpha) if alpha < 1 else average
-            best = max(best, _validate_and_keep(config, folder, kept, validation_images, best, step, log, rounding))
-            started = time.perf_counter()
+            found = _validate_and_keep(
+                config, folder, kept, validation_images, Progress(step, updates, best, before.seconds + training_s),
+                log, rounding,
+            )  # fmt: skip
+            best, started = max(best, found), time.perf_counter()
         if processes.rank == 0 and (step % run.save_every == 0 or last):
-            _save(folder / "last.pt", config, trained, as_module(average), optimizer, step, updates, best)
+            seconds = before.seconds + training_s + time.perf_counter() - started
+            progress = Progress(step, updates, best, seconds)
+            save_run(folder / "last.pt", config, trained, as_module(average), optimizer, progress)
 
     training_s += time.perf_counter() - started
     if log is not None:
@@ -293,50 +297,8 @@ def _not_a_number(folder: Path, batch: Batch, step: int, loss: float) -> Trainin
     )
 
 
-def _fingerprint(config: TrainConfig) -> str:
-    """Describe everything that must not change between a run and its continuation."""
-    facts = dataclasses.asdict(config)
-    for volatile in ("log_every", "save_every", "validate_every", "validation_limit", "threads", "device"):
-        facts["run"].pop(volatile)
-    for elsewhere in ("frozen_in_engine", "features_folder"):  # equal results, computed elsewhere
-        facts["network"].pop(elsewhere)
-    return json.dumps(facts, sort_keys=True, default=str)
-
-
-def _save(
-    path: Path, config: TrainConfig, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer,
-    step: int, updates: int, best: float,
-) -> None:  # fmt: skip
-    save_state(path, {
-        "network": network.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict(),
-        "random": torch.get_rng_state(), "step": step, "updates": updates, "best": best,
-        "config": _fingerprint(config),
-    })  # fmt: skip
-
-
-def _restore(
-    path: Path, config: TrainConfig, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[int, int, float]:
-    state = load_state(path)
-    missing = {"network", "average", "optimizer", "random", "step", "updates", "best", "config"} - set(state)
-    if missing:
-        raise CheckpointError(f"{path} is no training state: it lacks {min(missing)!r}")
-    if state["config"] != _fingerprint(config):
-        raise ConfigError(
-            f"{path} belongs to a run with another configuration", expected="the same one", hint="use a new folder"
-        )
-    try:
-        network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} does not fit the network ({str(error).splitlines()[0]})") from error
-    torch.set_rng_state(state["random"])
-    return int(state["step"]), int(state["updates"]), float(state["best"])
-
-
 def _validate_and_keep(
-    config: TrainConfig, folder: Path, network: PoseNetwork, images: list[AnnotatedImage], best: float, step: int,
+    config: TrainConfig, folder: Path, network: PoseNetwork, images: list[AnnotatedImage], progress: Progress,
     log: RunLog | None, rounding: QuantizationAware | None,
 ) -> float:  # fmt: skip
     """Measure, draw, and keep the weights if they are the best so far or there is no validation."""
@@ -349,12 +311,12 @@ def _validate_and_keep(
                 network, images, height=config.run.validation_height, metric=metric,
                 in_boxes=config.data.crops is not None,
             )  # fmt: skip
-        _log.info("step %d: %s %.4f on %d images", step, metric.upper(), value, len(images))
+        _log.info("step %d: %s %.4f on %d images", progress.step, metric.upper(), value, len(images))
         if log is not None:
-            log.record(step, "validation", {metric.upper(): value})
+            log.record(progress.step, "validation", {metric.upper(): value})
         draw_predictions(folder / "preview.jpg", [image for image, _ in shown], [poses for _, poses in shown])
-    if value > best or not images:
-        facts = {"step": str(step)}
+    if value > progress.best or not images:
+        facts = {"step": str(progress.step), "minutes": f"{progress.seconds / 60:.1f}"}
         if images:
             facts[config.run.validation_metric] = f"{value:.4f}"
         save_network(folder / "best.safetensors", network, config.network.arch, facts=facts)

@@ -21,7 +21,7 @@ from featherpose.parsing import Limits, ParseError, parse_json
 from featherpose.runtime.backend import ModelSpec
 from featherpose.skeleton import Skeleton, builtin_skeletons, load_skeleton
 
-__all__ = ["CARD_FORMAT", "CardFile", "CropCard", "Metric", "ModelCard", "OutputCard", "read_card"]
+__all__ = ["CARD_FORMAT", "CardFile", "CropCard", "Metric", "ModelCard", "OutputCard", "TrainingCard", "read_card"]
 
 CARD_FORMAT: Literal[1] = 1
 """Version of the card's layout; a card of a later version is refused instead of being half understood."""
@@ -117,6 +117,18 @@ class CropCard(_Record):
     reference_ms: Annotated[float, Field(gt=0)] | None = None
 
 
+class TrainingCard(_Record):
+    """How long the run that ended in these weights took; runs that it started from are not counted.
+
+    Attributes:
+        steps: Batches until the weights were kept.
+        minutes: Their wall-clock time, without validation, on whatever else the machine did.
+    """
+
+    steps: Annotated[int, Field(ge=0)]
+    minutes: Annotated[float, Field(ge=0)]
+
+
 class ModelCard(_Record):
     """Card of a model.
 
@@ -136,6 +148,7 @@ class ModelCard(_Record):
         pad_value: Gray value of padding.
         options: Decoding options of the method in which those that suit this network differ from the default ones.
         crop: Size and cost of the crops if the network sees one person at a time.
+        training: Length of the training run, if `featherpose train` wrote the weights.
         fixed_size: (width, height) of the only input that the graph takes; left out where they are open.
         squashed: Whether images fill that input whatever their aspect ratio is.
         architecture: The network, in words.
@@ -168,6 +181,7 @@ class ModelCard(_Record):
     pad_value: Annotated[int, Field(ge=0, le=255)] = 128
     options: dict[str, float | int | bool | None] = Field(default_factory=dict)
     crop: CropCard | None = None
+    training: TrainingCard | None = None
     fixed_size: tuple[Pixels, Pixels] | None = None
     squashed: bool = False
     architecture: str = ""

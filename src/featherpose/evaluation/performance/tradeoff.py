@@ -103,6 +103,7 @@ class SystemTrade:
         ap50: At OKS 0.50.
         ap75: At OKS 0.75.
         parameters: Weights of its own network; None where the file does not tell.
+        minutes: Wall-clock time of its training by `featherpose train`; None where its card does not tell.
         times: By the number of people.
         published: The slides' row of this name, None if they have none.
     """
@@ -112,6 +113,7 @@ class SystemTrade:
     ap50: float
     ap75: float
     parameters: int | None
+    minutes: float | None
     times: Mapping[int, Timing]
     published: PublishedTrade | None
 
@@ -124,6 +126,7 @@ class SystemTrade:
             "AP50": round(self.ap50, 5),
             "AP75": round(self.ap75, 5),
             "parameters": self.parameters,
+            "training_minutes": self.minutes,
             "times": {str(people): timing.as_dict() for people, timing in self.times.items()},
             "slides": None
             if slides is None
@@ -199,9 +202,23 @@ def measure_tradeoff(
         for estimator in estimators:
             estimator.close()
     return [
-        SystemTrade(system.name, score.AP, score.AP50, score.AP75, _parameters(system), found, SLIDES.get(system.name))
+        SystemTrade(
+            system.name,
+            score.AP,
+            score.AP50,
+            score.AP75,
+            _parameters(system),
+            _minutes(system),
+            found,
+            SLIDES.get(system.name),
+        )
         for system, score, found in zip(systems, scores, times, strict=True)
     ]
+
+
+def _minutes(system: System) -> float | None:
+    card = system.model.card
+    return None if card is None or card.training is None else card.training.minutes
 
 
 def _parameters(system: System) -> int | None:

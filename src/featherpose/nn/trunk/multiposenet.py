@@ -94,9 +94,15 @@ class LightMultiPoseNet(PeopleNetwork):
         heatmaps = probability(self.heatmaps(levels[0]))
         found = best_people(self.people(levels))
         boxes = widened(found.boxes[:, 0])
-        grids = roi_align(_HEIGHT * heatmaps, boxes, 4, PRN_GRID, samples=1)
-        chosen = self.prn(grids.flatten(0, 1)).reshape(grids.shape)
+        _, chosen = self.choices(heatmaps, boxes)
         return (ResidualMaps(heatmaps, *found, highest_cells(chosen, boxes)),)
+
+    def choices(
+        self, heatmaps: Float[Tensor, "B K h w"], boxes: Float[Tensor, "B n 4"]
+    ) -> tuple[Float[Tensor, "B n K rows columns"], Float[Tensor, "B n K rows columns"]]:
+        """Cut the heatmaps to boxes in input pixels; return what the Pose Residual Network sees and what it chooses."""
+        grids = roi_align(_HEIGHT * heatmaps, boxes, 4, PRN_GRID, samples=1)
+        return grids, self.prn(grids.flatten(0, 1)).reshape(grids.shape)
 
     def guided(self, levels: Levels, regions: Regions) -> tuple[LearnedResiduals, ...]:
         """Compute heatmaps, all boxes, and the choices in the regions."""

@@ -67,19 +67,20 @@ def tradeoff(
             trade.name, f"{trade.ap:.3f}", f"{trade.ap50:.3f}", f"{trade.ap75:.3f}",
             *(f"{trade.times[count].median_ms:.1f}" for count in people),
             None if trade.parameters is None else f"{trade.parameters / 1e6:.2f}",
+            None if trade.minutes is None else f"{trade.minutes:.0f}",
             *_slides(trade),
         ]
         for trade in found
     ]  # fmt: skip
     named = {trade.name for trade in found}
-    empty = [None] * (4 + len(people))
+    empty = [None] * (5 + len(people))
     rows += [
         [p.system, *empty, f"{p.ap:.1f}", f"{p.ap50:.1f}", f"{p.ap75:.1f}", None if p.fps is None else f"{p.fps:g}"]
         for name, p in SLIDES.items()
         if name not in named
     ]
     print_table(
-        ["system", "AP", "AP50", "AP75", *(f"ms, {count} people" for count in people), "M parameters",
+        ["system", "AP", "AP50", "AP75", *(f"ms, {count} people" for count in people), "M parameters", "training, min",
          "slides' AP", "AP50", "AP75", "FPS"],
         rows,
         title=f"{data.name}: {len(data.images)} images, {data.people} people",
