@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,10 @@ install_import_hook(
     ],
     "shape_checking.checked",
 )
+
+from kept_networks import KeptNetworks  # noqa: E402 - after the hook
+
+from featherpose.runtime.engines import open_backend  # noqa: E402
 
 # Slow as a whole: they start browsers, servers, trainings and other processes, build networks and wheels, quantize,
 # export, measure, or run the pages of the docs. Without them (``scripts/task test-fast``) 2,088 tests are left. On two
@@ -91,6 +96,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for folder, names in ((tests, SLOW), (tests.parent / "src/featherpose", SLOW_EXAMPLES)):
             if item.path.is_relative_to(folder) and item.path.relative_to(folder).as_posix().startswith(names):
                 item.add_marker(pytest.mark.slow)
+
+
+# What these test is opened or closed anew in each of them.
+OWN_NETWORKS = ("cluster/", "docs/", "export/", "foundation/", "fuzz/", "runtime/", "training/")
+_KEPT = KeptNetworks(open_backend)
+
+
+@pytest.fixture(autouse=True)
+def _networks_stay_open(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Open each network once a process for tests that are about something else."""
+    if not request.path.relative_to(Path(__file__).parent).as_posix().startswith(OWN_NETWORKS):
+        for module in ("featherpose.opening", "featherpose.topdown.person_estimator"):
+            if module in sys.modules:
+                monkeypatch.setattr(f"{module}.open_backend", _KEPT)
+
+
+def pytest_sessionfinish() -> None:
+    """Release the networks."""
+    _KEPT.close()
 
 
 def _shared_root() -> Path:

@@ -15,17 +15,18 @@ import numpy as np
 from jaxtyping import UInt8
 
 from featherpose.errors import ModelError, OptionError, SourceError
+from featherpose.jit import kernels_are_cached
 from featherpose.media.images import read_image
 from featherpose.methods.method import Arrays
 from featherpose.methods.person_boxes import PERSON_BOX
+from featherpose.opening import open_networks
 from featherpose.poses import Poses
 from featherpose.preprocess import as_bgr
 from featherpose.quality import Quality, QualityName, model_of, quality_named
 from featherpose.runtime.backend import Backend, EngineInfo, EngineOptions, ModelSpec, Precision
-from featherpose.runtime.engines import open_backend
-from featherpose.skeleton import COCO_17, Skeleton
+from featherpose.skeleton import Skeleton
 from featherpose.tiling import TileOptions
-from featherpose.topdown.refinement import Refiner, open_refiner, refinable
+from featherpose.topdown.refinement import Refiner
 from featherpose.topdown.topdown_options import RefineMode, RefineOptions
 from featherpose.views import View, ViewOptions, decode_views, make_views
 
@@ -186,13 +187,22 @@ class PoseEstimator:
                 expected="a network that sees whole images",
                 hint="give it as the refiner: --refiner in commands, RefineOptions(model=...) in Python",
             )
-        self._set_up(open_backend(resolved.path, resolved.spec, engine), views, options, None, level.name, candidates)
+        method = resolved.spec.method
+
+        def load_kernels() -> None:
+            # Those that have to be compiled first wait for `warm_up`.
+            if kernels_are_cached(*method.kernel_modules):
+                resolved.spec.decoder(options).warm_up()
+
+        backend, refiner = open_networks(
+            resolved, engine, asked or level.refine, demanded=asked is not None, meanwhile=load_kernels
+        )
         try:
-            self._refiner = _open_refiner(
-                asked or level.refine, resolved.spec.skeleton, engine, demanded=asked is not None
-            )
+            self._set_up(backend, views, options, refiner, level.name, candidates)
         except BaseException:
-            self._backend.close()
+            for network in (backend, refiner):
+                if network is not None:
+                    network.close()
             raise
 
     @classmethod
@@ -455,18 +465,3 @@ def _load(image: object) -> UInt8[np.ndarray, "H W 3"]:
     if isinstance(image, str | Path):
         return read_image(image)
     return as_bgr(image)
-
-
-def _open_refiner(
-    options: RefineOptions, skeleton: Skeleton, engine: EngineOptions, *, demanded: bool
-) -> Refiner | None:
-    """Open what the options ask for; a level does without it for skeletons that the refiner does not know.
-
-    A detector finds nobody's keypoints: behind it everyone is looked at, unless a budget is given.
-    """
-    if skeleton == PERSON_BOX:
-        free = options.mode == "auto" and options.budget_crops is None and options.budget_ms is None
-        return open_refiner(replace(options, mode="all") if free else options, skeleton, engine)
-    if not demanded and not refinable(skeleton, COCO_17):
-        return None
-    return open_refiner(options, skeleton, engine)
