@@ -7,7 +7,7 @@ import pytest
 
 from featherpose.errors import OptionError, SourceError
 from featherpose.evaluation.motion.known_people import squatting, walking
-from featherpose.motion.cleaning import drop_doubtful, fill_gaps, hampel_outliers, reject_outliers, resample
+from featherpose.motion.cleaning import drop_doubtful, fill_gaps, reject_outliers, resample
 from featherpose.motion.cutoffs import choose_cutoffs
 from featherpose.motion.filters import FilterOptions, derivative, filter_sequence, filter_values
 from featherpose.motion.sequence import PoseSequence
@@ -19,25 +19,6 @@ DOT = Skeleton.create("dot", ["tip"], [])
 
 def moving_dot(x: np.ndarray, rate_hz: float = 30) -> PoseSequence:
     return PoseSequence.from_arrays(np.stack([x, 0 * x], -1)[:, None], np.arange(len(x)) / rate_hz, DOT)
-
-
-def test_hampel_agrees_with_a_plain_loop() -> None:
-    rng = np.random.default_rng(1)
-    values = rng.normal(size=(60, 3))
-    values[rng.random(values.shape) < 0.1] *= 30
-    values[rng.random(values.shape) < 0.15] = np.nan
-    least = np.array([0.0, 0.5, 1.0])
-    plain = np.zeros(values.shape, bool)
-    for c in range(3):
-        for t in range(60):
-            window = values[max(0, t - 3) : t + 4, c]
-            window = window[np.isfinite(window)]
-            if len(window) >= 3:
-                middle = np.median(window)
-                spread = 1.4826 * np.median(np.abs(window - middle))
-                plain[t, c] = abs(values[t, c] - middle) > max(3 * spread, least[c])
-    np.testing.assert_array_equal(hampel_outliers(values, 7, 3.0, least), plain)
-    assert plain.sum() > 5
 
 
 def test_outliers_become_gaps_and_smooth_motion_stays() -> None:

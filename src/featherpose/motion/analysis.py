@@ -241,9 +241,11 @@ def _person(
     first, last = (int(seen[0]), int(seen[-1])) if len(seen) else (0, 0)
     faces = own.facing[seen, 0] if len(seen) else own.facing[:, 0]
     facing = FACINGS[int(np.bincount(faces, minlength=4).argmax())]
-    ranges = _ranges(one, own)
-    gait = find_gait(placed)
-    jumps = find_jumps(placed)
+    noise = coordinate_uncertainty(one)
+    placed_noise = noise[0] if metric is None else coordinate_uncertainty(placed)[0]
+    ranges = _ranges(one, own, noise)
+    gait = find_gait(placed, facing=own.facing[:, 0], noise=placed_noise)
+    jumps = find_jumps(placed, noise=placed_noise)
     repetitions, guessed = _repetitions(own, facing, gait, options)
     return PersonMotion(
         clean.track_ids[p],
@@ -273,9 +275,8 @@ def _repetitions(own: Angles, facing: Facing, gait: Gait, options: MotionOptions
     return (found, True) if found is not None and len(found) > 1 else (None, False)
 
 
-def _ranges(one: PoseSequence, own: Angles) -> dict[str, tuple[Measure, Measure, Measure]]:
+def _ranges(one: PoseSequence, own: Angles, noise: np.ndarray) -> dict[str, tuple[Measure, Measure, Measure]]:
     out = {}
-    noise = coordinate_uncertainty(one)
     for name in own.names:
         values = own[name][:, 0]
         values = values[np.isfinite(values)]

@@ -42,9 +42,10 @@ from jaxtyping import Float64
 
 from featherpose.errors import OptionError
 from featherpose.jit import kernel
+from featherpose.motion.body_points import body_points
 from featherpose.motion.facing import FACINGS, Facing, facing_over_time
 from featherpose.motion.filters import derivative
-from featherpose.motion.sequence import PoseSequence, body_points
+from featherpose.motion.sequence import PoseSequence
 
 __all__ = ["ANGLES", "Angle", "Angles", "folded", "joint_angles"]
 
@@ -168,6 +169,8 @@ class Angles:
     def select(self, people: Sequence[int]) -> Angles:
         """Return some of the people, by their places."""
         which = list(people)
+        if which == list(range(len(self.track_ids))):
+            return self
         return replace(
             self,
             values=self.values[:, which],

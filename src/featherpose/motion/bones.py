@@ -17,7 +17,8 @@ import numpy as np
 from scipy.ndimage import median_filter
 
 from featherpose.errors import OptionError
-from featherpose.motion.sequence import PoseSequence, Step, body_points
+from featherpose.motion.body_points import body_points
+from featherpose.motion.sequence import PoseSequence, Step
 
 __all__ = ["reject_bones"]
 

@@ -12,7 +12,8 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 
 from featherpose.errors import OptionError
-from featherpose.motion.sequence import PoseSequence, body_points
+from featherpose.motion.body_points import body_points
+from featherpose.motion.sequence import PoseSequence
 
 __all__ = ["FACINGS", "Facing", "facing_of", "facing_over_time", "view_width"]
 
@@ -38,10 +39,12 @@ def facing_of(sequence: PoseSequence) -> list[Facing]:
         >>> facing_of(PoseSequence.from_arrays(points, np.arange(3.0), COCO_17))
         ['right']
     """
-    signs = _forward(sequence)
-    widths = view_width(sequence)
+    return _whole(_forward(sequence), view_width(sequence))
+
+
+def _whole(signs: np.ndarray, widths: np.ndarray) -> list[Facing]:
     answer: list[Facing] = []
-    for p in range(sequence.num_people):
+    for p in range(signs.shape[1]):
         width, sign = _median(widths[:, p]), float(signs[:, p].sum())
         if abs(width) >= _FRONT_WIDTH:
             answer.append("front" if width > 0 else "back")
@@ -68,8 +71,8 @@ def facing_over_time(sequence: PoseSequence, given: Facing | None = None) -> np.
         if given not in get_args(Facing):
             raise OptionError(f"facing {given!r}", expected=", ".join(FACINGS))
         return np.full((t, p), FACINGS.index(given))
-    whole = facing_of(sequence)
     signs = _forward(sequence)
+    whole = _whole(signs, view_width(sequence))
     out = np.empty((t, p), np.int64)
     rate = sequence.rate_hz if t > 1 else 1.0
     window = max(1, min(t, round(_TURN_S * rate)))
@@ -104,9 +107,9 @@ def view_width(sequence: PoseSequence) -> np.ndarray:
     if not all(name in points for name in names):
         return np.zeros((sequence.num_frames, sequence.num_people))
     up, length = _axis(points["mid_hip"], points["neck"])
-    right = np.stack([-up[..., 1], up[..., 0]], -1) * _y_sign(sequence)
-    shoulders = ((points["left_shoulder"] - points["right_shoulder"]) * right).sum(-1)
-    hips = ((points["left_hip"] - points["right_hip"]) * right).sum(-1)
+    right = _across(up, _y_sign(sequence))
+    shoulders = _dot(points["left_shoulder"] - points["right_shoulder"], right)
+    hips = _dot(points["left_hip"] - points["right_hip"], right)
     # Hips are about 0.6 as broad as shoulders.
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray((shoulders + hips) / (1.6 * length))
@@ -124,6 +127,15 @@ def _axis(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return vector / length[..., None], length
 
 
+def _across(along: np.ndarray, flip: float) -> np.ndarray:
+    """Return unit vectors [..., 2] at a right angle."""
+    return np.moveaxis(np.stack([-flip * along[..., 1], flip * along[..., 0]]), 0, -1)
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.asarray(a[..., 0] * b[..., 0] + a[..., 1] * b[..., 1])  # quicker than a sum over an axis of two
+
+
 def _forward(sequence: PoseSequence) -> np.ndarray:
     """Return float64[T, P]: where the front is, positive to the right of the upright body; NaN where unknown."""
     sides = [f"{side}_{part}" for side in ("left", "right") for part in
@@ -135,11 +147,11 @@ def _forward(sequence: PoseSequence) -> np.ndarray:
         return total
     up, length = _axis(points["mid_hip"], points["neck"])
     flip = _y_sign(sequence)
-    right = np.stack([-up[..., 1], up[..., 0]], -1) * flip
+    right = _across(up, flip)
 
     def add(vector: np.ndarray, weight: float, across: np.ndarray = right, unit: np.ndarray = length) -> None:
         with np.errstate(invalid="ignore", divide="ignore"):
-            cue = (vector * across).sum(-1) / unit
+            cue = _dot(vector, across) / unit
         total[...] += weight * np.nan_to_num(np.clip(cue, -0.5, 0.5))
 
     if "nose" in points:
@@ -156,8 +168,7 @@ def _forward(sequence: PoseSequence) -> np.ndarray:
             if all(name in points for name in names):
                 high, middle, low = (points[name] for name in names)
                 limb, reach = _axis(low, high)
-                across = np.stack([-limb[..., 1], limb[..., 0]], -1) * flip
-                add(middle - (high + low) / 2, weight, across, reach)
+                add(middle - (high + low) / 2, weight, _across(limb, flip), reach)
     return total
 
 

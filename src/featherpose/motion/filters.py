@@ -7,17 +7,19 @@ stretch at its median rate and give their result back at the real times.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 from scipy.interpolate import make_smoothing_spline
 from scipy.ndimage import gaussian_filter1d, median_filter
-from scipy.signal import butter, sosfiltfilt
 
 from featherpose.errors import OptionError
+from featherpose.jit import kernel
 from featherpose.motion.cleaning import body_size
-from featherpose.motion.cutoffs import choose_cutoffs, pass_cutoff, white_noise
+from featherpose.motion.cutoffs import choose_cutoffs, white_noise
+from featherpose.motion.lowpass import low_pass
+from featherpose.motion.medians import row_medians
 from featherpose.motion.sequence import PoseSequence, Step
 
 __all__ = ["FilterName", "FilterOptions", "derivative", "filter_sequence", "filter_values"]
@@ -32,6 +34,8 @@ _MIN_FRAMES = 4
 _DOUBT = 2.0
 _TUKEY = 4.685
 _FLOOR = 0.01
+# Points that count less than this are reported as ignored.
+_IGNORED = 0.1
 _HUBER_ROUNDS = 4
 _TUKEY_ROUNDS = 2
 _MAD_TO_SIGMA = 1.4826
@@ -106,17 +110,17 @@ def filter_sequence(sequence: PoseSequence, options: FilterOptions = _DEFAULT, *
     t = sequence.num_frames
     size = body_size(sequence)  # One-Euro measures speed in body sizes a second
     size = np.where(np.nan_to_num(size) > 0, size, 1.0)
-    columns = (sequence.keypoints / size[:, None, None]).reshape(t, -1)
+    rows = np.ascontiguousarray((sequence.keypoints / size[:, None, None]).reshape(t, -1).T)
     cutoffs = None
     if options.name == "adaptive":
         # Chosen once, on all of the noise; what is filled in (score 0) tells nothing about it.
-        measured = np.repeat((sequence.scores > 0).reshape(t, -1), 2, axis=1)
-        cutoffs = _cutoffs(columns, sequence.timestamps_s, options, measured, axes=2)
-    filtered = filter_values(columns, sequence.timestamps_s, options, cutoffs)
+        measured = np.repeat((sequence.scores > 0).reshape(t, -1).T, 2, axis=0)
+        cutoffs = _cutoffs(rows, sequence.timestamps_s, options, measured, axes=2)
+    smooth = _filter_rows(rows, sequence.timestamps_s, options, cutoffs)
     ignored = 0
     if robust and options.name != "none":
-        filtered, ignored = _filter_again(columns, filtered, sequence.timestamps_s, options, cutoffs)
-    filtered = filtered.reshape(sequence.keypoints.shape)
+        smooth, ignored = _filter_again(rows, smooth, sequence.timestamps_s, options, cutoffs)
+    filtered = np.ascontiguousarray(smooth.T).reshape(sequence.keypoints.shape)
     settings: dict[str, float | int | str] = {"name": options.name}
     if options.name in ("butterworth", "adaptive", "one-euro"):
         settings["cutoff_hz"] = options.cutoff_hz
@@ -137,31 +141,53 @@ def filter_sequence(sequence: PoseSequence, options: FilterOptions = _DEFAULT, *
 
 
 def _filter_again(
-    columns: np.ndarray, filtered: np.ndarray, times: np.ndarray, options: FilterOptions, cutoffs: np.ndarray | None
+    rows: np.ndarray, filtered: np.ndarray, times: np.ndarray, options: FilterOptions, cutoffs: np.ndarray | None
 ) -> tuple[np.ndarray, int]:
-    """Return the robust curve through float64[T, 2 n] columns (x and y alternate), and how many points it ignores.
+    """Return the robust curve through float64[2 n, T] rows (x and y alternate), and how many points it ignores.
 
     Huber's weights come first, which lead to one curve from wherever they start; Tukey's then ignore what is far off.
     """
-    out = filtered.copy()
-    active = np.arange(columns.shape[1])  # a curve without doubtful points does not change any more
-    ignored: dict[int, int] = {}
+    points, out = rows.reshape(-1, 2, len(times)), filtered.reshape(-1, 2, len(times)).copy()
+    active = np.arange(len(points))  # a curve without doubtful points does not change any more
+    ignored = np.zeros(len(points), int)
     for turn in range(_HUBER_ROUNDS + _TUKEY_ROUNDS):
-        away = (columns[:, active] - out[:, active]).reshape(len(columns), -1, 2)
-        distances = np.hypot(away[..., 0], away[..., 1])
-        known = np.where(np.isfinite(away), np.abs(away), 0.0)
-        sigma = np.maximum(_MAD_TO_SIGMA * np.median(known, axis=(0, 2)), _FLOOR)
-        rows = (distances > _DOUBT * sigma).any(0)  # False where missing
-        if not rows.any():
+        known = np.abs(points[active] - out[active]).reshape(len(active), -1)
+        sigma = np.maximum(_MAD_TO_SIGMA * row_medians(np.fmax(known, 0.0)), _FLOOR)
+        modified, doubtful, counts = _pulled(points, out, active, sigma, turn < _HUBER_ROUNDS)
+        changing = doubtful > 0
+        if not changing.any():
             break
-        away, active = away[:, rows], active[np.repeat(rows, 2)]
-        ratio = np.maximum(distances[:, rows] / sigma[rows], _DOUBT)
-        weights = _DOUBT / ratio if turn < _HUBER_ROUNDS else np.clip(1 - (ratio / _TUKEY) ** 2, 0, None) ** 2
-        weights[ratio <= _DOUBT] = 1.0
-        ignored |= zip(active[::2].tolist(), (weights < 0.1).sum(0).tolist(), strict=True)
-        modified = out[:, active] + (weights[..., None] * away).reshape(len(columns), -1)
-        out[:, active] = filter_values(modified, times, options, None if cutoffs is None else cutoffs[active])
-    return out, sum(ignored.values())
+        active, modified = active[changing], modified[changing]
+        ignored[active] = counts[changing]
+        own = None if cutoffs is None else np.repeat(cutoffs[::2][active], 2)
+        out[active] = _filter_rows(modified.reshape(-1, len(times)), times, options, own).reshape(modified.shape)
+    return out.reshape(rows.shape), int(ignored.sum())
+
+
+@kernel
+def _pulled(
+    points: np.ndarray, out: np.ndarray, active: np.ndarray, sigma: np.ndarray, huber: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the active curves' points [A, 2, T] with the doubtful ones pulled to the curve, and two counts of each.
+
+    The counts are those of doubtful and of ignored points.
+    """
+    length = points.shape[2]
+    pulled = np.empty((len(active), 2, length))
+    doubtful, ignored = np.zeros(len(active), np.int64), np.zeros(len(active), np.int64)
+    for i in range(len(active)):
+        read, curve = points[active[i]], out[active[i]]
+        for t in range(length):
+            x, y = read[0, t] - curve[0, t], read[1, t] - curve[1, t]
+            if not x * x + y * y > (_DOUBT * sigma[i]) ** 2:  # nor where a point is missing
+                pulled[i, 0, t], pulled[i, 1, t] = read[0, t], read[1, t]
+                continue
+            ratio = np.sqrt(x * x + y * y) / sigma[i]
+            weight = _DOUBT / ratio if huber else max(0.0, 1 - (ratio / _TUKEY) ** 2) ** 2
+            doubtful[i] += 1
+            ignored[i] += weight < _IGNORED
+            pulled[i, 0, t], pulled[i, 1, t] = curve[0, t] + weight * x, curve[1, t] + weight * y
+    return pulled, doubtful, ignored
 
 
 def filter_values(
@@ -178,134 +204,124 @@ def filter_values(
     Returns:
         float64[T, C].
     """
-    out = np.array(values, np.float64)
-    if options.name == "none" or len(out) < _MIN_FRAMES:
+    rows = np.ascontiguousarray(np.asarray(values, np.float64).T)
+    if options.name == "adaptive" and cutoffs_hz is None:
+        cutoffs_hz = _cutoffs(rows, times_s, options, np.isfinite(rows), axes=1)
+    return np.ascontiguousarray(_filter_rows(rows, times_s, options, cutoffs_hz).T)
+
+
+def _filter_rows(rows: np.ndarray, times: np.ndarray, options: FilterOptions, cutoffs: np.ndarray | None) -> np.ndarray:
+    """Return float64[C, T] smoothed; neighbors in time are neighbors in memory."""
+    out = np.array(rows)
+    if options.name == "none" or len(times) < _MIN_FRAMES:
         return out
-    if options.name == "adaptive":
-        if cutoffs_hz is None:
-            cutoffs_hz = _cutoffs(out, times_s, options, np.isfinite(out), axes=1)
-        for cutoff in np.unique(cutoffs_hz):
-            chosen = cutoffs_hz == cutoff
-            plain = replace(options, name="butterworth", cutoff_hz=float(cutoff))
-            out[:, chosen] = filter_values(out[:, chosen], times_s, plain)
-        return out
-    for first, last, columns in _stretches(np.isfinite(out)):
-        if last - first < _MIN_FRAMES:
-            continue
-        piece = out[first:last, columns]
-        out[first:last, columns] = _filter_piece(piece, times_s[first:last], options)
+    if cutoffs is None:
+        cutoffs = np.full(len(rows), options.cutoff_hz)
+    for first, last, chosen in _stretches(np.isfinite(rows)):
+        if last - first >= _MIN_FRAMES:
+            piece = rows[chosen, first:last]
+            out[chosen, first:last] = _filter_piece(piece, times[first:last], options, cutoffs[chosen])
     return out
 
 
 def _cutoffs(
-    values: np.ndarray, times: np.ndarray, options: FilterOptions, measured: np.ndarray, *, axes: int
+    rows: np.ndarray, times: np.ndarray, options: FilterOptions, measured: np.ndarray, *, axes: int
 ) -> np.ndarray:
-    """Return float64[C]: each column's cut-off, from its longest stretch."""
-    out = np.full(values.shape[1], options.cutoff_hz)
-    noise = white_noise(values, measured)
-    for first, last, columns in sorted(_stretches(np.isfinite(values)), key=lambda stretch: stretch[1] - stretch[0]):
+    """Return float64[C]: each row's cut-off, from its longest stretch."""
+    out = np.full(len(rows), options.cutoff_hz)
+    if len(times) < _MIN_FRAMES:
+        return out
+    noise = white_noise(rows.T, measured.T)
+    for first, last, chosen in sorted(_stretches(np.isfinite(rows)), key=lambda stretch: stretch[1] - stretch[0]):
         if last - first < _MIN_FRAMES:
             continue
-        piece, step = values[first:last, columns], float(np.median(np.diff(times[first:last])))
-        out[columns] = choose_cutoffs(
-            piece, 1 / step, options.cutoff_hz, options.order, noise=noise[columns], axes=axes
+        piece, step = rows[chosen, first:last].T, float(np.median(np.diff(times[first:last])))
+        out[chosen] = choose_cutoffs(
+            piece, 1 / step, options.cutoff_hz, options.order, noise=noise[chosen], axes=axes
         )  # fmt: skip
     return out
 
 
 def _stretches(found: np.ndarray) -> list[tuple[int, int, np.ndarray]]:
-    """Yield (first, last, columns): stretches without gaps; columns with the same ones go together."""
-    whole = found.all(0)
-    stretches = [(0, len(found), np.flatnonzero(whole))] if whole.any() else []
+    """Return (first, last, rows) of bool[C, T]: stretches without gaps; rows with the same ones go together."""
+    whole = found.all(1)
+    stretches = [(0, found.shape[1], np.flatnonzero(whole))] if whole.any() else []
     groups: dict[tuple[int, int], list[int]] = {}
-    for column in np.flatnonzero(~whole).tolist():
-        edges = np.flatnonzero(np.diff(np.concatenate(([False], found[:, column], [False])).astype(np.int8)))
+    for row in np.flatnonzero(~whole).tolist():
+        edges = np.flatnonzero(np.diff(found[row], prepend=False, append=False))
         for first, last in edges.reshape(-1, 2).tolist():
-            groups.setdefault((first, last), []).append(column)
-    return stretches + [(first, last, np.array(columns)) for (first, last), columns in groups.items()]
+            groups.setdefault((first, last), []).append(row)
+    return stretches + [(first, last, np.array(chosen)) for (first, last), chosen in groups.items()]
 
 
-def _filter_piece(piece: np.ndarray, times: np.ndarray, options: FilterOptions) -> np.ndarray:
+def _filter_piece(piece: np.ndarray, times: np.ndarray, options: FilterOptions, cutoffs: np.ndarray) -> np.ndarray:
     if options.name == "gcv-spline":
         return _gcv_spline(piece, times)
     if options.name == "one-euro":
         forth = _one_euro(piece, times, options)
-        back = _one_euro(piece[::-1], -times[::-1], options)[::-1]
+        back = _one_euro(piece[:, ::-1], -times[::-1], options)[:, ::-1]
         return np.asarray((forth + back) / 2)
     steps = np.diff(times)
     step = float(np.median(steps))
     if (np.abs(steps - step) <= _EVEN * step).all():
-        return _EVEN_FILTERS[options.name](piece, 1 / step, options)
+        return _filter_even(piece, 1 / step, options, cutoffs)
     even = times[0] + np.arange(int(np.ceil((times[-1] - times[0]) / step - 1e-6)) + 1) * step
-    spread = np.stack([np.interp(even, times, column) for column in piece.T], -1)
-    smooth = _EVEN_FILTERS[options.name](spread, 1 / step, options) if len(even) >= _MIN_FRAMES else spread
-    return np.stack([np.interp(times, even, column) for column in smooth.T], -1)
+    spread = np.stack([np.interp(even, times, row) for row in piece])
+    smooth = _filter_even(spread, 1 / step, options, cutoffs) if len(even) >= _MIN_FRAMES else spread
+    return np.stack([np.interp(times, even, row) for row in smooth])
 
 
-def _butterworth(values: np.ndarray, rate_hz: float, options: FilterOptions) -> np.ndarray:
-    order = options.order // 2  # of each pass
-    adjusted = pass_cutoff(options.cutoff_hz, options.order)
-    if adjusted >= 0.499 * rate_hz:
-        return values  # nothing is above the cut-off
-    sections = butter(order, adjusted, fs=rate_hz, output="sos")
-    # Odd extension over one period of the cut-off keeps the ends in place.
-    pad = min(len(values) - 1, max(3 * (order + 1), int(np.ceil(rate_hz / options.cutoff_hz))))
-    return np.asarray(sosfiltfilt(sections, values, axis=0, padtype="odd", padlen=pad))
+def _filter_even(rows: np.ndarray, rate_hz: float, options: FilterOptions, cutoffs: np.ndarray) -> np.ndarray:
+    if options.name in ("butterworth", "adaptive"):
+        return low_pass(rows, rate_hz, cutoffs, options.order)
+    return _EVEN_FILTERS[options.name](rows, options.width_s * rate_hz)
 
 
-def _gaussian(values: np.ndarray, rate_hz: float, options: FilterOptions) -> np.ndarray:
-    return np.asarray(gaussian_filter1d(values, options.width_s * rate_hz, axis=0, mode="nearest"))
-
-
-def _median(values: np.ndarray, rate_hz: float, options: FilterOptions) -> np.ndarray:
-    window = 2 * max(1, round(options.width_s * rate_hz)) + 1
-    return np.asarray(median_filter(values, size=(window, 1), mode="nearest"))
-
-
-def _loess(values: np.ndarray, rate_hz: float, options: FilterOptions) -> np.ndarray:
+def _loess(rows: np.ndarray, width: float) -> np.ndarray:
     """Fit weighted straight lines through the neighbors, from sums that one convolution each gives."""
-    half = max(2, round(options.width_s * rate_hz))
+    half = max(2, round(width))
     offsets = np.arange(-half, half + 1)
     weights = (1 - (np.abs(offsets) / (half + 1)) ** 3) ** 3
-    n = len(values)
+    n = rows.shape[1]
 
     def moving(kernel: np.ndarray, of: np.ndarray) -> np.ndarray:
-        # Row i is the sum over offsets d of kernel[d] * of[i + d]; outside the stretch there is nothing to sum.
-        full = np.apply_along_axis(np.convolve, 0, of, kernel[::-1])
-        return np.asarray(full[half : half + n])
+        # Value i is the sum over offsets d of kernel[d] * of[i + d]; outside the stretch there is nothing to sum.
+        return np.stack([np.convolve(row, kernel[::-1])[half : half + n] for row in of])
 
-    ones = np.ones((n, 1))
+    ones = np.ones((1, n))
     s0, s1, s2 = (moving(weights * offsets**power, ones) for power in range(3))
-    t0, t1 = moving(weights, values), moving(weights * offsets, values)
+    t0, t1 = moving(weights, rows), moving(weights * offsets, rows)
     return np.asarray((s2 * t0 - s1 * t1) / (s0 * s2 - s1**2))
+
+
+_EVEN_FILTERS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
+    "gaussian": lambda rows, width: np.asarray(gaussian_filter1d(rows, width, mode="nearest")),
+    "median": lambda rows, width: np.asarray(
+        median_filter(rows, size=(1, 2 * max(1, round(width)) + 1), mode="nearest")
+    ),
+    "loess": _loess,
+}
 
 
 def _gcv_spline(piece: np.ndarray, times: np.ndarray) -> np.ndarray:
     if len(times) < 5:
         return piece
-    return np.stack([make_smoothing_spline(times, column)(times) for column in piece.T], -1)
+    return np.stack([make_smoothing_spline(times, row)(times) for row in piece])
 
 
 def _one_euro(piece: np.ndarray, times: np.ndarray, options: FilterOptions) -> np.ndarray:
-    out = piece.copy()
-    speed = np.zeros(piece.shape[1])
-    for i in range(1, len(piece)):
+    frames = np.array(piece.T)  # frame after frame
+    speed = np.zeros(len(piece))
+    for i in range(1, len(frames)):
         step = times[i] - times[i - 1]
-        speed += _gain(1.0, step) * ((piece[i] - out[i - 1]) / step - speed)
-        out[i] = out[i - 1] + _gain(options.cutoff_hz + options.beta * np.abs(speed), step) * (piece[i] - out[i - 1])
-    return out
+        speed += _gain(1.0, step) * ((frames[i] - frames[i - 1]) / step - speed)
+        gain = _gain(options.cutoff_hz + options.beta * np.abs(speed), step)
+        frames[i] = frames[i - 1] + gain * (frames[i] - frames[i - 1])
+    return frames.T
 
 
 def _gain(cutoff_hz: float | np.ndarray, step_s: float) -> float | np.ndarray:
     return 1 / (1 + 1 / (2 * np.pi * cutoff_hz * step_s))
-
-
-_EVEN_FILTERS: dict[str, Callable[[np.ndarray, float, FilterOptions], np.ndarray]] = {
-    "butterworth": _butterworth,
-    "gaussian": _gaussian,
-    "median": _median,
-    "loess": _loess,
-}
 
 
 def derivative(values: np.ndarray, times_s: np.ndarray, order: int = 1) -> np.ndarray:

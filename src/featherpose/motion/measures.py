@@ -20,7 +20,9 @@ from typing import Any
 import numpy as np
 
 from featherpose.motion.angles import ANGLES
-from featherpose.motion.sequence import PoseSequence, body_points
+from featherpose.motion.body_points import body_points
+from featherpose.motion.medians import median
+from featherpose.motion.sequence import PoseSequence
 
 __all__ = ["Measure", "angle_uncertainty", "coordinate_uncertainty", "frame_uncertainty_s"]
 
@@ -87,8 +89,6 @@ def coordinate_uncertainty(sequence: PoseSequence) -> np.ndarray:
     filters = [step for step in sequence.steps if step.name == "filter_sequence"]
     points = sequence.keypoints
     rate = sequence.rate_hz
-    with np.errstate(invalid="ignore"):
-        bends = points[2:] - 2 * points[1:-1] + points[:-2]
     raw = sequence.raw
     share = 1.0
     noise = np.full(points.shape[1:3], np.nan)
@@ -97,27 +97,26 @@ def coordinate_uncertainty(sequence: PoseSequence) -> np.ndarray:
         settings = filters[-1].settings
         cutoff = float(settings.get("usual_hz", settings.get("cutoff_hz", 6.0)))
         share = min(1.0, 2 * cutoff / rate) if rate == rate else 1.0
-    elif len(bends):
-        noise = _robust(bends) / np.sqrt(6)
-    scores = np.where(sequence.scores > 0, sequence.scores, np.nan)
-    mean = np.full(noise.shape, np.nan)
-    for p, k in np.argwhere(np.isfinite(scores).any(0)).tolist():
-        mean[p, k] = float(np.nanmean(scores[:, p, k]))
+    elif len(points) > 2:
+        noise = _robust(points[2:] - 2 * points[1:-1] + points[:-2]) / np.sqrt(6)
+    seen = sequence.scores > 0
+    with np.errstate(invalid="ignore"):
+        mean = np.where(seen, sequence.scores, 0.0).sum(0) / seen.sum(0)  # NaN where never seen
     doubt = np.sqrt(_TYPICAL_SCORE / np.clip(mean, 0.1, 1.0))
     return np.asarray(noise * np.sqrt(share) * np.maximum(np.nan_to_num(doubt, nan=1.0), 0.7))
 
 
 def _robust(values: np.ndarray) -> np.ndarray:
     """Return the standard deviation over time and both axes, from the median of absolute values."""
-    magnitude = np.abs(values)
     out = np.full(values.shape[1:3], np.nan)
-    known = np.isfinite(magnitude).all(-1)
-    whole = known.all(0)
-    if whole.any():
-        chosen = magnitude[:, whole]
-        out[whole] = _MAD_TO_SIGMA * np.median(np.moveaxis(chosen, 1, 0).reshape(chosen.shape[1], -1), axis=1)
-    for p, k in np.argwhere(~whole & known.any(0)).tolist():
-        out[p, k] = _MAD_TO_SIGMA * float(np.median(magnitude[known[:, p, k], p, k]))
+    magnitude = np.abs(np.moveaxis(values, 0, -1), order="C")  # [P, K, 2, T]
+    for place in np.ndindex(out.shape):
+        of_one = magnitude[place]
+        known = np.isfinite(of_one[0])
+        if known.all():
+            out[place] = _MAD_TO_SIGMA * median(of_one.ravel())
+        elif known.any():
+            out[place] = _MAD_TO_SIGMA * median(of_one[:, known].ravel())
     return out
 
 
@@ -129,7 +128,7 @@ def angle_uncertainty(sequence: PoseSequence, name: str, sigma: np.ndarray | Non
     angle = ANGLES[name]
     sigma = coordinate_uncertainty(sequence) if sigma is None else sigma
     index = {keypoint: i for i, keypoint in enumerate(sequence.skeleton.keypoints)}
-    overall = np.array([np.median(row[np.isfinite(row)]) if np.isfinite(row).any() else np.nan for row in sigma])
+    overall = np.array([_median(row) for row in sigma])
     variance = np.zeros(sequence.num_people)
     points = body_points(sequence, angle.points)
     for ends in (angle.first, angle.second):
@@ -139,8 +138,13 @@ def angle_uncertainty(sequence: PoseSequence, name: str, sigma: np.ndarray | Non
             variance += np.nan
             continue
         length = np.hypot(*np.moveaxis(points[ends[1]] - points[ends[0]], -1, 0))
-        typical = np.array([np.median(c[np.isfinite(c)]) if np.isfinite(c).any() else np.nan for c in length.T])
+        typical = np.array([_median(column) for column in length.T])
         for end in ends:
             one = sigma[:, index[end]] if end in index else overall / np.sqrt(2)
             variance += (one / typical) ** 2
     return np.asarray(np.degrees(np.sqrt(variance)))
+
+
+def _median(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return median(known) if len(known) else float("nan")

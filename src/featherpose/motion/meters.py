@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from featherpose.errors import OptionError, SourceError
+from featherpose.motion.body_points import body_points
 from featherpose.motion.filters import derivative
-from featherpose.motion.sequence import PoseSequence, Step, body_points
+from featherpose.motion.medians import row_medians
+from featherpose.motion.sequence import PoseSequence, Step
 from featherpose.parsing import Limits, ParseError, parse_toml, read_document, reason_of
 
 __all__ = [
@@ -169,7 +171,7 @@ def floor_of(sequence: PoseSequence, person: int = 0) -> tuple[float, tuple[floa
     if not len(feet):
         return 0.0, (0.0, 0.0)
     first = feet[np.argmin(feet[:, 0])]
-    x, y = feet[:, 1], feet[:, 2]
+    x = feet[:, 1]
     angle = 0.0
     hips = points["mid_hip"][:, 0, 0] if "mid_hip" in points else x
     hips = hips[np.isfinite(hips)]
@@ -177,7 +179,9 @@ def floor_of(sequence: PoseSequence, person: int = 0) -> tuple[float, tuple[floa
     if len(hips) and np.ptp(hips) > leg and np.ptp(x) > leg:
         # Feet at the same place carry no information on the slope: one level for each half of a leg's length.
         cells = np.floor((x - x.min()) / (leg / 2)).astype(int)
-        middle = np.array([[np.median(x[cells == c]), np.median(y[cells == c])] for c in np.unique(cells)])
+        order = np.argsort(cells, kind="stable")
+        places = np.split(feet[order, 1:], np.flatnonzero(np.diff(cells[order])) + 1)
+        middle = np.array([row_medians(place.T) for place in places])
         if len(middle) >= 2:
             i, j = np.triu_indices(len(middle), 1)
             slope = float(np.median((middle[j, 1] - middle[i, 1]) / (middle[j, 0] - middle[i, 0])))

@@ -10,17 +10,12 @@ from jaxtyping import Bool, Float64, Int64
 
 from featherpose.errors import OptionError, SkeletonError, SourceError
 from featherpose.formats.record import FrameRecord
+from featherpose.motion.body_points import body_points
 from featherpose.poses import Poses
 from featherpose.skeleton import Skeleton
 
-__all__ = ["PoseSequence", "Step", "body_points"]
+__all__ = ["PoseSequence", "Step"]
 
-# Points that a skeleton may lack and that follow from two others.
-_DERIVED = {
-    "neck": ("left_shoulder", "right_shoulder"),
-    "mid_hip": ("left_hip", "right_hip"),
-    "mid_ear": ("left_ear", "right_ear"),
-}
 _MAX_CELLS = 400_000_000
 
 
@@ -194,6 +189,8 @@ class PoseSequence:
     def select(self, people: Sequence[int]) -> PoseSequence:
         """Return the sequence of some people, by their places 0 .. P-1."""
         which = list(people)
+        if which == list(range(self.num_people)):
+            return self
         return replace(
             self,
             keypoints=self.keypoints[:, which],
@@ -275,25 +272,6 @@ class PoseSequence:
         people = "1 person" if self.num_people == 1 else f"{self.num_people} people"
         lasts = float(self.timestamps_s[-1] - self.timestamps_s[0]) if self.num_frames else 0.0
         return f"PoseSequence({self.num_frames} frames, {people}, {self.skeleton.name}, {lasts:.3f} s, {self.unit})"
-
-
-def body_points(sequence: PoseSequence, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """Return keypoints by name, float64[T, P, 2] each; names that the skeleton cannot give are left out.
-
-    ``neck``, ``mid_hip`` and ``mid_ear`` are the middle of their two sides where the skeleton lacks them.
-    """
-    index = {name: i for i, name in enumerate(sequence.skeleton.keypoints)}
-    points: dict[str, np.ndarray] = {}
-    for name in names:
-        if name in index:
-            points[name] = sequence.keypoints[:, :, index[name]]
-        elif name in _DERIVED and all(side in index for side in _DERIVED[name]):
-            a, b = (sequence.keypoints[:, :, index[side]] for side in _DERIVED[name])
-            middle = (a + b) / 2
-            if name == "mid_ear":  # in a side view the far ear is hidden behind the near one
-                middle = np.where(np.isfinite(middle), middle, np.where(np.isfinite(a), a, b))
-            points[name] = middle
-    return points
 
 
 def _collect(records: Iterable[FrameRecord]) -> PoseSequence:

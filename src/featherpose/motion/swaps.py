@@ -14,13 +14,12 @@ of lower arms and legs, so that the joints of a limb stay on one side.
 
 from __future__ import annotations
 
-from itertools import product
-
 import numpy as np
 
 from featherpose.errors import OptionError
 from featherpose.jit import kernel
 from featherpose.motion.cleaning import body_size
+from featherpose.motion.medians import median
 from featherpose.motion.sequence import PoseSequence, Step
 from featherpose.skeleton import Skeleton
 
@@ -91,7 +90,7 @@ def _bone_costs(skeleton: Skeleton, points: np.ndarray, left: int, right: int) -
         lengths = np.hypot(vectors[..., 0], vectors[..., 1])
         if state == 0:
             known = lengths[np.isfinite(lengths)]
-            usual = float(np.median(known)) if len(known) else 0.0
+            usual = median(known) if len(known) else 0.0
         costs[:, state] = _BONE_WEIGHT * np.nan_to_num(np.abs(lengths - usual)).sum(-1)
     return costs
 
@@ -105,29 +104,39 @@ def _runs(rows: np.ndarray, times: np.ndarray, max_gap_s: float) -> list[np.ndar
 
 def _cheapest(pair: np.ndarray, times: np.ndarray, price: float, bones: np.ndarray) -> np.ndarray:
     """Return bool[n]: which rows of a pair [n, 2, 2] to exchange; ``bones`` [n, 2] are costs of the two states."""
-    n = len(pair)
-    # Second differences on uneven times: the step after, less the step before stretched to the same time.
-    steps_s = np.diff(times)
-    stretch = (steps_s[1:] / steps_s[:-1])[:, None, None]
-    weight = np.median(steps_s) / steps_s[1:]
-    states = (pair, pair[:, ::-1])
-    # Cost of three rows in states a, b, c. Exchanging all three changes nothing, so half of them are enough.
-    costs = {}
-    for a, b, c in product((0, 1), repeat=3):
-        if a == 0:
-            bend = states[c][2:] - states[b][1:-1] - stretch * (states[b][1:-1] - states[0][:-2])
-            costs[a, b, c] = weight * np.hypot(bend[..., 0], bend[..., 1]).sum(-1)
-    for b, c in product((0, 1), repeat=2):
-        costs[1, b, c] = costs[0, 1 - b, 1 - c]
-    price = max(price, float(np.median(costs[0, 0, 0])))
-    least = np.minimum(np.minimum(costs[0, 0, 1], costs[0, 1, 0]), costs[0, 1, 1])
+    costs = _bends(np.ascontiguousarray(pair), times, median(np.diff(times)))
+    price = max(price, median(costs[0]))
     extra = price + bones[:, 1] - bones[:, 0]  # of an exchanged row
-    if (costs[0, 0, 0] <= least + price / 4).all() and (extra >= price).all():
+    if (costs[0] <= costs[1:4].min(0) + price / 4).all() and (extra >= price).all():
         # The usual case, decided at once: an exchange of m frames alters at most three triples if m is 1 and four
         # otherwise, so it saves less than its price.
-        return np.zeros(n, bool)
-    table = np.stack([costs[a, b, c] for a, b, c in product((0, 1), repeat=3)])
-    return _viterbi(np.ascontiguousarray(table), np.ascontiguousarray(extra))
+        return np.zeros(len(pair), bool)
+    return _viterbi(costs, np.ascontiguousarray(extra))
+
+
+@kernel
+def _bends(pair: np.ndarray, times: np.ndarray, usual_s: float) -> np.ndarray:
+    """Return float64[8, n - 2]: cost of three rows of a pair [n, 2, 2] in states a, b, c = bits of the index.
+
+    It is the second difference of both joints on uneven times: the step after, less the step before stretched to the
+    same time.
+    """
+    costs = np.empty((8, len(pair) - 2))
+    for i in range(len(pair) - 2):
+        before, after = times[i + 1] - times[i], times[i + 2] - times[i + 1]
+        stretch, weight = after / before, usual_s / after
+        for b in range(2):
+            for c in range(2):
+                bend = 0.0
+                for joint in range(2):
+                    last, here, next_ = pair[i, joint], pair[i + 1, joint ^ b], pair[i + 2, joint ^ c]
+                    x = next_[0] - here[0] - stretch * (here[0] - last[0])
+                    y = next_[1] - here[1] - stretch * (here[1] - last[1])
+                    bend += np.sqrt(x * x + y * y)
+                costs[2 * b + c, i] = weight * bend
+                # Exchanging all three changes nothing.
+                costs[7 - 2 * b - c, i] = weight * bend
+    return costs
 
 
 @kernel

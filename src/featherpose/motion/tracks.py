@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from featherpose.motion.cleaning import body_boxes
 from featherpose.motion.sequence import PoseSequence, Step
 
 __all__ = ["join_tracks"]
@@ -118,14 +119,7 @@ def _whole_again(tracks: list[_Track]) -> list[_Track]:
 
 
 def _parted(sequence: PoseSequence, max_gap_s: float) -> list[_Track]:
-    there = np.isfinite(sequence.keypoints)
-    boxes = np.concatenate(
-        [
-            np.where(there, sequence.keypoints, np.inf).min(2),
-            np.where(there, sequence.keypoints, -np.inf).max(2),
-        ],
-        -1,
-    )
+    boxes = body_boxes(sequence)
     sureness = sequence.scores.mean(-1)
     tracks = []
     for p in range(sequence.num_people):

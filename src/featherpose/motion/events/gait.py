@@ -18,10 +18,11 @@ from typing import Literal
 import numpy as np
 from scipy.signal import find_peaks
 
+from featherpose.motion.body_points import body_points
 from featherpose.motion.events.repetitions import parabola
-from featherpose.motion.facing import FACINGS, facing_of, facing_over_time
+from featherpose.motion.facing import FACINGS, facing_over_time
 from featherpose.motion.measures import Measure, coordinate_uncertainty, frame_uncertainty_s
-from featherpose.motion.sequence import PoseSequence, body_points
+from featherpose.motion.sequence import PoseSequence
 
 __all__ = ["FootEvent", "Gait", "find_gait", "symmetry_index"]
 
@@ -84,12 +85,16 @@ class Gait:
         return len(self.contacts)
 
 
-def find_gait(sequence: PoseSequence, person: int = 0) -> Gait:
+def find_gait(
+    sequence: PoseSequence, person: int = 0, *, facing: np.ndarray | None = None, noise: np.ndarray | None = None
+) -> Gait:
     """Find the steps of one person seen from the side.
 
     Args:
         sequence: Filtered poses, in pixels or meters.
         person: Place of the person, 0 .. P-1.
+        facing: int64[T], index into `featherpose.motion.facing.FACINGS`; detected unless given.
+        noise: float64[K], the person's `coordinate_uncertainty`, if it is known already.
 
     Returns:
         The steps; no events if the person does not walk, or if knees and ankles are missing.
@@ -117,12 +122,13 @@ def find_gait(sequence: PoseSequence, person: int = 0) -> Gait:
         return Gait(method, (), {}, False)
     times = one.timestamps_s
     leg = _leg_length(points)
-    forward, overground = _forward(one, points["mid_hip"], leg)
+    facing = facing_over_time(one)[:, 0] if facing is None else facing
+    forward, overground = _forward(times, points["mid_hip"], leg, facing)
     if not np.isfinite(leg) or len(times) < 5:
         return Gait(method, (), {}, overground)
-    if facing_of(one)[0] in ("front", "back") and not (overground and _passes_by(points["mid_hip"])):
+    if FACINGS[facing[0]] in ("front", "back") and not (overground and _passes_by(points["mid_hip"])):
         return Gait(method, (), {}, overground)  # legs that open to the sides, or come nearer, are not seen to step
-    noise = coordinate_uncertainty(one)[0]
+    noise = coordinate_uncertainty(one)[0] if noise is None else noise
     events: list[FootEvent] = []
     for side in ("left", "right"):
         for kind, sign, part in (
@@ -157,19 +163,18 @@ def _passes_by(hips: np.ndarray) -> bool:
     return across > 2 * along
 
 
-def _forward(one: PoseSequence, hips: np.ndarray, leg: float) -> tuple[np.ndarray, bool]:
+def _forward(times: np.ndarray, hips: np.ndarray, leg: float, facing: np.ndarray) -> tuple[np.ndarray, bool]:
     """Return the direction of walking in each frame: of travel if there is any, else where the person faces."""
     x = hips[:, 0]
     known = np.flatnonzero(np.isfinite(x))
-    facing = np.where(facing_over_time(one)[:, 0] == FACINGS.index("left"), -1.0, 1.0)
+    front = np.where(facing == FACINGS.index("left"), -1.0, 1.0)
     if len(known) < 2 or not np.ptp(x[known]) > leg:
-        return facing, False
+        return front, False
     # Half a second ahead and behind: long enough to be travel and not the sway of a step.
-    times = one.timestamps_s
     half = 0.5
     smooth = np.interp(times, times[known], x[known])
     travel = np.interp(times + half, times, smooth) - np.interp(times - half, times, smooth)
-    return np.where(travel == 0, facing, np.sign(travel)), True
+    return np.where(travel == 0, front, np.sign(travel)), True
 
 
 def _extremes(
@@ -214,9 +219,14 @@ def _toe_leaves(events: list[FootEvent], times: np.ndarray) -> list[FootEvent]:
     for event in events:
         if event.kind == "release":
             time_s = min(event.time_s + later_s, float(times[-1]))
-            event = replace(event, time_s=time_s, row=int(np.abs(times - time_s).argmin()))
+            event = replace(event, time_s=time_s, row=_nearest(times, time_s))
         out.append(event)
     return out
+
+
+def _nearest(times: np.ndarray, time_s: float) -> int:
+    after = int(np.clip(np.searchsorted(times, time_s), 1, len(times) - 1))
+    return after - 1 if time_s - times[after - 1] <= times[after] - time_s else after
 
 
 def _only_walking(events: list[FootEvent], overground: bool, upright: np.ndarray) -> list[FootEvent]:

@@ -20,8 +20,9 @@ from typing import Literal
 
 import numpy as np
 
+from featherpose.motion.body_points import body_points
 from featherpose.motion.measures import Measure, coordinate_uncertainty, frame_uncertainty_s
-from featherpose.motion.sequence import PoseSequence, body_points
+from featherpose.motion.sequence import PoseSequence
 
 __all__ = ["GRAVITY_M_S2", "Jump", "JumpMethod", "find_jumps"]
 
@@ -64,12 +65,13 @@ class Jump:
     method: JumpMethod
 
 
-def find_jumps(sequence: PoseSequence, person: int = 0) -> tuple[Jump, ...]:
+def find_jumps(sequence: PoseSequence, person: int = 0, *, noise: np.ndarray | None = None) -> tuple[Jump, ...]:
     """Find the jumps of one person, from any view in which the ground is at one height.
 
     Args:
         sequence: Filtered poses, in pixels or meters.
         person: Place of the person, 0 .. P-1.
+        noise: float64[K], the person's `coordinate_uncertainty`, if it is known already.
 
     Returns:
         The jumps in order; none if the feet or hips are missing.
@@ -93,7 +95,7 @@ def find_jumps(sequence: PoseSequence, person: int = 0) -> tuple[Jump, ...]:
         return ()
     above = lower - _ground(lower, times)
     clear = (_CLEAR_TOE if method == "toe" else _CLEAR_ANKLE) * leg
-    noise = coordinate_uncertainty(one)[0]
+    noise = coordinate_uncertainty(one)[0] if noise is None else noise
     sigma = float(noise[one.skeleton.index(f"left_{foot}")])
     out = []
     air = known & (above > clear)

@@ -86,8 +86,8 @@ def find_travel(sequence: PoseSequence, person: int = 0, *, cutoff_hz: float = 1
     if unit == "m":
         way = np.abs(path[:, 0] - path[start_row, 0])
         for distance in _SPLITS_M:
-            beyond = [row for row in rows if row > start_row and way[row] >= distance]
-            if beyond:
+            beyond = rows[(rows > start_row) & (way[rows] >= distance)]
+            if len(beyond):
                 row = beyond[0]
                 share = (distance - way[row - 1]) / (way[row] - way[row - 1]) if way[row] > way[row - 1] else 1.0
                 at = times[row - 1] + share * (times[row] - times[row - 1])
@@ -100,5 +100,5 @@ def find_travel(sequence: PoseSequence, person: int = 0, *, cutoff_hz: float = 1
 def _start(speeds: np.ndarray, rows: np.ndarray, top: float) -> int:
     """Return the last row before the top speed at which the person was still slower than a tenth of it."""
     peak = int(np.argmax(np.where(np.isfinite(speeds), speeds, -1)))
-    slow = [row for row in rows if row <= peak and speeds[row] < 0.1 * top]
-    return int(slow[-1]) if slow else int(rows[0])
+    slow = rows[(rows <= peak) & (speeds[rows] < 0.1 * top)]
+    return int(slow[-1]) if len(slow) else int(rows[0])

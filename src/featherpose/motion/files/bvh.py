@@ -14,7 +14,8 @@ import numpy as np
 
 from featherpose.errors import OutputError
 from featherpose.files import write_bytes
-from featherpose.motion.sequence import PoseSequence, body_points
+from featherpose.motion.body_points import body_points
+from featherpose.motion.sequence import PoseSequence
 
 __all__ = ["write_bvh"]
 

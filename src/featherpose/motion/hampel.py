@@ -1,0 +1,78 @@
+"""Outliers of a moving window: values too far from its median (Hampel's identifier).
+
+Davies & Gather 1993, The identification of multiple outliers. The spread of a window is needed only where a value is
+farther from the median than is always allowed, which few are, so it is computed only there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from featherpose.jit import kernel
+
+__all__ = ["hampel_outliers"]
+
+# Scales the median absolute deviation to an estimate of the standard deviation of normal noise.
+_MAD_TO_SIGMA = 1.4826
+_LEAST_VALUES = 3
+
+
+def hampel_outliers(
+    values: Float64[np.ndarray, "T C"], window: int, sigmas: float, least: Float64[np.ndarray, " C"]
+) -> Bool[np.ndarray, "T C"]:
+    """Return which values of C columns are outliers of their moving window.
+
+    Windows are cut off at the ends of the recording and skip missing values; a window with fewer than three values has
+    no outliers.
+
+    Args:
+        values: NaN where missing.
+        window: Odd number of rows.
+        sigmas: Robust standard deviations allowed.
+        least: Deviation that is always allowed.
+
+    Example:
+        >>> hampel_outliers(np.array([[0.0, 0.1, 5.0, 0.2, 0.1]]).T, 5, 3.0, np.array([0.5])).ravel().tolist()
+        [False, False, True, False, False]
+    """
+    out = np.zeros(values.shape, np.bool_)
+    _mark(np.ascontiguousarray(values), window // 2, sigmas, least, out)
+    return out
+
+
+@kernel
+def _mark(values: np.ndarray, half: int, sigmas: float, least: np.ndarray, out: np.ndarray) -> None:
+    rows, columns = values.shape
+    ordered, apart = np.empty(2 * half + 1), np.empty(2 * half + 1)
+    for row in range(rows):
+        first, last = max(0, row - half), min(rows, row + half + 1)
+        for column in range(columns):
+            value = values[row, column]
+            if value != value:
+                continue
+            count = 0
+            for other in range(first, last):
+                _insert(ordered, count, values[other, column])
+                if values[other, column] == values[other, column]:
+                    count += 1
+            if count < _LEAST_VALUES:
+                continue
+            middle = (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
+            deviation = abs(value - middle)
+            if not deviation > least[column]:
+                continue  # as most values are: their window's spread is not needed
+            for i in range(count):
+                _insert(apart, i, abs(ordered[i] - middle))
+            spread = _MAD_TO_SIGMA * ((apart[(count - 1) // 2] + apart[count // 2]) / 2)
+            out[row, column] = deviation > sigmas * spread
+
+
+@kernel
+def _insert(ordered: np.ndarray, count: int, value: float) -> None:
+    """Put a value into its place among the first ``count``; NaN goes to the end."""
+    at = count
+    while at > 0 and ordered[at - 1] > value:
+        ordered[at] = ordered[at - 1]
+        at -= 1
+    ordered[at] = value
