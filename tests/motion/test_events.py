@@ -140,6 +140,35 @@ def test_jumps_are_found_with_flight_time_and_height(skeleton: Skeleton, height_
     assert jumps[0].method == ("toe" if skeleton is BODY_25 else "ankle")
 
 
+@pytest.mark.parametrize("skeleton", [BODY_25, COCO_17])
+@pytest.mark.parametrize("level_m", [0.5, -0.4])
+def test_a_landing_on_another_level_has_a_flight_and_no_height(skeleton: Skeleton, level_m: float) -> None:
+    known = jumping(1, height_m=0.3 + max(0.0, level_m), rate_hz=60)
+    meter = 400 / 1.75
+    takeoff, landing = (float(known.events[name][0]) for name in ("takeoff", "landing"))
+    # The same flight is cut short by a box, or goes on below the place of the takeoff.
+    speed = 9.80665 * (landing - takeoff) / 2
+    end = takeoff + (speed + np.sqrt(speed**2 - 2 * 9.80665 * level_m)) / 9.80665
+    times = known.sequence.timestamps_s
+    since = times - takeoff
+    path = np.where(times < takeoff, 0.0, np.where(times < end, speed * since - 9.80665 / 2 * since**2, level_m))
+    flown = np.where((times < takeoff) | (times > landing), 0.0, speed * since - 9.80665 / 2 * since**2)
+    points = known.in_skeleton(skeleton).keypoints.copy()
+    points[..., 1] -= meter * (path - flown)[:, None, None]
+    # Straight legs until the landing; the known landing bends them where this one has not come yet, or has.
+    late = times >= min(end, landing)
+    points[late] = points[times < 0.5][-1]
+    points[late, ..., 1] -= meter * path[late][:, None, None]
+    report = analyze_motion(PoseSequence.from_arrays(points, times, skeleton), MotionOptions(person_height_m=1.75))
+    (jump,) = report.people[0].jumps
+    assert jump.takeoff_s == pytest.approx(takeoff, abs=2 / 60)
+    assert jump.landing_s == pytest.approx(end, abs=2 / 60)
+    assert not jump.same_level
+    assert jump.level.value == pytest.approx(level_m, abs=0.06)
+    assert np.isnan(jump.height.value)
+    assert any("no height by flight time" in limit for limit in report.people[0].limits)
+
+
 def test_nobody_jumps_in_a_squat_or_walking() -> None:
     for known in (squatting(4), walking(8), pendulum_arms()):
         assert find_jumps(known.sequence) == ()

@@ -36,6 +36,11 @@ EXERCISES = {
 # A burpee with one jump: in the air from frame 124 to 138.
 FLIGHT = (124, 138)
 
+# box_jump.mp4: last frame on the ground, first one back on it, and whether the landing is higher (1), lower (-1) or on
+# the same level. Up on the box, backward down from it, up again, straight up on the box with head and hips out of the
+# image; in frames 200 to 213 he steps down, one foot after the other, and walks away.
+BOX_JUMPS = ((17, 30, 1), (43, 51, -1), (78, 90, 1), (108, 125, 0))
+
 
 def analyze(video: Path, folder: Path, *arguments: str) -> dict[str, Any]:
     """Run the command as a user would; returns its results."""
@@ -102,3 +107,16 @@ def test_a_jump_is_told_from_feet_that_kick(shared: Path, tmp_path: Path) -> Non
     assert abs(jump["takeoff_frame"] - FLIGHT[0]) <= 2
     assert abs(jump["landing_frame"] - FLIGHT[1]) <= 2
     assert person["gait"]["steps"] == 0
+
+
+@pytest.mark.slow
+def test_jumps_onto_a_box_and_down_equal_a_count_by_eye(shared: Path, tmp_path: Path) -> None:
+    found = analyze(shared / "data/videos/box_jump.mp4", tmp_path, "--exercise", "none")
+    (person,) = found["people"]
+    assert len(person["jumps"]) == len(BOX_JUMPS)
+    for jump, (takeoff, landing, level) in zip(person["jumps"], BOX_JUMPS, strict=True):
+        assert abs(jump["takeoff_frame"] - takeoff) <= 2
+        assert abs(jump["landing_frame"] - landing) <= 2
+        assert np.sign(jump["level"]["value"]) == level
+        assert (jump["height"]["value"] is None) == (level != 0)
+    assert any("no height by flight time" in limit for limit in person["limits"])

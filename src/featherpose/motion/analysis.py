@@ -260,7 +260,7 @@ def _person(
         gait,
         jumps,
         find_travel(placed),
-        limits_of(one, own, facing, has_scale=metric is not None, camera_moves=options.camera_moves),
+        limits_of(one, own, facing, has_scale=metric is not None, camera_moves=options.camera_moves, jumps=jumps),
     )
 
 

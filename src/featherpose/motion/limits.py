@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from featherpose.motion.angles import Angles
+from featherpose.motion.events.jumps import Jump
 from featherpose.motion.facing import Facing
 from featherpose.motion.sequence import PoseSequence
 
@@ -12,7 +15,13 @@ __all__ = ["limits_of"]
 
 
 def limits_of(
-    one: PoseSequence, angles: Angles, facing: Facing, *, has_scale: bool, camera_moves: bool | None
+    one: PoseSequence,
+    angles: Angles,
+    facing: Facing,
+    *,
+    has_scale: bool,
+    camera_moves: bool | None,
+    jumps: Sequence[Jump] = (),
 ) -> tuple[str, ...]:
     """Return sentences for a report about one person."""
     out = []
@@ -37,6 +46,11 @@ def limits_of(
         out.append("The camera moves: lengths and speeds through the image are those of person and camera together.")
     elif camera_moves is None:
         out.append("Whether the camera stood still was not checked.")
+    if not all(jump.same_level for jump in jumps):
+        out.append(
+            "Jumps onto a higher place or down from one have no height by flight time, which holds for a landing at "
+            "the level of the takeoff; their flight time and the rise of the hips are measured."
+        )
     rate = one.rate_hz
     if rate == rate and rate < 50:
         out.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
@@ -28,6 +29,7 @@ from featherpose.motion.camera import CameraWatch
 from featherpose.motion.events.repetitions import Repetition
 from featherpose.motion.files.reading import RESULT_SUFFIXES, read_poses
 from featherpose.motion.files.writing import FILE_KINDS, default_kinds, write_files
+from featherpose.motion.measures import Measure
 from featherpose.motion.report.plots import plot_angles, plot_field
 from featherpose.motion.report.rendering import Clip, render_videos
 from featherpose.motion.report.report_page import write_report_page
@@ -158,6 +160,11 @@ def _sides(repetition: Repetition) -> str:
     return f"; {seen}" if seen else ""
 
 
+def _higher(level: Measure) -> str:
+    up = level.value > 0
+    return f"{replace(level, value=abs(level.value))} {'higher' if up else 'lower'}"
+
+
 def _lines(person: PersonMotion, report: MotionReport) -> list[str]:
     seen = f"{person.first_s:.2f} to {person.last_s:.2f} s, in {100 * person.seen_share:.0f} % of the frames"
     lines = [f"person {person.track_id}: seen {seen}, facing {person.facing}"]
@@ -175,5 +182,6 @@ def _lines(person: PersonMotion, report: MotionReport) -> list[str]:
         said = [f"{name.replace('_', ' ')} {m}" for name, m in person.gait.measures.items() if name in shown]
         lines.append(f"  gait ({person.gait.method}): {person.gait.steps} steps, {', '.join(said)}")
     for jump in person.jumps:
-        lines.append(f"  jump at {jump.takeoff_s:.2f} s: flight {jump.flight}, height {jump.height}, rise {jump.rise}")
+        height = f"height {jump.height}" if jump.same_level else f"landing {_higher(jump.level)}"
+        lines.append(f"  jump at {jump.takeoff_s:.2f} s: flight {jump.flight}, {height}, rise {jump.rise}")
     return lines + [f"  note: {limit}" for limit in person.limits]

@@ -4,23 +4,28 @@ A person is in the air while both feet are higher above the ground than a stretc
 the ankle's height decides (``ankle``): it rises by about 5 % of the stature before the toes leave the ground (heel
 rise), so that much is allowed; with them the toes decide (``toe``).
 
+Jumps onto a box or down from one take off and land on two levels: those are found where both feet leave a place of rest
+together and come to rest elsewhere (`featherpose.motion.events.supports`).
+
 In the air the hips fall freely: the curvature of their path, which is gravity, tells how long the legs would be in
 meters. Where no human has such legs nothing flew; the person stood on a box, or kicked the feet up with the hands on
 the ground.
 
 Height by flight time is g t^2 / 8 (Bosco, Luhtanen & Komi 1983), in meters whatever the scale of the image, and too
-large if the legs are drawn up for the landing. Height by displacement is how far the hips rise above their height at
+large if the legs are drawn up for the landing. It holds for a landing at the level of the takeoff only, so it is
+unknown for the others. Height by displacement is how far the hips rise above their height at
 takeoff, in the unit of the sequence.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from featherpose.motion.body_points import body_points
+from featherpose.motion.events.supports import Off, crossing, feet_off
 from featherpose.motion.measures import Measure, coordinate_uncertainty, frame_uncertainty_s
 from featherpose.motion.sequence import PoseSequence
 
@@ -34,6 +39,8 @@ _CLEAR_ANKLE, _CLEAR_TOE = 0.11, 0.03
 _MIN_RISE = 0.08
 _MIN_FLIGHT_S, _MAX_FLIGHT_S = 0.12, 1.2
 _GROUND_S = 3.0
+# A landing that is higher or lower than the takeoff by more than this, in leg lengths, is one on another level.
+_OTHER_LEVEL = 0.2
 # Meters: the legs of a child of a meter and of a man of 2.2 m, and a third more, since hips are not the center of mass.
 _LEGS_M = (0.35, 1.45)
 
@@ -49,8 +56,9 @@ class Jump:
         takeoff_s: Time at which the feet leave the ground, between frames.
         landing_s: Time at which they are back.
         flight: Seconds in the air.
-        height: Meters, by flight time.
+        height: Meters, by flight time; unknown if the landing is on another level.
         rise: How far the hips rise after takeoff, in the unit of the sequence.
+        level: How much higher the landing is than the takeoff, in the unit of the sequence; 0 for one level.
         method: ``toe`` or ``ankle``.
     """
 
@@ -62,11 +70,17 @@ class Jump:
     flight: Measure
     height: Measure
     rise: Measure
+    level: Measure
     method: JumpMethod
+
+    @property
+    def same_level(self) -> bool:
+        """Return whether takeoff and landing are on one level."""
+        return self.level.value == 0
 
 
 def find_jumps(sequence: PoseSequence, person: int = 0, *, noise: np.ndarray | None = None) -> tuple[Jump, ...]:
-    """Find the jumps of one person, from any view in which the ground is at one height.
+    """Find the jumps of one person, from any view in which the ground is at one height, boxes excepted.
 
     Args:
         sequence: Filtered poses, in pixels or meters.
@@ -93,46 +107,80 @@ def find_jumps(sequence: PoseSequence, person: int = 0, *, noise: np.ndarray | N
     known = np.isfinite(lower) & np.isfinite(hips)
     if not np.isfinite(leg) or known.sum() < 5:
         return ()
-    above = lower - _ground(lower, times)
     clear = (_CLEAR_TOE if method == "toe" else _CLEAR_ANKLE) * leg
+    above = lower - _ground(lower, times)
+    edges = np.flatnonzero(np.diff(known & (above > clear), prepend=False, append=False)).reshape(-1, 2)
+    flights = [
+        Off(a, b, crossing(times, above, a - 1, a, clear), crossing(times, above, b - 1, b, clear), 0.0, 0.0)
+        for a, b in edges.tolist()
+        # Those that begin or end outside of the recording are left out.
+        if a > 0 and b < len(times) and known[a - 1] and known[b]
+    ]
+    flights = [off for off in flights if _is_jump(off, times, hips, leg)]
+    for off in feet_off(feet, times, leg, clear):
+        if not _is_jump(off, times, hips, leg):
+            continue
+        overlapping = [other for other in flights if other.first < off.last and off.first < other.last]
+        if abs(off.after - off.before) <= _OTHER_LEVEL * leg:
+            if not overlapping:
+                flights.append(replace(off, before=0.0, after=0.0))
+            continue
+        flights = [other for other in flights if other not in overlapping] + [off]
     noise = coordinate_uncertainty(one)[0] if noise is None else noise
     sigma = float(noise[one.skeleton.index(f"left_{foot}")])
-    out = []
-    air = known & (above > clear)
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], air, [False])).astype(np.int8))).reshape(-1, 2)
-    for first, last in edges.tolist():
-        if first == 0 or last >= len(times) or not (known[first - 1] and known[last]):
-            continue  # it begins or ends outside of the recording
-        takeoff_s = _crossing(times, above, first - 1, first, clear)
-        landing_s = _crossing(times, above, last - 1, last, clear)
-        flight_s = landing_s - takeoff_s
-        peak = first + int(np.argmax(hips[first:last]))
-        base = float(np.interp(takeoff_s, times[first - 1 : first + 1], hips[first - 1 : first + 1]))
-        rise = float(hips[peak] - base)
-        if not _MIN_FLIGHT_S <= flight_s <= _MAX_FLIGHT_S or rise < _MIN_RISE * leg:
-            continue
-        if not _falls_freely(times, hips, first, last, leg):
-            continue
-        # The speed of the feet at the threshold converts their jitter into time.
-        speed = abs(above[first] - above[first - 1]) / (times[first] - times[first - 1])
-        one_end = float(np.hypot(frame_uncertainty_s(times), sigma / speed if speed > 0 and sigma == sigma else 0.0))
-        error = one_end * np.sqrt(2)
-        height = GRAVITY_M_S2 * flight_s**2 / 8
-        hip_noise = float(np.nanmean([noise[one.skeleton.index(f"{s}_hip")] for s in ("left", "right")]))
-        out.append(
-            Jump(
-                first - 1,
-                peak,
-                last,
-                takeoff_s,
-                landing_s,
-                Measure(flight_s, "s", error),
-                Measure(height, "m", GRAVITY_M_S2 * flight_s / 4 * error),
-                Measure(rise, one.unit, hip_noise * np.sqrt(2)),
-                method,
-            )
-        )
-    return tuple(out)
+    hip_noise = float(np.nanmean([noise[one.skeleton.index(f"{s}_hip")] for s in ("left", "right")]))
+    return tuple(
+        _jump(off, times, lower, hips, (sigma, hip_noise), one.unit, method)
+        for off in sorted(flights, key=lambda off: off.begins_s)
+    )
+
+
+def _is_jump(off: Off, times: np.ndarray, hips: np.ndarray, leg: float) -> bool:
+    if not _MIN_FLIGHT_S <= off.ends_s - off.begins_s <= _MAX_FLIGHT_S:
+        return False
+    known = hips[off.first : off.last]
+    down = off.before - off.after > _OTHER_LEVEL * leg
+    if not np.isfinite(known).any() or (not down and np.nanmax(known) - _hips_at(off, times, hips) < _MIN_RISE * leg):
+        return False
+    return _falls_freely(times, hips, off.first, off.last, leg)
+
+
+def _hips_at(off: Off, times: np.ndarray, hips: np.ndarray) -> float:
+    """Return the hips' height at takeoff."""
+    before = slice(off.first - 1, off.first + 1)
+    return float(np.interp(off.begins_s, times[before], hips[before]))
+
+
+def _jump(
+    off: Off,
+    times: np.ndarray,
+    lower: np.ndarray,
+    hips: np.ndarray,
+    noise: tuple[float, float],
+    unit: str,
+    method: JumpMethod,
+) -> Jump:
+    sigma, hip_noise = noise
+    first, flight_s = off.first, off.ends_s - off.begins_s
+    peak = first + int(np.nanargmax(hips[first : off.last]))
+    # The speed of the feet at the threshold converts their jitter into time.
+    speed = abs(lower[first] - lower[first - 1]) / (times[first] - times[first - 1])
+    one_end = float(np.hypot(frame_uncertainty_s(times), sigma / speed if speed > 0 and sigma == sigma else 0.0))
+    error = one_end * np.sqrt(2)
+    height = Measure(GRAVITY_M_S2 * flight_s**2 / 8, "m", GRAVITY_M_S2 * flight_s / 4 * error)
+    level = off.after - off.before
+    return Jump(
+        first - 1,
+        peak,
+        off.last,
+        off.begins_s,
+        off.ends_s,
+        Measure(flight_s, "s", error),
+        height if level == 0 else Measure(float("nan"), "m"),
+        Measure(float(hips[peak]) - _hips_at(off, times, hips), unit, hip_noise * np.sqrt(2)),
+        Measure(level, unit, sigma * np.sqrt(2) if level else float("nan")),
+        method,
+    )
 
 
 def _falls_freely(times: np.ndarray, hips: np.ndarray, first: int, last: int, leg: float) -> bool:
@@ -171,9 +219,3 @@ def _ground(lower: np.ndarray, times: np.ndarray) -> np.ndarray:
     if not there.any():
         return out
     return np.asarray(np.interp(times, centers[there], levels_array[there]))
-
-
-def _crossing(times: np.ndarray, values: np.ndarray, a: int, b: int, level: float) -> float:
-    rise = values[b] - values[a]
-    share = 0.5 if rise == 0 else float(np.clip((level - values[a]) / rise, 0, 1))
-    return float(times[a] + share * (times[b] - times[a]))

@@ -95,6 +95,7 @@ def _person(report: MotionReport, person: PersonMotion) -> dict[str, Any]:
                 "flight": jump.flight.to_dict(),
                 "height": jump.height.to_dict(),
                 "rise": jump.rise.to_dict(),
+                "level": jump.level.to_dict(),
             }
             for jump in person.jumps
         ],

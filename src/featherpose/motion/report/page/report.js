@@ -210,9 +210,10 @@ function drawTables() {
   }
   table(`Gait (${words(person.gait.method)})`, ["measure", "value"],
     Object.entries(person.gait.measures).map(([name, measure]) => ({ cells: [words(name), show(measure)] })));
-  table("Jumps", ["takeoff", "flight", "height by flight", "rise of the hips"],
+  table("Jumps", ["takeoff", "flight", "height by flight", "rise of the hips", "landing"],
     person.jumps.map((jump) => ({ from: jump.takeoff_frame, to: jump.landing_frame,
-      cells: [`${jump.takeoff_s.toFixed(2)} s`, show(jump.flight), show(jump.height), show(jump.rise)] })));
+      cells: [`${jump.takeoff_s.toFixed(2)} s`, show(jump.flight), show(jump.height), show(jump.rise),
+        jump.level.value ? `${show(jump.level)} higher` : "same level"] })));
   table("Angles", ["joint", "least", "greatest", "range of motion"],
     Object.entries(person.angles).map(([name, a]) => ({ cells: [words(name), show(a.min), show(a.max), show(a.range)] })));
   table("Symmetry of ranges (left more is positive)", ["joint", "index"],
@@ -235,7 +236,10 @@ function answer(person) {
   }
   if (person.gait.steps) said.push(`${person.gait.steps} steps at ${show(person.gait.measures.cadence)}`);
   if (person.gait.measures.speed) said.push(show(person.gait.measures.speed));
-  if (person.jumps.length) said.push(`${person.jumps.length} jumps, best ${Math.max(...person.jumps.map((j) => j.height.value)).toFixed(2)} m`);
+  if (person.jumps.length) {
+    const heights = person.jumps.map((jump) => jump.height.value).filter((height) => height !== null);
+    said.push(`${person.jumps.length} jumps${heights.length ? `, best ${Math.max(...heights).toFixed(2)} m` : ""}`);
+  }
   const sides = ["left", "right"].map((side) => (reps?.each ?? []).map((r) => r[`${side}_deg`]).filter((v) => v !== null));
   if (sides.every((side) => side.length)) {
     const [left, right] = sides.map((side) => side.reduce((a, b) => a + b, 0) / side.length);

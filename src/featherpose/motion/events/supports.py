@@ -1,0 +1,113 @@
+"""Where the feet rest, and when both are off the places where they rest before and after.
+
+A foot rests while it does not move up or down for a while, longer than at the top of a jump. Between two rests it is
+off from where it leaves the level of the first to where it reaches that of the second, which may be another one: a
+box, a step. A foot that rises while the heel does is not off yet, one that sinks below its support is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from featherpose.motion.filters import derivative
+
+__all__ = ["Off", "crossing", "feet_off"]
+
+# Leg lengths a second: somebody in the air, with legs of 1.4 m or less, is slower for less than 0.15 s.
+_STILL = 0.5
+_REST_S = 0.15
+# Below its support by this share of a leg's length a foot is off.
+_BELOW = 0.03
+# Two feet jump together if they are off together for this share of the time in which either is; walking is not.
+_TOGETHER = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Off:
+    """A time in which one foot, or both, are off.
+
+    Attributes:
+        first: First row.
+        last: First row after it.
+        begins_s: Time at which it begins, between frames.
+        ends_s: Time at which it ends.
+        before: Height of the support before.
+        after: Height of the support after.
+    """
+
+    first: int
+    last: int
+    begins_s: float
+    ends_s: float
+    before: float
+    after: float
+
+
+def feet_off(heights: np.ndarray, times: np.ndarray, leg: float, clear: float) -> list[Off]:
+    """Return when both feet are off together.
+
+    Args:
+        heights: float64[2, T], of both feet, up; NaN where missing.
+        times: float64[T], seconds.
+        leg: Length of a leg.
+        clear: A foot is off that is higher than its support by more than this.
+
+    Example:
+        >>> times = np.arange(90) / 30
+        >>> flight = np.clip(4.0 * (times - 1) - 5 * (times - 1) ** 2, 0, None)
+        >>> onto_a_box = np.where(times < 1.65, flight, 0.5)
+        >>> (off,) = feet_off(np.stack([onto_a_box, onto_a_box]), times, 0.9, 0.1)
+        >>> off.first, off.last, round(off.before, 2), round(off.after, 2)
+        (31, 49, 0.0, 0.5)
+    """
+    left, right = (_off(height, times, leg, clear) for height in heights)
+    out = []
+    for a in left:
+        for b in right:
+            begins, ends = max(a.begins_s, b.begins_s), min(a.ends_s, b.ends_s)
+            if ends - begins >= _TOGETHER * (max(a.ends_s, b.ends_s) - min(a.begins_s, b.begins_s)):
+                before, after = (a.before + b.before) / 2, (a.after + b.after) / 2
+                out.append(Off(max(a.first, b.first), min(a.last, b.last), begins, ends, before, after))
+    return out
+
+
+def _off(height: np.ndarray, times: np.ndarray, leg: float, clear: float) -> list[Off]:
+    out = []
+    for (_, left, before), (reached, _, after) in pairwise(_rests(height, times, leg)):
+        between = np.arange(left, reached)
+        gone = between[(height[between] > before + clear) | (height[between] < before - _BELOW * leg)]
+        # On the way up to a box a foot passes the height of the box.
+        not_yet = between[np.abs(height[between] - after) > clear]
+        if not len(gone) or not len(not_yet) or not gone[0] <= not_yet[-1] or not np.isfinite(height[between]).all():
+            continue
+        first, last = int(gone[0]), int(not_yet[-1]) + 1
+        leaves = before + clear if height[first] > before else before - _BELOW * leg
+        reaches = after + clear if height[last - 1] > after else after - clear
+        begins, ends = (
+            crossing(times, height, first - 1, first, leaves),
+            crossing(times, height, last - 1, last, reaches),
+        )
+        out.append(Off(first, last, begins, ends, before, after))
+    return out
+
+
+def _rests(height: np.ndarray, times: np.ndarray, leg: float) -> list[tuple[int, int, float]]:
+    """Return (first row, first row after it, height) of each rest."""
+    with np.errstate(invalid="ignore"):
+        still = np.abs(derivative(height, times)) < _STILL * leg
+    edges = np.flatnonzero(np.diff(still, prepend=False, append=False)).reshape(-1, 2)
+    return [
+        (first, last, float(np.median(height[first:last])))
+        for first, last in edges.tolist()
+        if times[last - 1] - times[first] >= _REST_S
+    ]
+
+
+def crossing(times: np.ndarray, values: np.ndarray, a: int, b: int, level: float) -> float:
+    """Return when a line from the value in row ``a`` to that in row ``b`` crosses a level."""
+    rise = values[b] - values[a]
+    share = 0.5 if rise == 0 else float(np.clip((level - values[a]) / rise, 0, 1))
+    return float(times[a] + share * (times[b] - times[a]))
