@@ -11,12 +11,16 @@ import cv2
 import numpy as np
 import pytest
 
-from featherpose.augment.anchors import affine, similarity
-from featherpose.augment.blending import blend, blend_slowly, paint
-from featherpose.augment.coverage import arc_slowly, capsules_slowly, cover_arc, cover_capsules
+from featherpose.augment import blending, coverage, silhouette
+from featherpose.augment.anchors import Affine, affine, similarity, upright
+from featherpose.augment.blending import clear_around, draw_slowly, draw_texels, make_texels
+from featherpose.augment.bodies import _OF_HEAD, body_units, head_sizes, named_points
+from featherpose.augment.coverage import arc_slowly, capsules_slowly, cover_arc, cover_capsules, paint, paint_trail
+from featherpose.augment.player import warm_up
 from featherpose.augment.scene import Scene, SceneItem
 from featherpose.augment.scene_file import builtin_scenes, load_scene
-from featherpose.augment.sprites import Sprite, read_sprite
+from featherpose.augment.silhouette import Silhouette, cover_silhouette, silhouette_slowly
+from featherpose.augment.sprites import Sprite, draw_sprite, read_sprite
 from featherpose.errors import ConfigError, FeatherposeError, OptionError, SkeletonError, SourceError
 from featherpose.poses import Poses
 from featherpose.skeleton import COCO_17, OPENPOSE_18, Skeleton
@@ -154,30 +158,153 @@ def test_shipped_scenes_draw_something(name: str, skeleton: Skeleton) -> None:
     assert np.any(image != 90)
 
 
-def test_blending_is_what_its_definition_says() -> None:
-    rng = np.random.default_rng(0)
-    region = rng.integers(0, 256, (40, 50, 3), np.uint8)
-    image = rng.integers(0, 256, (40, 50, 4), np.uint8)
-    part = Sprite.from_bgra(image).levels[0]
-    for before in (np.zeros((0, 0), np.uint8), rng.integers(0, 256, (40, 50), np.uint8)):
-        expected = blend_slowly(region, part, 170, before)
-        result = region.copy()
-        blend(result, part, 170, before)
-        assert np.abs(result - expected).max() <= 1.5
+def blots(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """A graphic with opaque, half transparent and empty parts."""
+    image = rng.integers(0, 256, (*shape, 4), np.uint8)
+    image[..., 3] = 0
+    for _ in range(3):
+        center = (int(rng.integers(shape[1])), int(rng.integers(shape[0])))
+        cv2.circle(image, center, int(rng.integers(2, 9)), (10, 60, 200, int(rng.integers(90, 256))), cv2.FILLED)
+    return np.asarray(Sprite.from_bgra(image).levels[0])
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_drawing_is_what_its_definition_says(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (70, 90, 3), np.uint8)
+    graphic = blots(rng, (int(rng.integers(1, 50)), int(rng.integers(1, 60))))
+    texels = make_texels(graphic)
+    # Turned, mirrored, stretched, larger and smaller, and partly outside of the image.
+    turn, wide, high = rng.uniform(-4, 4), rng.uniform(0.2, 3) * rng.choice((-1, 1)), rng.uniform(0.2, 3)
+    c, s = (0.0, 1.0) if seed == 0 else (np.cos(turn), np.sin(turn))
+    place = Affine(c * wide, -s * high, rng.uniform(0, 90), s * wide, c * high, rng.uniform(0, 70))
+    mask = np.where(rng.random((70, 90)) < 0.3, rng.integers(0, 256, (70, 90)), 255 * (rng.random((70, 90)) < 0.3))
+    for strength, before in ((256, None), (256, mask.astype(np.uint8)), (140, mask.astype(np.uint8)), (60, None)):
+        expected = draw_slowly(image, graphic, place.inverse(), strength, before)
+        result = image.copy()
+        hidden = np.zeros((0, 0), np.uint8) if before is None else before
+        draw_texels(result, texels, clear_around(texels), place.inverse(), (0, 0, 90, 70), strength, hidden)
+        difference = np.abs(result - expected).max(-1)
+        # A position that lies between two sixteenths may be rounded to either.
+        assert (difference > 2).mean() < 2e-4
+        assert difference.max() <= 20
+    part = image.copy()
+    draw_texels(part, texels, clear_around(texels), place.inverse(), (20, 10, 61, 43), 256, np.zeros((0, 0), np.uint8))
+    changed = np.zeros((70, 90), bool)
+    changed[10:43, 20:61] = True
+    assert np.array_equal(part[~changed], image[~changed])
+    expected = draw_slowly(image, graphic, place.inverse(), 256, None)
+    assert (np.abs(part - expected)[changed].max(-1) > 2).mean() < 2e-3
+
+
+def test_extreme_places_draw_nothing_or_stay_inside() -> None:
+    sprite = Sprite.from_bgra(np.full((40, 60, 4), 255, np.uint8))
+    for scale in (0.0, 1e-300, 1e-9, 1e-3, 1.0, 1e3, 1e9, 1e300, np.inf, np.nan):
+        for at in (0.0, -1e300, 1e18, 31.5, np.nan):
+            for place in (Affine(scale, 0, at, 0, scale, at), Affine(scale, 1, at, 1, 1 / (scale or 1), 3.0),
+                          Affine(0, scale, 5.0, -1e-7, 0, at)):  # fmt: skip
+                draw_sprite(np.zeros((48, 64, 3), np.uint8), sprite, place)
+
+
+def test_a_sprite_drawn_at_its_size_is_its_pixels() -> None:
+    sprite = Sprite.from_bgra(np.dstack((np.arange(48, dtype=np.uint8).reshape(6, 8)[..., None],) * 3 + (
+        np.full((6, 8, 1), 255, np.uint8),)))  # fmt: skip
+    image = np.zeros((20, 20, 3), np.uint8)
+    draw_sprite(image, sprite, upright((0.0, 0.0), (5.0, 7.0), 1.0, (0.0, -1.0)))
+    assert np.array_equal(image[7:13, 5:13], sprite.levels[0][..., :3])
+
+
+def test_the_silhouette_is_what_its_definition_says() -> None:
+    rng = np.random.default_rng(4)
+    for _ in range(20):
+        ends = rng.uniform(-20, 80, (6, 4))
+        ends[0, 2:], ends[1, 2], ends[2, 3] = ends[0, :2], ends[1, 0], ends[2, 1]  # a point, upright, level
+        capsules = np.column_stack((ends, rng.uniform(0.5, 12, 6)))
+        trunk = rng.uniform(-10, 70, (4, 2))
+        mask = np.zeros((50, 60), np.uint8)
+        cover_silhouette(mask, capsules, trunk)
+        assert np.abs(mask - silhouette_slowly((50, 60), capsules, trunk)).max() <= 0.5 + 1e-6
+
+
+def test_a_part_of_a_silhouette_is_the_same_as_the_whole() -> None:
+    poses = people(1, (640, 480), 2)
+    body = Silhouette(poses.keypoints[0].astype(np.float64), 70.0, COCO_17)
+    whole = body.mask((0, 0, 640, 480))
+    x, y = poses.keypoints[0].mean(0).astype(int).tolist()
+    assert np.array_equal(body.mask((x - 40, y - 60, x + 20, y + 30)), whole[y - 60 : y + 30, x - 40 : x + 20])
+    for name in ("left_shoulder", "right_knee", "nose", "left_wrist", "right_hip"):
+        px, py = np.rint(poses[0][name]).astype(int)
+        assert whole[py, px] == 255
+    assert 0.01 < (whole > 0).mean() < 0.2
+
+
+def test_body_sizes_are_the_largest_estimate() -> None:
+    poses = people(3, (1280, 720), 8)
+    lost = np.random.default_rng(3).random(poses.keypoint_scores.shape) < 0.3
+    poses = Poses(
+        np.where(lost[..., None], np.nan, poses.keypoints).astype(np.float32),
+        np.where(lost, 0, poses.keypoint_scores).astype(np.float32), poses.scores, COCO_17, poses.image_size,
+    )  # fmt: skip
+    names = named_points(COCO_17)
+    for person, (size, lower) in enumerate(zip(head_sizes(poses), head_sizes(poses, quantile=0.5), strict=True)):
+        estimates = sorted(
+            float(np.hypot(*np.subtract(*(poses.keypoints[person, list(names[p])].mean(0) for p in pair)))) / ratio
+            for *pair, ratio in _OF_HEAD
+            if all(p in names and not lost[person, list(names[p])].any() for p in pair)
+        )
+        assert size == pytest.approx(estimates[-1], rel=1e-5)
+        assert lower == pytest.approx(estimates[-(-len(estimates) // 2) - 1], rel=1e-5)
+    nobody = Poses(poses.keypoints, np.zeros_like(poses.keypoint_scores), poses.scores, COCO_17, poses.image_size)
+    assert np.isnan(body_units(nobody)).all()
+    assert np.isnan(head_sizes(nobody, quantile=0.5)).all()
+
+
+def test_a_trail_is_its_capsules() -> None:
+    rng = np.random.default_rng(6)
+    trail = np.column_stack((np.arange(9) / 10, rng.uniform(-20, 90, 9), rng.uniform(-20, 70, 9)))
+    image = rng.integers(0, 256, (60, 80, 3), np.uint8)
+    left = 1 - (0.8 - trail[:-1, 0]) / 1.2
+    sheet = capsules_slowly((60, 80), trail[:, 1:], np.maximum(1, 9 * left) / 2, 255 * left**1.5)
+    share = sheet[..., None] / 255 * 200 / 256
+    expected = share * np.array((250, 10, 90)) + (1 - share) * image
+    paint_trail(image, trail, 0.8, 1.2, (250, 10, 90), 9.0, 200)
+    assert np.abs(image - expected).max() <= 1
+
+
+@pytest.mark.parametrize("name", builtin_scenes())
+def test_nothing_is_compiled_after_the_warm_up(name: str) -> None:
+    kernels = [value for module in (blending, coverage, silhouette) for value in vars(module).values()
+               if hasattr(value, "signatures")]  # fmt: skip
+    scene = load_scene(name)
+    warm_up(scene)
+    before = [len(kernel.signatures) for kernel in kernels]
+    assert len(kernels) > 8
+    assert max(before) >= 1
+    for ids in (True, False):
+        player = scene.player()
+        for frame in range(4):
+            player.render(np.zeros((480, 640, 3), np.uint8), people(2, (640, 480), frame, ids=ids), frame / 4)
+    scene.render(np.zeros((480, 640, 3), np.uint8), people(1, (640, 480)))
+    assert [len(kernel.signatures) for kernel in kernels] == before
 
 
 def test_maps_put_points_on_joints() -> None:
     rng = np.random.default_rng(1)
-    points, joints = rng.uniform(0, 100, (3, 2)), rng.uniform(0, 500, (3, 2))
-    matrix = affine(points, joints)
+    points = tuple((float(x), float(y)) for x, y in rng.uniform(0, 100, (5, 2)))
+    joints = [(float(x), float(y)) for x, y in rng.uniform(0, 500, (5, 2))]
+    matrix = affine(points[:3], joints[:3])
     assert matrix is not None
-    assert np.allclose(matrix[:, :2] @ points.T + matrix[:, 2:], joints.T)
+    assert np.allclose([matrix(p) for p in points[:3]], joints[:3])
+    best = affine(points, joints)
+    assert best is not None
+    rows = np.column_stack((points, np.ones(5)))
+    assert np.allclose(np.reshape(best, (2, 3)).T, np.linalg.lstsq(rows, np.array(joints), rcond=None)[0])
     two = similarity(points[:2], joints[:2])
     assert two is not None
-    assert np.allclose(two[:, :2] @ points[:2].T + two[:, 2:], joints[:2].T)
-    assert similarity(points[[0, 0]], joints[:2]) is None
-    line = np.array([[0, 0], [1, 1], [2, 2.0001]]) * 100
-    assert affine(points, line) is None
+    assert np.allclose([two(p) for p in points[:2]], joints[:2])
+    assert np.allclose(two.inverse()(two((3.0, 4.0))), (3, 4))
+    assert similarity((points[0], points[0]), joints[:2]) is None
+    assert affine(points[:3], [(0.0, 0.0), (100.0, 100.0), (200.0, 200.01)]) is None
 
 
 @pytest.mark.parametrize(
@@ -295,5 +422,5 @@ def test_paint_is_over() -> None:
     region, sheet = rng.integers(0, 256, (9, 11, 3), np.uint8), rng.integers(0, 256, (9, 11), np.uint8)
     share = sheet[..., None] / 255 * 180 / 256
     expected = share * np.array((10, 200, 77)) + (1 - share) * region
-    paint(region, sheet, 10, 200, 77, 180)
+    paint(region, sheet, (10, 200, 77), 180)
     assert np.abs(region - expected).max() <= 0.51

@@ -8,8 +8,10 @@ small.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32, Float64, Int64
 
 from featherpose.poses import Poses
 from featherpose.skeleton import Skeleton
@@ -117,15 +119,26 @@ def shown_points(poses: Poses, min_score: float) -> Float32[np.ndarray, "P K 2"]
 def _size(
     poses: Poses, ratios: tuple[tuple[str, str, float], ...], min_score: float, quantile: float
 ) -> Float64[np.ndarray, " P"]:
-    names = named_points(poses.skeleton)
+    first, second, of_one = _ends(poses.skeleton, ratios)
     points = shown_points(poses, min_score).astype(np.float64)
-    estimates = [np.full(len(poses), np.nan)]
-    for first, second, ratio in ratios:
-        if first in names and second in names:
-            ends = [points[:, list(names[name])].mean(1) for name in (first, second)]
-            distance = np.hypot(*(ends[0] - ends[1]).T) / ratio
-            estimates.append(np.where(distance > 0, distance, np.nan))
-    table = np.sort(np.array(estimates), 0)  # NaN comes last
-    counts = np.isfinite(table).sum(0)
-    rows = np.maximum(np.ceil(quantile * counts).astype(int) - 1, 0)
-    return np.asarray(table[rows, np.arange(len(poses))])
+    way = (points[:, first].sum(2) - points[:, second].sum(2)) / 2  # [P, R, 2]
+    distances = np.hypot(way[..., 0], way[..., 1]) / of_one
+    estimates = np.where(distances > 0, distances, np.nan)
+    if quantile >= 1:
+        return np.asarray(np.fmax.reduce(estimates, 1, initial=np.nan))
+    table = np.sort(estimates, 1)  # NaN comes last
+    counts = np.isfinite(table).sum(1)
+    table = np.column_stack((table, np.full(len(table), np.nan)))
+    columns = np.maximum(np.ceil(quantile * counts).astype(int) - 1, 0)
+    return np.asarray(table[np.arange(len(table)), columns])
+
+
+@lru_cache(maxsize=64)
+def _ends(
+    skeleton: Skeleton, ratios: tuple[tuple[str, str, float], ...]
+) -> tuple[Int64[np.ndarray, "R 2"], Int64[np.ndarray, "R 2"], Float64[np.ndarray, " R"]]:
+    """Return, for distances that a skeleton has, the keypoints whose middles are their ends, and the ratios."""
+    names = named_points(skeleton)
+    known = [(names[a], names[b], ratio) for a, b, ratio in ratios if a in names and b in names]
+    pairs = np.array([[(a[0], a[-1]), (b[0], b[-1])] for a, b, _ in known], np.int64).reshape(-1, 2, 2)
+    return pairs[:, 0], pairs[:, 1], np.array([ratio for *_, ratio in known])

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
+from math import isfinite
 
 import numpy as np
-from jaxtyping import Float64, UInt8
+from jaxtyping import UInt8
 
-from featherpose.augment.anchors import affine, similarity, upright
+from featherpose.augment.anchors import Affine, Point
 from featherpose.augment.bodies import body_units, named_points
+from featherpose.augment.placement import UP, place_graphic
 from featherpose.augment.scene import Scene, SceneItem
-from featherpose.augment.shapes import body_mask, draw_gauge, draw_line, draw_trail, text_sprite
+from featherpose.augment.shapes import draw_gauge, draw_line, draw_trail, text_sprite
+from featherpose.augment.silhouette import Silhouette
 from featherpose.augment.sprites import draw_sprite
+from featherpose.augment.trail import Trail
 from featherpose.errors import OptionError, SkeletonError
 from featherpose.poses import Poses
-from featherpose.skeleton import Skeleton
+from featherpose.skeleton import COCO_17, Skeleton
 
-__all__ = ["ScenePlayer"]
+__all__ = ["ScenePlayer", "warm_up"]
 
-_UP = np.array([0.0, -1.0])
 _FORGET_S = 5.0
 _TRUST = 1e-3  # a joint just over the least score counts
 
@@ -30,10 +32,10 @@ class _Shown:
 
     opacity: float
     seen_s: float
-    points: np.ndarray
+    points: list[Point]
     unit: float
-    up: np.ndarray
-    trail: deque[tuple[float, float, float]] = field(default_factory=deque)
+    up: Point
+    trail: Trail = field(default_factory=Trail)
 
 
 class ScenePlayer:
@@ -47,7 +49,7 @@ class ScenePlayer:
         self.scene = scene
         self._shown: dict[tuple[int, int], _Shown] = {}
         # Of each item the rows of its joints: a middle lies between two, any other joint between a row and itself.
-        self._ends: list[tuple[np.ndarray, np.ndarray]] = []
+        self._ends: list[list[tuple[int, int]]] = []
         self._skeleton: Skeleton | None = None
         self._names: dict[str, tuple[int, ...]] = {}
         self._last_s: float | None = None
@@ -84,35 +86,34 @@ class ScenePlayer:
         step_s = 0.0 if timestamp_s is None or self._last_s is None else timestamp_s - self._last_s
         first = self._last_s is None
         units = body_units(poses)
-        points = np.where(poses.keypoint_scores[..., None] > 0, poses.keypoints, np.nan).astype(np.float64)
+        # Numbers of Python: a few for each of dozens of graphics, for which numpy's calls would take longer.
+        places = np.where(poses.keypoint_scores[..., None] > 0, poses.keypoints, np.nan).astype(np.float64)
+        points = places.tolist()
+        scores, totals = poses.keypoint_scores.tolist(), poses.scores.tolist()
+        numbers = [-1] * len(poses) if poses.track_ids is None else poses.track_ids.tolist()
         largest = int(np.nanargmax(units)) if len(units) and np.isfinite(units).any() else -1
-        masks: dict[int, tuple[np.ndarray, tuple[int, int]] | None] = {}
         # Far people first: near ones and what they wear lie over them.
         order = np.argsort(np.nan_to_num(units), kind="stable").tolist()
-        places = sorted(range(len(self.scene.items)), key=lambda i: not self.scene.items[i].behind)
+        items = sorted(range(len(self.scene.items)), key=lambda i: not self.scene.items[i].behind)
         visited = set()
         for person in order:
-            number = -1 if poses.track_ids is None else int(poses.track_ids[person])
+            number = numbers[person]
             unit = self._steady_unit(number, float(units[person]), timestamp_s is not None)
             if not unit > 0:
                 continue
             up = self._up(points[person])
-            for place in places:
+            for place in items:
                 item = self.scene.items[place]
                 if not _is_meant(item, number, person == largest):
                     continue
-                joints, trusted = self._places(place, points[person], poses.keypoint_scores[person], item)
+                joints, trusted = self._places(place, points[person], scores[person], item)
                 shown = self._follow(place, number, joints, unit, up, trusted, timestamp_s, step_s, first)
                 if shown is None:
                     continue
                 visited.add((place, number))
-                mask = None
-                if item.behind:
-                    if person not in masks:
-                        masks[person] = body_mask(points[person], poses.skeleton, unit, image.shape[:2])
-                    mask = masks[person]
-                words = {"id": "" if number < 0 else str(number), "score": f"{float(poses.scores[person]):.2f}"}
-                self._draw(image, item, shown, words, points[person], mask, timestamp_s)
+                body = Silhouette(places[person], unit, poses.skeleton) if item.behind else None
+                words = ("" if number < 0 else str(number), totals[person])
+                self._draw(image, item, shown, words, body, timestamp_s)
         if timestamp_s is not None:
             self._fade_unseen(image, visited, timestamp_s, step_s)
             self._last_s = timestamp_s
@@ -131,16 +132,16 @@ class ScenePlayer:
                         expected=f"one of {', '.join(names)}",
                     )
             joints = [names[name] for name in (*item.joints, *(item.up or ()))]
-            self._ends.append((np.array([ends[0] for ends in joints]), np.array([ends[-1] for ends in joints])))
+            self._ends.append([(ends[0], ends[-1]) for ends in joints])
         self._skeleton = skeleton
 
-    def _up(self, points: Float64[np.ndarray, "K 2"]) -> Float64[np.ndarray, "2"]:
+    def _up(self, points: list[list[float]]) -> Point:
         """Return the direction from the hips to the head; up in the image where one of them is missing."""
         if not {"neck", "mid_hip"} <= self._names.keys():
-            return _UP
+            return UP
         neck, hips = self._names["neck"], self._names["mid_hip"]
-        up = (points[neck[0]] + points[neck[-1]] - points[hips[0]] - points[hips[-1]]) / 2
-        return np.asarray(up if np.isfinite(up).all() else _UP)
+        x, y = (points[neck[0]][i] + points[neck[-1]][i] - points[hips[0]][i] - points[hips[-1]][i] for i in (0, 1))
+        return (x / 2, y / 2) if isfinite(x + y) else UP
 
     def _steady_unit(self, number: int, unit: float, video: bool) -> float:
         """Return the body unit, smoothed over time."""
@@ -154,19 +155,18 @@ class ScenePlayer:
         return unit
 
     def _places(
-        self, place: int, points: Float64[np.ndarray, "K 2"], scores: np.ndarray, item: SceneItem
-    ) -> tuple[Float64[np.ndarray, "n 2"], bool]:
+        self, place: int, points: list[list[float]], scores: list[float], item: SceneItem
+    ) -> tuple[list[Point], bool]:
         """Find where the joints of an item are, and whether they can be trusted."""
-        first, last = self._ends[place]
-        joints = (points[first] + points[last]) / 2
-        n = len(item.joints)
-        least = min(scores[first[:n]].min(), scores[last[:n]].min())
-        return joints, bool(least >= item.min_score - _TRUST and np.isfinite(joints[:n]).all())
+        ends = self._ends[place]
+        joints = [((points[a][0] + points[b][0]) / 2, (points[a][1] + points[b][1]) / 2) for a, b in ends]
+        n, least = len(item.joints), item.min_score - _TRUST
+        trusted = all(scores[a] >= least and scores[b] >= least for a, b in ends[:n])
+        return joints, trusted and all(isfinite(x + y) for x, y in joints[:n])
 
     def _follow(
-        self, place: int, number: int, joints: np.ndarray, unit: float, up: np.ndarray, trusted: bool,
-        now_s: float | None,
-        step_s: float, first: bool,
+        self, place: int, number: int, joints: list[Point], unit: float, up: Point, trusted: bool,
+        now_s: float | None, step_s: float, first: bool,
     ) -> _Shown | None:  # fmt: skip
         """Return the state of one graphic on one person; None while it is not to be seen."""
         if now_s is None or number < 0:
@@ -193,8 +193,7 @@ class ScenePlayer:
                 continue
             shown.opacity -= step_s / max(self.scene.fade_s, 1e-3)
             if shown.opacity > 0:
-                words = {"id": str(key[1]), "score": ""}
-                self._draw(image, self.scene.items[key[0]], shown, words, None, None, now_s)
+                self._draw(image, self.scene.items[key[0]], shown, (str(key[1]), None), None, now_s)
             elif now_s - shown.seen_s > _FORGET_S:
                 del self._shown[key]
             else:
@@ -202,69 +201,55 @@ class ScenePlayer:
                 shown.trail.clear()
 
     def _draw(
-        self, image: np.ndarray, item: SceneItem, shown: _Shown, words: dict[str, str],
-        body: np.ndarray | None, mask: tuple[np.ndarray, tuple[int, int]] | None, now_s: float | None,
+        self, image: np.ndarray, item: SceneItem, shown: _Shown, words: tuple[str, float | None],
+        body: Silhouette | None, now_s: float | None,
     ) -> None:  # fmt: skip
         opacity = item.opacity * shown.opacity
         joints, unit = shown.points[: len(item.joints)], shown.unit
-        shift = np.array(item.offset) * unit
-        if item.kind == "trail":
-            if now_s is not None:
-                while shown.trail and now_s - shown.trail[0][0] > item.seconds:
-                    shown.trail.popleft()
-                if now_s == shown.seen_s:
-                    shown.trail.append((now_s, *(joints[0] + shift).tolist()))
-                draw_trail(image, list(shown.trail), now_s, item.seconds, item.color, item.width * unit, opacity)
-        elif item.kind == "gauge":
-            draw_gauge(image, joints, item.size * unit, item.color, item.width * unit, opacity)
-        elif item.kind in ("circle", "line", "polygon"):
-            width = item.width * unit
-            radius = item.size * unit if item.kind == "circle" else 0.0
-            draw_line(image, joints + shift, item.kind, item.color, width, radius, opacity)
-        else:
-            sprite = item.sprite if item.sprite is not None else text_sprite(item.text.format(**words), item.color)
+        if item.kind in ("sprite", "text"):
+            sprite = item.sprite
+            if sprite is None:
+                score = "" if words[1] is None else f"{words[1]:.2f}"
+                sprite = text_sprite(item.text.format(id=words[0], score=score), item.color)
             if sprite is None:
                 return
-            matrix = self._matrix(item, shown, sprite.size)
+            matrix = place_graphic(item, shown.points, unit, shown.up, sprite.size)
             if matrix is not None:
-                draw_sprite(image, sprite, matrix, opacity, mask)
+                draw_sprite(image, sprite, matrix, opacity, body)
+            return
+        if item.kind == "gauge":
+            draw_gauge(image, joints, item.size * unit, item.color, item.width * unit, opacity)
+            return
+        right, down = item.offset[0] * unit, item.offset[1] * unit
+        if item.kind != "trail":
+            moved = [(x + right, y + down) for x, y in joints]
+            radius = item.size * unit if item.kind == "circle" else 0.0
+            draw_line(image, moved, item.kind, item.color, item.width * unit, radius, opacity)
+        elif now_s is not None:
+            shown.trail.forget(now_s - item.seconds)
+            if now_s == shown.seen_s:
+                shown.trail.add(now_s, joints[0][0] + right, joints[0][1] + down)
+            draw_trail(image, shown.trail.rows, now_s, item.seconds, item.color, item.width * unit, opacity)
 
-    @staticmethod
-    def _matrix(item: SceneItem, shown: _Shown, size: tuple[int, int]) -> np.ndarray | None:
-        """From pixels of the sprite to pixels of the image."""
-        joints = shown.points[: len(item.joints)]
-        anchors = np.array(item.points or [(0.5, 0.5)] * len(joints)) * size - 0.5
-        if len(joints) == 1:
-            side = size[1] if item.kind == "text" else size[0]
-            up = _UP
-            if item.up is not None:
-                ends = shown.points[len(item.joints) :]
-                up = ends[1] - ends[0] if np.isfinite(ends).all() and np.ptp(ends) > 0 else _UP
-            matrix: np.ndarray | None = upright(anchors[0], joints[0], item.size * shown.unit / side, up)
-        elif len(joints) == 2:
-            matrix = similarity(anchors, joints)
-            turned = matrix is not None and shown.up @ -matrix[:, 1] < 0
-            if turned and item.back != "show":  # left and right have changed places
-                if item.back == "hide":
-                    return None
-                matrix = similarity(anchors[::-1], joints)
-        else:
-            matrix = affine(anchors, joints)
-            if matrix is not None and np.linalg.det(matrix[:, :2]) < 0 and item.back != "show":
-                if item.back == "hide":
-                    return None
-                mirror = np.array([[-1.0, 0.0, size[0] - 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
-                matrix = matrix @ mirror
-        if matrix is None:
-            return None
-        if len(joints) > 1 and item.size != 1:
-            middle = np.append(anchors.mean(0), 1.0)
-            kept = matrix @ middle
-            matrix = np.column_stack((matrix[:, :2] * item.size, kept - matrix[:, :2] @ middle[:2] * item.size))
-        if any(item.offset):
-            turn = matrix[:, :2] / np.maximum(np.hypot(*matrix[:, :2]), 1e-9)
-            matrix = np.column_stack((matrix[:, :2], matrix[:, 2] + turn @ (np.array(item.offset) * shown.unit)))
-        return matrix
+
+def warm_up(scene: Scene) -> None:
+    """Compile or load every kernel that a scene needs, so that its first frame is not late.
+
+    Args:
+        scene: What will be drawn.
+    """
+    image, place = np.zeros((32, 32, 3), np.uint8), Affine(1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    body = Silhouette(np.full((COCO_17.num_keypoints, 2), 16.0), 8.0, COCO_17)
+    joints = [(4.0, 16.0), (16.0, 16.0), (16.0, 4.0)]
+    for item in scene.items:
+        if item.kind in ("sprite", "text"):
+            sprite = item.sprite or text_sprite("0", item.color)
+            assert sprite is not None
+            draw_sprite(image, sprite, place, 1.0, body if item.behind else None)
+        elif item.kind == "gauge":
+            draw_gauge(image, joints, 8.0, item.color, 2.0, 1.0)
+        elif item.kind == "trail":
+            draw_trail(image, np.full((2, 3), 16.0), 16.0, 1.0, item.color, 4.0, 1.0)
 
 
 def _is_meant(item: SceneItem, number: int, largest: bool) -> bool:

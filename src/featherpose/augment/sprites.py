@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import ceil, floor, inf, isfinite, log2, sqrt
 from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Float64, UInt8
+from jaxtyping import UInt8, UInt64
 
-from featherpose.augment.blending import blend
+from featherpose.augment.anchors import Affine
+from featherpose.augment.blending import clear_around, draw_texels, make_texels
+from featherpose.augment.silhouette import Silhouette
 from featherpose.augment.svg import draw_svg
 from featherpose.errors import SourceError
 from featherpose.media.headers import read_header
 from featherpose.media.images import read_file
 from featherpose.media.opencv_logs import suppress_decoder_output
 
-__all__ = ["NO_MASK", "Sprite", "draw_sprite", "read_sprite"]
+__all__ = ["Sprite", "draw_sprite", "read_sprite"]
 
 _MAX_SIDE_PX = 4096
 _MAX_BYTES = 20_000_000
-NO_MASK = np.zeros((0, 0), np.uint8)
-"""Nothing lies before what `blend` draws."""
+_MOST_STEP = 1e4  # pixels of a sprite from one of the image to the next, so that its positions fit 64 bits
+_NO_MASK = np.zeros((0, 0), np.uint8)
+
+
+Texels = tuple[UInt64[np.ndarray, "h+2 w+2"], UInt8[np.ndarray, "h+2 w+2"]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +39,7 @@ class Sprite:
     """
 
     levels: tuple[UInt8[np.ndarray, "h w 4"], ...]
+    _texels: dict[int, Texels] = field(default_factory=dict, init=False)
 
     @classmethod
     def from_bgra(cls, image: UInt8[np.ndarray, "h w 4"]) -> Sprite:
@@ -54,6 +61,14 @@ class Sprite:
     def size(self) -> tuple[int, int]:
         """(width, height) in pixels."""
         return self.levels[0].shape[1], self.levels[0].shape[0]
+
+    def texels(self, level: int) -> Texels:
+        """Return one of the sizes as `draw_texels` reads it; made when it is first drawn."""
+        found = self._texels.get(level)
+        if found is None:
+            texels = make_texels(self.levels[level])
+            found = self._texels[level] = (texels, clear_around(texels))
+        return found
 
 
 def read_sprite(path: str | Path) -> Sprite:
@@ -116,54 +131,46 @@ def _decoded(path: Path, data: bytes) -> np.ndarray | None:
 def draw_sprite(
     image: UInt8[np.ndarray, "H W 3"],
     sprite: Sprite,
-    matrix: Float64[np.ndarray, "2 3"],
+    place: Affine,
     opacity: float = 1.0,
-    mask: tuple[UInt8[np.ndarray, "h w"], tuple[int, int]] | None = None,
+    before: Silhouette | None = None,
 ) -> None:
     """Draw a sprite into an image, in place.
 
     Args:
         image: uint8[H, W, 3], BGR, writable.
         sprite: What to draw.
-        matrix: float64[2, 3], from pixels of the sprite to pixels of the image; pixel centers at integers.
+        place: From pixels of the sprite to pixels of the image; pixel centers at integers.
         opacity: 0..1.
-        mask: What lies before the sprite: 255 hides it, 0 shows it; with the (x, y) of its upper left corner.
+        before: What lies before the sprite.
     """
     strength = round(256 * min(max(opacity, 0.0), 1.0))
     width, height = sprite.size
-    corners = matrix @ np.array(
-        [[-0.5, width - 0.5, width - 0.5, -0.5], [-0.5, -0.5, height - 0.5, height - 0.5], [1, 1, 1, 1]]
-    )
-    if strength == 0 or not np.isfinite(corners).all():
+    # Of the middle and half of the extent of the drawn parallelogram.
+    x, y = place(((width - 1) / 2, (height - 1) / 2))
+    dx = (abs(place.xx) * width + abs(place.xy) * height) / 2
+    dy = (abs(place.yx) * width + abs(place.yy) * height) / 2
+    if strength == 0 or not isfinite(x + y + dx + dy):
         return
-    low, high = np.floor(corners.min(1)), np.ceil(corners.max(1))
-    x0, y0 = (int(v) for v in np.clip(low, 0, 1e6))
-    x1, y1 = (int(v) + 1 for v in np.clip(high, -1, (image.shape[1] - 1, image.shape[0] - 1)))
-    if x0 >= x1 or y0 >= y1:
-        return
-    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
-    level = min(len(sprite.levels) - 1, max(0, int(np.floor(-np.log2(max(scale, 1e-6))))))
-    shown = sprite.levels[level]
-    # From pixels of the level to pixels of the region: centers lie at integers at every size.
-    grow = np.array([width / shown.shape[1], height / shown.shape[0]])
-    local = np.array(matrix)
-    local[:, 2] += matrix[:, :2] @ ((grow - 1) / 2) - (x0, y0)
-    local[:, :2] *= grow
-    part = cv2.warpAffine(
-        shown, local, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT,
-        borderValue=(0, 0, 0, 0),
+    window = (
+        max(0, floor(max(x - dx, 0.0))), max(0, floor(max(y - dy, 0.0))),
+        ceil(min(x + dx, image.shape[1] - 1.0)) + 1, ceil(min(y + dy, image.shape[0] - 1.0)) + 1,
     )  # fmt: skip
-    before = NO_MASK if mask is None else _cut(mask, (x0, y0, x1, y1))
-    blend(image[y0:y1, x0:x1], part, strength, before)
-
-
-def _cut(mask: tuple[UInt8[np.ndarray, "h w"], tuple[int, int]], box: tuple[int, int, int, int]) -> np.ndarray:
-    """Cut the part of a mask in a box; 0 outside the mask."""
-    values, (left, top) = mask
-    x0, y0, x1, y1 = box
-    out = np.zeros((y1 - y0, x1 - x0), np.uint8)
-    a, b = max(x0, left), max(y0, top)
-    c, d = min(x1, left + values.shape[1]), min(y1, top + values.shape[0])
-    if a < c and b < d:
-        out[b - y0 : d - y0, a - x0 : c - x0] = values[b - top : d - top, a - left : c - left]
-    return out
+    if window[0] >= window[2] or window[1] >= window[3]:
+        return
+    scale = sqrt(abs(place.area))
+    if not 0 < scale < inf:
+        return
+    level = min(len(sprite.levels) - 1, max(0, floor(-log2(max(scale, 1e-6)))))
+    rows, columns = sprite.levels[level].shape[:2]
+    # From pixels of the image to pixels of the level: centers lie at integers at every size.
+    wide, high = width / columns, height / rows
+    back = place.inverse()
+    local = (
+        back.xx / wide, back.xy / wide, (back.x + 0.5) / wide - 0.5,
+        back.yx / high, back.yy / high, (back.y + 0.5) / high - 0.5,
+    )  # fmt: skip
+    if not all(abs(local[i]) <= _MOST_STEP for i in (0, 1, 3, 4)):
+        return
+    mask = _NO_MASK if before is None else before.mask(window)
+    draw_texels(image, *sprite.texels(level), local, window, strength, mask)

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from featherpose.augment.effects import FrameEffects
+from featherpose.augment.player import warm_up as warm_up_scene
 from featherpose.drawing.draw import DrawOptions, draw_poses
 from featherpose.errors import FeatherposeError, SourceError
 from featherpose.estimator import PoseEstimator, StageTimes
@@ -68,6 +69,8 @@ class PoseService:
         )  # fmt: skip
         self.estimator.warm_up()
         warm_up_tracking()
+        if options.effects is not None and options.effects.scene is not None:
+            warm_up_scene(options.effects.scene)
         self.estimator(np.full((480, 640, 3), 128, np.uint8))  # the first inference prepares the engine's kernels
         self.draining = False
         self.active = 0
