@@ -15,6 +15,7 @@ from pathlib import Path
 
 import cv2
 import httpx
+import numpy as np
 import pytest
 from page_browser import open_browser
 
@@ -137,6 +138,52 @@ def test_page_shows_the_source_and_goes_on(walk: Path, tmp_path: Path) -> None:
         ended, said = running.end()
         assert ended == 0, said
         page.until(lambda: page.problem != "", "the page says that the server has gone")
+
+
+MARK = """
+name = "mark"
+[[items]]
+kind = "circle"
+joints = ["nose"]
+size = 0.1
+width = 0
+color = "#ff00ff"
+"""
+
+
+def marked(image: np.ndarray) -> np.ndarray:
+    """Rows of (x, y): where the mark of the scene is seen, whose color occurs in no photograph."""
+    values = image.astype(int)
+    return np.argwhere((values[..., 1] < 70) & (values[..., 0] > 180) & (values[..., 2] > 180))[:, ::-1]
+
+
+@pytest.mark.parametrize("name", ["walk", "dance"])
+def test_page_shows_a_scene_over_hidden_heads(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:  # fmt: skip
+    source = request.getfixturevalue("walk")
+    if name != "walk":
+        source = request.getfixturevalue("shared") / "data" / "videos" / f"{name}.mp4"
+    capture = cv2.VideoCapture(str(source))
+    assert all(len(marked(capture.read()[1])) < 5 for _ in range(5))
+    capture.release()
+    scene = tmp_path / "mark.toml"
+    scene.write_text(MARK)
+    effects = ("--scene", scene, "--anonymize", "box")
+    with live(source, *effects, "--quality", "fast") as running, open_browser(tmp_path) as page:
+        page.open(f"{running.url}#source={running.name}")
+        page.until(lambda: page.ids, "somebody has an id")
+        page.until(lambda: len(marked(page.stage())) > 30, "the mark is in the picture")
+        # The next picture may be of a frame without the person: the one in which the mark is counts.
+        image = next(image for _ in range(50) if len(marked(image := page.stage())) > 30)
+        x, y = np.median(marked(image), 0).astype(int)
+        reach = int(3 * np.sqrt(len(marked(image)) / np.pi))
+        around = image[max(0, y - reach) : y + reach, max(0, x - reach) : x + reach].astype(int)
+        assert (np.abs(around - 48).max(-1) < 12).mean() > 0.15  # what hides a head, below the mark
+        assert page.painted == 0  # no skeletons over a scene, until they are asked for
+        page.click("skeletons")
+        page.click("skeletons")
+        page.until(lambda: page.painted > 0, "skeletons are drawn")
 
 
 @pytest.mark.parametrize(
