@@ -8,7 +8,7 @@ The least scores of `HeadOptions` are chosen on held-out images of coco-train (i
 ``--min-scores``: the highest that hides, at one height and at several, no more than half a point fewer of all labeled
 heads than the lowest does.
 
-    python benchmarks/augment.py --json benchmarks/results/augment.json
+    python benchmarks/augment.py --keep-heads --json benchmarks/results/augment.json
     python benchmarks/augment.py --heads ../shared/data/coco-val --sheet missed.png --json ...
     python benchmarks/augment.py --heads held-out --min-scores 0.02 0.03 0.05 0.08 0.12 --json ...
 """
@@ -188,14 +188,18 @@ def around(image: np.ndarray, center: np.ndarray, size: float) -> np.ndarray:
     return np.asarray(cv2.resize(part, (TILE, TILE), interpolation=cv2.INTER_AREA))
 
 
-def earlier_cost(path: Path | None) -> dict[str, Any]:
-    """Return the cost that an earlier run wrote, and where it was taken."""
+def earlier(path: Path | None, part: str) -> dict[str, Any]:
+    """Return the ``cost`` or the ``heads`` that an earlier run wrote, and where they were taken."""
     if path is None or not path.exists():
         return {}
     old = parse_json(path.read_bytes())
     machine = {key: old[key] for key in ("load average at the end", "machine")}
-    cost = {key: value for key, value in old.items() if key.endswith("ms a frame")}
-    return {**cost, "cost taken on": old.get("cost taken on", machine)} if cost else {}
+    kept = {
+        key: value
+        for key, value in old.items()
+        if (key.endswith("ms a frame") if part == "cost" else key.startswith("heads ") and key != "heads taken on")
+    }
+    return {**kept, f"{part} taken on": old.get(f"{part} taken on", machine)} if kept else {}
 
 
 def main() -> None:
@@ -204,20 +208,25 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="contact sheet of the heads that --every-head misses")
     parser.add_argument("--min-scores", type=float, nargs="+", metavar="SCORE", help="compare these; no cost, no sheet")
     parser.add_argument("--keep-cost", action="store_true", help="do not measure it: leave what --json has")
+    parser.add_argument("--keep-heads", action="store_true", help="measure the cost alone: leave the heads of --json")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     if given.heads is None and (given.min_scores or given.keep_cost):
         parser.error("--min-scores and --keep-cost need --heads")
+    if given.keep_heads and given.heads is not None:
+        parser.error("--keep-heads measures no heads")
     if given.min_scores:
         publish({"heads at one height": measure_scores(given.heads, (256,), given.min_scores),
                  "heads with --every-head": measure_scores(given.heads, BEST_HEIGHTS, given.min_scores)},
                 given.json)  # fmt: skip
         return
-    cost = earlier_cost(given.json) if given.keep_cost else measure_cost()
+    cost = earlier(given.json, "cost") if given.keep_cost else measure_cost()
     report: dict[str, Any] = {"size": list(SIZE), "people": PEOPLE, **cost}
     if given.heads is not None:
         report["heads at one height"] = measure_heads(given.heads, (256,), None)
         report["heads with --every-head"] = measure_heads(given.heads, BEST_HEIGHTS, given.sheet)
+    elif given.keep_heads:
+        report |= earlier(given.json, "heads")
     publish(report, given.json)
 
 

@@ -17,7 +17,16 @@ from featherpose.motion.sequence import PoseSequence
 from featherpose.motion.swaps import repair_swaps
 from featherpose.skeleton import Skeleton
 
-__all__ = ["Footage", "Window", "background_plate", "clean_person", "nearest_frame", "pose_distance", "pose_maps"]
+__all__ = [
+    "Footage",
+    "Window",
+    "background_plate",
+    "clean_person",
+    "nearest_frame",
+    "pose_distance",
+    "pose_maps",
+    "shrink",
+]
 
 _MULTIPLE = 16
 _PLATE_FRAMES = 60
@@ -192,13 +201,17 @@ def pose_distance(
     """Compare a pose with others, wherever in the image they are.
 
     Returns:
-        Mean distance of the keypoints after the best shift, and that shift (from the others to the pose), pixels.
+        Mean distance of the keypoints after the best shift, infinite where no keypoint is seen in both; and that shift
+        (from the others to the pose), pixels.
     """
     difference = pose - others
+    apart = np.isnan(difference[..., 0]).all(1)
+    difference[apart] = 0
     shift = np.nanmedian(difference, 1)
     rest = np.hypot(*np.moveaxis(difference - shift[:, None], -1, 0))
     missing = np.isnan(rest).mean(1)
-    return np.nanmean(np.minimum(np.nan_to_num(rest, nan=0.0), 1e3), 1) * (1 + 2 * missing), shift
+    distance = np.nanmean(np.minimum(np.nan_to_num(rest, nan=0.0), 1e3), 1) * (1 + 2 * missing)
+    return np.where(apart, np.inf, distance), shift
 
 
 def nearest_frame(
@@ -212,10 +225,17 @@ def nearest_frame(
         leave_out: Frames (from, to) that are not looked at.
 
     Returns:
-        Its number, and the whole pixels (x, y) that it must be shifted by.
+        Its number, and the whole pixels (x, y) that it must be shifted by. The first, unshifted, where no frame shares
+        a keypoint with the pose.
     """
     distance, shift = pose_distance(pose, footage.points)
     if leave_out is not None:
         distance[leave_out[0] : leave_out[1]] = np.inf
-    best = int(np.nanargmin(np.where(np.isfinite(distance), distance, np.nan)))
+    best = int(np.argmin(distance))
     return best, (round(float(shift[best, 0])), round(float(shift[best, 1])))
+
+
+def shrink(image: UInt8[np.ndarray, "H W 3"], height: int) -> UInt8[np.ndarray, "h w 3"]:
+    """Return an image at another height."""
+    size = (round(image.shape[1] * height / image.shape[0]), height)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)

@@ -1,32 +1,39 @@
-"""Training a generator on one person's video, and drawing with it."""
+"""Training a generator on one person's video."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from math import cos, pi
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, UInt8
 from torch import Tensor, nn
 
 from featherpose.errors import CheckpointError, OptionError, TrainingError
 from featherpose.files import make_folder, replacing
 from featherpose.media.images import write_image
-from featherpose.skeleton import Skeleton
-from featherpose.transfer.footage import Footage, Window, nearest_frame, pose_maps
+from featherpose.transfer.footage import Footage, nearest_frame, pose_maps
 from featherpose.transfer.generator import Generator
+from featherpose.transfer.generator_drawing import (
+    FOOTAGE_FILE,
+    MODEL_FILE,
+    as_picture,
+    as_tensor,
+    cut,
+    shifted_window,
+)
 
-__all__ = ["GeneratorArtist", "TrainOptions", "load_artist", "train_generator"]
+__all__ = ["TrainOptions", "train_generator"]
 
 _log = logging.getLogger(__name__)
-_STATE, _FOOTAGE, _MODEL = "state.pt", "footage.npz", "generator.pt"
+_STATE = "state.pt"
+_SAVE_EVERY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +73,7 @@ class _Samples:
     def __init__(self, footage: Footage, apart: int) -> None:
         self.footage = footage
         total = len(footage.frames)
+        apart = min(apart, total // 4)  # a short video must have frames that are left to look at
         self.nearest = [
             nearest_frame(footage.points[t], footage, leave_out=(max(0, t - apart), t + apart + 1))
             for t in range(total)
@@ -84,8 +92,8 @@ class _Samples:
         origin = footage.window.origin(footage.points[t], footage.size)
         return (
             shifted_window(footage.frames[near], footage.plate, footage.window, origin, shift),
-            _cut(footage.plate, footage.window, origin), self.maps[t], self.near_maps[t],
-            _cut(footage.frames[t], footage.window, origin),
+            cut(footage.plate, footage.window, origin), self.maps[t], self.near_maps[t],
+            cut(footage.frames[t], footage.window, origin),
         )  # fmt: skip
 
 
@@ -97,24 +105,6 @@ def _size(footage: Footage) -> tuple[int, int]:
     return footage.window.width, footage.window.height
 
 
-def _cut(image: np.ndarray, window: Window, origin: tuple[int, int]) -> np.ndarray:
-    return image[origin[1] : origin[1] + window.height, origin[0] : origin[0] + window.width]
-
-
-def shifted_window(
-    frame: UInt8[np.ndarray, "H W 3"], plate: UInt8[np.ndarray, "H W 3"], window: Window, origin: tuple[int, int],
-    shift: tuple[int, int],
-) -> UInt8[np.ndarray, "h w 3"]:  # fmt: skip
-    """Cut the window out of a frame that was shifted; beyond its border the background shows."""
-    moved = plate.copy()
-    dx, dy = shift
-    height, width = frame.shape[:2]
-    x0, x1, y0, y1 = max(0, dx), min(width, width + dx), max(0, dy), min(height, height + dy)
-    if x0 < x1 and y0 < y1:
-        moved[y0:y1, x0:x1] = frame[y0 - dy : y1 - dy, x0 - dx : x1 - dx]
-    return _cut(moved, window, origin)
-
-
 def train_generator(
     footage: Footage, folder: Path, options: TrainOptions, *, say: Callable[[str], None] = lambda _: None
 ) -> Path:
@@ -122,7 +112,8 @@ def train_generator(
 
     Args:
         footage: The video to learn from.
-        folder: Where the run is kept: ``state.pt``, ``generator.pt``, ``preview-*.png``, ``log.jsonl``.
+        folder: Where the run is kept: ``state.pt``, ``generator.pt``, ``preview-*.png``, ``log.jsonl``. It is written
+            every minute and when the training is interrupted, and can then be drawn with.
         options: Training options.
         say: Called with a line of progress from time to time.
 
@@ -141,48 +132,58 @@ def train_generator(
     optimizer = torch.optim.AdamW(network.parameters(), options.rate, weight_decay=1e-4)
     averaged = torch.optim.swa_utils.AveragedModel(network, avg_fn=_average, use_buffers=True)
     step, spent_s = _resume(folder, network, averaged, optimizer, footage)
-    began = monotonic()
+    if step > 0:
+        say(f"goes on after step {step}, {spent_s / 60:.1f} minutes")
+    _save_footage(folder, footage)
+    began = saved = monotonic()
     network.train()
     native_bf16 = torch.cpu._is_avx512_bf16_supported()
-    while step < options.steps:
-        elapsed_s = spent_s + monotonic() - began
-        progress = max(step / options.steps, elapsed_s / (60 * options.minutes))
-        if progress >= 1:
-            break
-        warm = min(1.0, (step + 1) / 50)
-        for group in optimizer.param_groups:
-            group["lr"] = options.rate * warm * (0.5 + 0.5 * np.cos(np.pi * progress)) + 1e-6
-        pairs = np.random.default_rng((options.seed, step)).integers(1, len(footage.frames), options.batch)
-        with torch.autocast("cpu", torch.bfloat16, enabled=native_bf16):
-            loss = _pair_loss(network, samples, pairs.tolist())
-        if not torch.isfinite(loss):
-            raise TrainingError(f"the loss is no number at step {step}", hint="try a lower rate")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        averaged.update_parameters(network)
-        step += 1
-        if step % 25 == 0:
-            _note(folder, step, spent_s + monotonic() - began, loss.item())
-        if step % options.preview_every == 0 or step == 25:
-            say(f"step {step}, {(spent_s + monotonic() - began) / 60:.1f} minutes, loss {loss.item():.4f}")
-            _preview(averaged.module, samples, folder / f"preview-{step:06d}.png")
-            _save_state(folder, network, averaged, optimizer, step, spent_s + monotonic() - began, footage)
-    _save_state(folder, network, averaged, optimizer, step, spent_s + monotonic() - began, footage)
-    return _save_model(folder, averaged.module, footage, options, step, spent_s + monotonic() - began)
+
+    def save() -> Path:
+        seconds = spent_s + monotonic() - began
+        _save_state(folder, network, averaged, optimizer, step, seconds, footage)
+        return _save_model(folder, averaged.module, footage, options, step, seconds)
+
+    try:
+        while step < options.steps:
+            elapsed_s = spent_s + monotonic() - began
+            progress = max(step / options.steps, elapsed_s / (60 * options.minutes))
+            if progress >= 1:
+                break
+            warm = min(1.0, (step + 1) / 50)
+            for group in optimizer.param_groups:
+                # A plain number: the state is read without pickled objects, such as numpy's scalars.
+                group["lr"] = options.rate * warm * (0.5 + 0.5 * cos(pi * progress)) + 1e-6
+            pairs = np.random.default_rng((options.seed, step)).integers(1, len(footage.frames), options.batch)
+            with torch.autocast("cpu", torch.bfloat16, enabled=native_bf16):
+                loss = _pair_loss(network, samples, pairs.tolist())
+            if not torch.isfinite(loss):
+                raise TrainingError(f"the loss is no number at step {step}", hint="try a lower rate")
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            averaged.update_parameters(network)
+            step += 1
+            if step % 25 == 0:
+                _note(folder, step, spent_s + monotonic() - began, loss.item())
+            late = monotonic() - saved > _SAVE_EVERY_S
+            if late or step % options.preview_every == 0 or step == 25:
+                say(f"step {step}, {(spent_s + monotonic() - began) / 60:.1f} minutes, loss {loss.item():.4f}")
+            if step % options.preview_every == 0 or step == 25:
+                _preview(averaged.module, samples, folder / f"preview-{step:06d}.png")
+            if late:
+                save()
+                saved = monotonic()
+    except KeyboardInterrupt:
+        save()
+        say(f"stopped after step {step}; the same command goes on")
+        raise
+    return save()
 
 
 def _average(kept: Tensor, new: Tensor, _count: Tensor | int) -> Tensor:
     return 0.995 * kept + 0.005 * new
-
-
-def _tensor(images: list[np.ndarray]) -> Tensor:
-    return (
-        torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2))
-        .to(torch.float32, memory_format=torch.channels_last)
-        .div_(255)
-    )
 
 
 def _pair_loss(network: nn.Module, samples: _Samples, frames: list[int]) -> Tensor:
@@ -192,9 +193,9 @@ def _pair_loss(network: nn.Module, samples: _Samples, frames: list[int]) -> Tens
     total = torch.zeros(())
     for offset in (-1, 0):
         near, plate, pose, near_pose, truth = zip(*(samples.inputs(t + offset) for t in frames), strict=True)
-        nearest, target = _tensor(list(near)), _tensor(list(truth))
+        nearest, target = as_tensor(list(near)), as_tensor(list(truth))
         maps = torch.from_numpy(np.stack(pose)), torch.from_numpy(np.stack(near_pose))
-        drawn = network(nearest, nearest if before is None else before, _tensor(list(plate)), *maps)
+        drawn = network(nearest, nearest if before is None else before, as_tensor(list(plate)), *maps)
         total = total + _image_loss(drawn, target)
         if before is not None:
             total = total + 0.5 * ((drawn - drawn_before) - (target - truth_before)).abs().mean()
@@ -237,16 +238,13 @@ def _preview(network: nn.Module, samples: _Samples, path: Path) -> None:
     columns = []
     for t in rows:
         near, plate, pose, near_pose, truth = samples.inputs(t)
-        image = _tensor([near])
-        drawn = network(image, image, _tensor([plate]), torch.from_numpy(pose)[None], torch.from_numpy(near_pose)[None])
-        columns.append(np.vstack((near, _picture(drawn), truth)))
+        image = as_tensor([near])
+        drawn = network(
+            image, image, as_tensor([plate]), torch.from_numpy(pose)[None], torch.from_numpy(near_pose)[None]
+        )
+        columns.append(np.vstack((near, as_picture(drawn), truth)))
     network.train()
     write_image(path, np.hstack(columns))
-
-
-def _picture(drawn: Tensor) -> UInt8[np.ndarray, "h w 3"]:
-    values = drawn[0].clamp(0, 1).mul(255).round().to(torch.uint8)
-    return np.ascontiguousarray(values.numpy().transpose(1, 2, 0))
 
 
 def _identity(footage: Footage) -> dict[str, Any]:
@@ -286,98 +284,16 @@ def _resume(
         raise CheckpointError(f"{path} cannot be read: {error}", hint="remove it to begin anew") from error
 
 
+def _save_footage(folder: Path, footage: Footage) -> None:
+    with replacing(folder / FOOTAGE_FILE) as part, part.open("wb") as file:
+        np.savez_compressed(file, frames=footage.frames, points=footage.points, plate=footage.plate)
+
+
 def _save_model(
     folder: Path, network: nn.Module, footage: Footage, options: TrainOptions, step: int, seconds: float
 ) -> Path:
-    with replacing(folder / _FOOTAGE) as part, part.open("wb") as file:
-        np.savez_compressed(file, frames=footage.frames, points=footage.points, plate=footage.plate)
     about = {**_identity(footage), "steps": step, "minutes": round(seconds / 60, 1), "options": asdict(options)}
-    path = folder / _MODEL
+    path = folder / MODEL_FILE
     with replacing(path) as part:
         torch.save({"network": network.state_dict(), "about": json.dumps(about)}, part)
     return path
-
-
-class GeneratorArtist:
-    """Draws the person of a trained generator in poses that follow each other.
-
-    Args:
-        network: The trained network.
-        footage: What it was trained on, for the nearest frames.
-    """
-
-    def __init__(self, network: Generator, footage: Footage) -> None:
-        self._network = network.eval()
-        self.footage = footage
-        self._before: tuple[UInt8[np.ndarray, "H W 3"], tuple[int, int]] | None = None
-
-    def reset(self) -> None:
-        """Clear the previous frame."""
-        self._before = None
-
-    @torch.no_grad()
-    def draw(self, pose: Float64[np.ndarray, "K 2"]) -> UInt8[np.ndarray, "H W 3"]:
-        """Draw the next frame.
-
-        Args:
-            pose: Keypoints in pixels of the training video, scaled to the height that was learned.
-
-        Returns:
-            uint8[H, W, 3], BGR, before the background of that video.
-        """
-        footage = self.footage
-        near, shift = nearest_frame(pose, footage)
-        origin = footage.window.origin(pose, footage.size)
-        window, size = footage.window, _size(footage)
-        nearest = shifted_window(footage.frames[near], footage.plate, window, origin, shift)
-        before = nearest
-        if self._before is not None:
-            before = _cut(self._before[0], window, origin)
-        maps: list[Float32[np.ndarray, "C h w"]] = [
-            pose_maps(points - np.array(origin, float), footage.skeleton, size)
-            for points in (pose, footage.points[near] + shift)
-        ]
-        plate = _cut(footage.plate, window, origin)
-        drawn = self._network(
-            _tensor([nearest]), _tensor([before]), _tensor([plate]), *(torch.from_numpy(one)[None] for one in maps)
-        )
-        image = footage.plate.copy()
-        _cut(image, window, origin)[:] = _picture(drawn)
-        self._before = image, origin
-        return image
-
-    def draw_all(self, poses: Float64[np.ndarray, "T K 2"]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-        """Draw poses in order, from nothing."""
-        self.reset()
-        for pose in poses:
-            yield self.draw(pose)
-
-
-def load_artist(folder: str | Path) -> GeneratorArtist:
-    """Read what `train_generator` wrote.
-
-    Raises:
-        CheckpointError: If the folder holds no finished run.
-    """
-    folder = Path(folder)
-    if not (folder / _MODEL).is_file() or not (folder / _FOOTAGE).is_file():
-        raise CheckpointError(
-            f"{folder} holds no trained generator", hint=f"train one: featherpose transfer train VIDEO --out {folder}"
-        )
-    try:
-        saved = torch.load(folder / _MODEL, weights_only=True)
-        about = json.loads(saved["about"])
-        with np.load(folder / _FOOTAGE, allow_pickle=False) as arrays:
-            skeleton = Skeleton.from_dict(about["skeleton"])
-            footage = Footage(arrays["frames"], arrays["points"], skeleton, arrays["plate"], Window(**about["window"]))
-        network = Generator(skeleton.num_keypoints + skeleton.num_limbs)
-        network.load_state_dict(saved["network"])
-    except Exception as error:
-        raise CheckpointError(f"{folder} cannot be read: {error}", hint="train it anew") from error
-    return GeneratorArtist(network, footage)
-
-
-def shrink(image: UInt8[np.ndarray, "H W 3"], height: int) -> UInt8[np.ndarray, "h w 3"]:
-    """Return an image at another height."""
-    size = (round(image.shape[1] * height / image.shape[0]), height)
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)

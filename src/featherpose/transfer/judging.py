@@ -12,7 +12,7 @@ from featherpose.augment.bodies import named_points
 from featherpose.motion.sequence import PoseSequence
 from featherpose.skeleton import Skeleton
 from featherpose.transfer.footage import Footage, nearest_frame
-from featherpose.transfer.generator_training import GeneratorArtist
+from featherpose.transfer.generator_drawing import GeneratorArtist
 from featherpose.transfer.puppet import Puppet, joints_of
 from featherpose.transfer.retargeting import Body
 from featherpose.transfer.similarity import psnr, ssim
@@ -95,7 +95,7 @@ def _shifted(
     frame: UInt8[np.ndarray, "H W 3"], plate: UInt8[np.ndarray, "H W 3"], shift: tuple[int, int]
 ) -> UInt8[np.ndarray, "H W 3"]:
     from featherpose.transfer.footage import Window
-    from featherpose.transfer.generator_training import shifted_window
+    from featherpose.transfer.generator_drawing import shifted_window
 
     height, width = frame.shape[:2]
     return shifted_window(frame, plate, Window(width, height), (0, 0), shift)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any
@@ -54,7 +55,10 @@ def render(
         Path | None, Parameter(help="Who is to move: a picture of one person, or a character file (.toml).")
     ] = None,
     trained: Annotated[
-        Path | None, Parameter(name="--model-run", help="Or a folder that `featherpose transfer train` wrote.")
+        Path | None,
+        Parameter(
+            name="--model-run", help="Or a folder that `featherpose transfer train` wrote; --model takes it too."
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -85,6 +89,9 @@ def render(
 
     Use pictures of people who agreed to it.
     """
+    if to is None and trained is None and _is_run(model.model_name):
+        # What --model names elsewhere finds poses; a folder of a run can only mean the generator.
+        trained, model = Path(str(model.model_name)), replace(model, model_name=None)
     if (to is None) == (trained is None):
         raise OptionError("whom to move is not clear", expected="--to PICTURE or --model-run FOLDER")
     if people < 1:
@@ -122,6 +129,10 @@ def render(
         for name in written:
             print(f"featherpose: wrote {name}", file=sys.stderr)
     return 0
+
+
+def _is_run(name: str | None) -> bool:
+    return name is not None and (Path(name) / "generator.pt").is_file()
 
 
 def _puppet(to: Path, mask: Path | None, background: Path | None, model: ModelOptions) -> Puppet:
@@ -165,7 +176,7 @@ def _render_trained(
     source: str, folder: Path, target: Path, mark: bool, part: SourceOptions, model: ModelOptions, quiet: bool
 ) -> int:
     _require_torch()
-    from featherpose.transfer.generator_training import load_artist
+    from featherpose.transfer.generator_drawing import load_artist
     from featherpose.transfer.judging import body_of_footage
 
     artist = load_artist(folder)
@@ -210,8 +221,9 @@ def train(
     if not 64 <= size <= 1024 or not 0 <= hold_out <= 0.5:
         raise OptionError(f"--size {size} and --hold-out {hold_out:g}", expected="64 to 1024, and 0 to 0.5")
     _require_torch()
-    from featherpose.transfer.footage import Footage, clean_person
-    from featherpose.transfer.generator_training import TrainOptions, load_artist, shrink, train_generator
+    from featherpose.transfer.footage import Footage, clean_person, shrink
+    from featherpose.transfer.generator_drawing import load_artist
+    from featherpose.transfer.generator_training import TrainOptions, train_generator
     from featherpose.transfer.judging import judge_generator
 
     options = TrainOptions(minutes=minutes, steps=steps, batch=batch)
