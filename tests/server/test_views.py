@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -17,6 +18,8 @@ from websockets.sync.client import connect
 
 from featherpose.errors import SourceError
 from featherpose.media.images import decode_image
+from featherpose.motion.live import LiveMotion
+from featherpose.poses import Poses
 from featherpose.server import shared_source as watching
 from featherpose.server.app import create_app
 from featherpose.server.options import ServeLimits, ServeOptions
@@ -66,6 +69,33 @@ def test_poses_of_a_source_have_ids_and_come_in_order(server: Running) -> None:
     turns = [b["frame"] <= a["frame"] for a, b in itertools.pairwise(messages)]
     assert sum(turns) <= 2  # the video may begin again
     assert all(message["size"] == [480, 384] for message in messages)
+
+
+def test_repetitions_are_in_the_messages_and_count_while_nobody_watches(
+    start: Start, walk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict[int, dict[str, Any]]] = []
+
+    class Told(LiveMotion):
+        """Nobody's knees are in the image: it says what it was asked."""
+
+        def update(self, poses: Poses, timestamp_s: float) -> dict[int, dict[str, Any]]:
+            ids = [] if poses.track_ids is None else [number for number in poses.track_ids.tolist() if number >= 0]
+            told.append({number: {"exercise": "squat", "count": len(told), "angle_deg": 12.5} for number in ids})
+            return told[-1]
+
+    monkeypatch.setattr(watching, "LiveMotion", Told)
+    options, results = ServeOptions(sources={"walk": str(walk)}, motion="squat"), list[FrameResult]()
+    with start(options, recorders={"walk": results.append}) as server:
+        (source,) = server.app.state.hub
+        wait_until(lambda: not source.live)
+    assert len(told) == len(results) > 3
+    with start(options) as server, connect(f"{server.socket_url}/v1/sources/walk/poses", proxy=None) as socket:
+        socket.recv(timeout=60)
+        people = [person for _ in range(12) for person in json.loads(socket.recv(timeout=60))["people"]]
+    followed = [person for person in people if person["id"] is not None]
+    assert followed
+    assert all(person["motion"] in [state.get(person["id"]) for state in told] for person in followed)
 
 
 def test_viewers_share_one_run_and_the_last_one_ends_it(

@@ -255,8 +255,9 @@ class SharedSource:
     def _publish(self, result: FrameResult) -> None:
         with self._lock:
             annotated, plain, messages = list(self._annotated), list(self._plain), list(self._messages)
+        # Also while nobody watches: repetitions of a source that is recorded count from its beginning.
+        motion = {} if self._motion is None else self._motion.update(result.poses, result.frame.timestamp_s)
         if messages:
-            motion = {} if self._motion is None else self._motion.update(result.poses, result.frame.timestamp_s)
             text = json.dumps(_message(result, motion))
             for slot in messages:
                 slot.put(text)
