@@ -5,16 +5,18 @@ from __future__ import annotations
 import csv
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
-from featherpose.errors import OptionError, SourceError
+from featherpose.errors import OptionError, OutputError, SourceError
 from featherpose.evaluation.motion.known_people import KnownMotion, squatting, walking
 from featherpose.motion.analysis import MotionOptions, MotionReport, analyze_motion
-from featherpose.motion.files.opensim import marker_names, read_mot, read_trc
+from featherpose.motion.files.opensim import marker_names, read_mot, read_trc, write_mot
 from featherpose.motion.files.reading import read_poses
 from featherpose.motion.files.writing import FILE_KINDS, write_files
 from featherpose.motion.meters import read_calibration
@@ -50,7 +52,7 @@ def metric_points(report: MotionReport) -> np.ndarray:
 
 
 def test_trc_with_a_plain_reader(report: MotionReport, folder: Path) -> None:
-    """The format as OpenSim documents it: five lines of header, tabs, empty cells where a marker is missing."""
+    """The format as OpenSim documents it: five lines of header, tabs, no empty cell."""
     lines = (folder / "walk.person3.trc").read_text().splitlines()
     assert lines[0].split("\t")[:3] == ["PathFileType", "4", "(X/Y/Z)"]
     head = dict(zip(lines[1].split("\t"), lines[2].split("\t"), strict=True))
@@ -60,7 +62,7 @@ def test_trc_with_a_plain_reader(report: MotionReport, folder: Path) -> None:
     assert markers == marker_names(report.sequence)
     table = [line.split("\t") for line in lines[5:]]
     assert {len(row) for row in table} == {2 + 3 * 25}
-    values = np.array([[float(cell or "nan") for cell in row] for row in table])
+    values = np.array(table, float)
     np.testing.assert_allclose(values[:, 1], report.sequence.timestamps_s, atol=1e-6)
     np.testing.assert_allclose(values[:, 2::3], metric_points(report)[..., 0], atol=1e-6)
     np.testing.assert_allclose(values[:, 3::3], metric_points(report)[..., 1], atol=1e-6)
@@ -77,12 +79,52 @@ def test_mot_with_a_plain_reader(report: MotionReport, folder: Path) -> None:
     rows = [line.split("\t") for line in body.splitlines()]
     assert f"nRows={len(rows) - 1}" in head
     assert f"nColumns={len(rows[0])}" in head
-    assert rows[0] == ["time", *report.angles.names]
+    # The forearm is missing for a second: without its angles all frames are whole.
+    kept = [name for name in report.angles.names if name not in ("left_elbow", "left_forearm")]
+    assert rows[0] == ["time", *kept]
     values = np.array(rows[1:], float)
-    np.testing.assert_allclose(values[:, 1:], report.angles.values[:, 0], atol=1e-6)
+    truth = np.stack([report.angles[name][:, 0] for name in kept], -1)
+    np.testing.assert_allclose(values[:, 1:], truth, atol=1e-6)
     names, _, again = read_mot(folder / "walk.person3.mot")
-    assert tuple(names) == report.angles.names
+    assert names == kept
     np.testing.assert_allclose(again, values[:, 1:])
+
+
+def test_mot_leaves_out_what_costs_least(report: MotionReport, tmp_path: Path) -> None:
+    values = report.angles.values.copy()
+    values[:10] = np.nan
+    values[30, 0, 0] = np.nan
+    write_mot(tmp_path / "a.mot", replace(report.angles, values=values))
+    names, times, read = read_mot(tmp_path / "a.mot")
+    there = np.isfinite(values[:, 0, [report.angles.names.index(name) for name in names]]).all(1)
+    assert len(names) == len(report.angles.names) - 2
+    assert there.sum() == len(values) - 11
+    np.testing.assert_allclose(times, report.angles.timestamps_s[there], atol=1e-6)
+    assert np.isfinite(read).all()
+    with pytest.raises(OutputError, match="would hold no angle"):
+        write_mot(tmp_path / "b.mot", replace(report.angles, values=values * np.nan))
+
+
+def test_trc_and_mot_with_opensim(report: MotionReport, folder: Path) -> None:
+    """All of its readers: tables, and those of markers and motions that its window and its tools use."""
+    opensim: Any = pytest.importorskip("opensim", reason="needs OpenSim (pip install opensim)")
+    trc, mot = str(folder / "walk.person3.trc"), str(folder / "walk.person3.mot")
+    table = opensim.TimeSeriesTableVec3(trc)
+    assert list(table.getColumnLabels()) == marker_names(report.sequence)
+    whole = [table.getRowAtIndex(row) for row in range(report.sequence.num_frames)]
+    points = np.array([[[row[k][axis] for axis in range(2)] for k in range(25)] for row in whole])
+    np.testing.assert_allclose(points, metric_points(report), atol=1e-6)
+    markers = opensim.MarkerData(trc)
+    first = np.array([[markers.getFrame(0).getMarker(k)[axis] for axis in range(2)] for k in range(25)])
+    np.testing.assert_allclose(first, metric_points(report)[0], atol=1e-6)
+    names, _, values = read_mot(mot)
+    angles = opensim.TimeSeriesTable(mot)
+    assert list(angles.getColumnLabels()) == names
+    np.testing.assert_allclose(angles.getMatrix().to_numpy(), values)
+    motion = opensim.Storage(mot)
+    assert motion.isInDegrees()
+    assert motion.getSize() == len(values)
+    assert motion.getStateVector(len(values) - 1).getData().get(2) == pytest.approx(values[-1, 2])
 
 
 def test_c3d_with_the_c3d_package(report: MotionReport, tmp_path: Path) -> None:
@@ -204,6 +246,49 @@ def test_trc_and_calibration_with_pose2sim(report: MotionReport, folder: Path, t
     (projection,) = common.computeP(path)
     origin = projection @ [0, 0, 0, 1]
     assert read_calibration(path).origin_px == pytest.approx(origin[:2] / origin[2])
+
+
+# The calibration of Sports2D's demonstration in numbers, and a second camera.
+CAMERA = """[{name}]
+name = "{name}"
+size = [1768, 994]
+matrix = [[2520.09, 0.0, 884.0], [0.0, 2520.09, 497.0], [0.0, 0.0, 1.0]]
+distortions = [0.0, 0.0, 0.0, 0.0]
+rotation = [1.20821, 1.20983, -1.20821]
+translation = [-3.5101, 1.70793, {depth}]
+fisheye = false
+
+"""
+
+
+def test_a_calibration_agrees_with_opencv_and_fits_the_size_of_the_video(tmp_path: Path) -> None:
+    path = tmp_path / "calibration.toml"
+    path.write_text(CAMERA.format(name="side", depth=10.0) + "[metadata]\nadjusted = false\nerror = 0.0\n")
+    scale = read_calibration(path, image_size=(1768, 994))
+    matrix = np.array([[2520.09, 0, 884], [0, 2520.09, 497], [0, 0, 1]])
+    given = np.array([1.20821, 1.20983, -1.20821]), np.array([-3.5101, 1.70793, 10.0])
+    places, _ = cv2.projectPoints(np.array([[0.0, 0, 0], [0, 0, 1]]), *given, matrix, None)
+    origin, above = places[:, 0]
+    assert scale.origin_px == pytest.approx(origin)
+    assert scale.meters_per_px == pytest.approx(1 / np.hypot(*(above - origin)), rel=0.01)
+    assert scale.floor_deg == pytest.approx(np.degrees(np.arctan2(origin[1] - above[1], above[0] - origin[0])) - 90)
+    half = read_calibration(path, image_size=(884, 497))
+    assert half.meters_per_px == pytest.approx(2 * scale.meters_per_px)
+    assert half.origin_px == pytest.approx((np.array(scale.origin_px) + 0.5) / 2 - 0.5)
+    with pytest.raises(OptionError, match="images of 1768x994, and the video has 720x1280"):
+        read_calibration(path, image_size=(720, 1280))
+
+
+def test_of_several_cameras_one_must_be_named(tmp_path: Path) -> None:
+    path = tmp_path / "calibration.toml"
+    path.write_text(CAMERA.format(name="front", depth=5.0) + CAMERA.format(name="side", depth=10.0))
+    with pytest.raises(OptionError, match="holds 2 cameras; expected front or side"):
+        read_calibration(path)
+    assert read_calibration(path, "side").meters_per_px == pytest.approx(
+        2 * read_calibration(path, "front").meters_per_px
+    )
+    with pytest.raises(SourceError, match="holds no camera back; expected one of front, side"):
+        read_calibration(path, "back")
 
 
 @pytest.mark.parametrize("vector", ["[inf, 0.0, 0.0]", "[1e300, 1e300, 0.0]", "[nan, 0.0, 0.0]"])

@@ -33,6 +33,7 @@ __all__ = [
 # Winter 2009, figure 4.1). The three segments between them are 0.779 of the stature.
 _SHANK, _THIGH, _TRUNK = 0.246, 0.245, 0.288
 _STRAIGHT_DEG = 40.0
+_SAME_SHAPE = 0.02
 _MOST = 1e9  # millimeters and pixels beyond it are mistakes
 
 
@@ -220,7 +221,9 @@ def to_meters(sequence: PoseSequence, scale: Scale) -> PoseSequence:
     return sequence.changed(turned * scale.meters_per_px, step, unit="m")
 
 
-def read_calibration(path: str | Path, camera: str | None = None) -> Scale:
+def read_calibration(
+    path: str | Path, camera: str | None = None, *, image_size: tuple[int, int] | None = None
+) -> Scale:
     """Return the scale at the origin of a calibrated camera, from a Pose2Sim calibration file (TOML).
 
     The file holds one table a camera with ``matrix`` (3x3), ``rotation`` (Rodrigues vector, world to camera),
@@ -229,10 +232,13 @@ def read_calibration(path: str | Path, camera: str | None = None) -> Scale:
 
     Args:
         path: The file.
-        camera: Name of the table; the first one unless given.
+        camera: Name of the table; needed if there are several.
+        image_size: (width, height) of the images that are measured; those of a smaller or larger copy of the video are
+            scaled. Taken to be that of the calibration unless given.
 
     Raises:
         SourceError: If the file cannot be read or holds no such camera.
+        OptionError: If it holds several cameras and none is named, or belongs to images of another shape.
     """
     path = Path(path)
     try:
@@ -245,8 +251,11 @@ def read_calibration(path: str | Path, camera: str | None = None) -> Scale:
             f"{path} holds no camera {camera or ''}".rstrip(),
             expected=f"one of {', '.join(cameras) or 'matrix, rotation, translation'}",
         )
+    if camera is None and len(cameras) > 1:
+        raise OptionError(f"{path} holds {len(cameras)} cameras", expected=" or ".join(cameras))
     table = cameras[camera or next(iter(cameras))]
     try:
+        size = np.asarray(table.get("size", (0, 0)), np.float64).reshape(2)
         matrix = np.asarray(table["matrix"], np.float64).reshape(3, 3)
         vector = np.asarray(table["rotation"], np.float64).reshape(3)
         translation = np.asarray(table["translation"], np.float64).reshape(3)
@@ -255,11 +264,13 @@ def read_calibration(path: str | Path, camera: str | None = None) -> Scale:
             f"{path} is not a Pose2Sim calibration ({reason_of(error)})",
             expected="matrix, rotation and translation of a camera",
         ) from error
-    if not np.abs(np.concatenate((matrix.ravel(), vector, translation))).max() < _MOST:
+    if not np.abs(np.concatenate((matrix.ravel(), vector, translation, size))).max() < _MOST:
         raise SourceError(f"{path} is not a Pose2Sim calibration", expected=f"finite numbers below {_MOST:.0e}")
     depth = translation[2]
     if not depth > 0 or not matrix[0, 0] > 0:
         raise SourceError(f"{path} puts the origin behind the camera", expected="a positive third translation")
+    if image_size is not None and (size > 0).all():
+        matrix = _resized(path, size, image_size) @ matrix
     rotation = _rodrigues(vector)
     origin = matrix @ translation
     origin = origin[:2] / origin[2]
@@ -274,6 +285,19 @@ def read_calibration(path: str | Path, camera: str | None = None) -> Scale:
         (float(origin[0]), float(origin[1])),
         f"the calibration {path.name}",
     )
+
+
+def _resized(path: Path, size: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+    """Return float64[3, 3]: from pixels of the calibrated images to pixels of others."""
+    across, along = np.asarray(image_size) / size
+    if not abs(across / along - 1) < _SAME_SHAPE:
+        width, height = image_size
+        raise OptionError(
+            f"{path} belongs to images of {size[0]:.0f}x{size[1]:.0f}, and the video has {width}x{height}",
+            hint="take the calibration of this camera, or a known length",
+        )
+    # Areas are mapped, and pixel centers are whole numbers.
+    return np.array([[across, 0, (across - 1) / 2], [0, along, (along - 1) / 2], [0, 0, 1]])
 
 
 def _rodrigues(vector: np.ndarray) -> np.ndarray:

@@ -69,6 +69,7 @@ def motion(
     The camera should stand still, at a right angle to the movement.
     """
     kinds = _kinds(write)
+    meters.scale()  # a file that cannot be read is told before the video is
     results = Path(source).suffix.lower() in RESULT_SUFFIXES
     started = perf_counter()
     ref = None if results else find_video(source)
@@ -84,7 +85,7 @@ def motion(
         sequence = read_video_poses(ref, part, model, quiet=quiet, look=look)
         camera_moves = camera.moves
     seen = perf_counter()
-    report = analyze_motion(sequence, motion_options(movement, cleaning, meters, camera_moves))
+    report = analyze_motion(sequence, motion_options(movement, cleaning, meters, camera_moves, sequence.image_size))
     analyzed = perf_counter()
     stem = Path(source).stem
     folder = output or Path(f"{stem}.motion")

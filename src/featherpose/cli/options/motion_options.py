@@ -103,6 +103,9 @@ class MeterOptions:
         str | None, Parameter(help="Two points of the image and their distance, such as 120,600,840,600=2.5 (meters).")
     ] = None
     calibration: Annotated[Path | None, Parameter(help="Pose2Sim calibration file (TOML).")] = None
+    camera: Annotated[
+        str | None, Parameter(help="Name of this camera in the calibration file, if that holds several.")
+    ] = None
     floor_angle: Annotated[
         float | None,
         Parameter(help="Slant of the floor in the image, degrees counterclockwise; from the feet if left out."),
@@ -121,14 +124,15 @@ class MeterOptions:
         if len(given) > 1:
             raise OptionError("several sources of the scale", expected="a height, a known length or a calibration")
         _ = self.origin_px, self.field_mapping
+        if self.camera is not None and self.calibration is None:
+            raise OptionError(f"--camera {self.camera} without a calibration", expected="--calibration as well")
         if self.known_length is not None:
-            _ = self.scale
+            self.scale()
 
-    @property
-    def scale(self) -> Scale | None:
-        """Return the scale, if it does not depend on the person."""
+    def scale(self, image_size: tuple[int, int] | None = None) -> Scale | None:
+        """Return the scale in images of a size, if it does not depend on the person."""
         if self.calibration is not None:
-            return read_calibration(self.calibration)
+            return read_calibration(self.calibration, self.camera, image_size=image_size)
         if self.known_length is None:
             return None
         points, _, length = self.known_length.partition("=")
@@ -160,9 +164,13 @@ class MeterOptions:
 
 
 def motion_options(
-    movement: MovementOptions, cleaning: CleaningOptions, meters: MeterOptions, camera_moves: bool | None
+    movement: MovementOptions,
+    cleaning: CleaningOptions,
+    meters: MeterOptions,
+    camera_moves: bool | None,
+    image_size: tuple[int, int],
 ) -> MotionOptions:
-    """Return all options as the analysis takes them."""
+    """Return all options as the analysis takes them, for images of a size."""
     return MotionOptions(
         person=movement.person,
         join=movement.join,
@@ -175,7 +183,7 @@ def motion_options(
         filter=cleaning.filter_options,
         facing=None if movement.facing == "auto" else movement.facing,
         exercise=movement.rule,
-        scale=meters.scale,
+        scale=meters.scale(image_size if all(image_size) else None),
         person_height_m=meters.person_height,
         floor_deg=meters.floor_angle,
         origin_px=meters.origin_px,

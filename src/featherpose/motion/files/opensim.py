@@ -1,7 +1,8 @@
 """TRC (markers) and MOT (coordinates): the text files of OpenSim, also read by Pose2Sim, Mokka and Visual3D.
 
 Axes are OpenSim's: x along the floor, y up, z to the right of a person walking along x; planar motion has z = 0.
-Missing markers are empty cells in TRC and ``nan`` in MOT.
+OpenSim (4.6) reads missing markers if they are ``nan``; it refuses a row whose last cell is empty. For coordinates it
+has no missing values: the reader behind *Load Motion* ends at the first one without a word. So MOT files have none.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def write_trc(path: str | Path, sequence: PoseSequence, person: int = 0) -> None
         "\t\t" + "\t".join(f"X{i}\tY{i}\tZ{i}" for i in range(1, k + 1)),
     ]
     for row in range(t):
-        cells = [f"{x:.6f}\t{y:.6f}\t0.000000" if x == x else "\t\t" for x, y in points[row].tolist()]
+        cells = [f"{x:.6f}\t{y:.6f}\t0.000000" if x == x else "nan\tnan\tnan" for x, y in points[row].tolist()]
         lines.append(f"{int(sequence.frames[row])}\t{sequence.timestamps_s[row]:.6f}\t" + "\t".join(cells))
     write_bytes(path, ("\n".join(lines) + "\n").encode())
 
@@ -97,25 +98,37 @@ def read_trc(path: str | Path) -> tuple[list[str], np.ndarray, np.ndarray]:
 
 
 def write_mot(path: str | Path, angles: Angles, person: int = 0) -> None:
-    """Write one person's angles in degrees.
+    """Write one person's angles in degrees: the frames and angles that are known together.
+
+    Frames in which an angle is missing are left out, and so are angles that are missing so often that more values would
+    be lost with their frames than without them. Times go on as they are; tables (CSV, Parquet) hold everything.
 
     Raises:
         OutputError: If the file cannot be written or there is no angle.
     """
     path = Path(path)
-    values = angles.values[:, person]
-    if not values.shape[1]:
+    rows, columns = _without_gaps(np.isfinite(angles.values[:, person]))
+    if not len(rows):
         raise OutputError(f"{path} would hold no angle", hint="take a skeleton with hips, knees and ankles")
+    values, times = angles.values[rows, person][:, columns], angles.timestamps_s[rows]
     lines = [
         path.stem, "version=1", f"nRows={len(values)}", f"nColumns={values.shape[1] + 1}", "inDegrees=yes", "",
         "Units are S.I. units (second, meters, Newtons, ...)",
         "If the header above contains a line with 'inDegrees', this indicates whether rotational values are in degrees "
         "(yes) or radians (no).",
-        "", "endheader", "time\t" + "\t".join(angles.names),
+        "", "endheader", "time\t" + "\t".join(angles.names[column] for column in columns),
     ]  # fmt: skip
-    for time, row in zip(angles.timestamps_s.tolist(), values.tolist(), strict=True):
-        lines.append(f"{time:.6f}\t" + "\t".join(f"{v:.6f}" if v == v else "nan" for v in row))
+    for time, row in zip(times.tolist(), values.tolist(), strict=True):
+        lines.append(f"{time:.6f}\t" + "\t".join(f"{v:.6f}" for v in row))
     write_bytes(path, ("\n".join(lines) + "\n").encode())
+
+
+def _without_gaps(known: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    """Return rows and columns of bool[T, C] that are True throughout, with as many values as possible."""
+    often = np.argsort(-known.sum(0), kind="stable")
+    together = np.logical_and.accumulate(known[:, often], axis=1)  # of each row, whether the first n are known
+    best = int((together.sum(0) * np.arange(1, known.shape[1] + 1)).argmax()) if known.size else 0
+    return np.flatnonzero(together[:, best]) if known.size else np.zeros(0, int), sorted(often[: best + 1].tolist())
 
 
 def read_mot(path: str | Path) -> tuple[list[str], np.ndarray, np.ndarray]:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
+
 from featherpose.errors import OptionError
 from featherpose.files import make_folder
 from featherpose.motion.analysis import MotionReport
@@ -34,7 +36,7 @@ def write_files(report: MotionReport, folder: str | Path, stem: str, kinds: Sequ
         report: The analysis.
         folder: Output folder; created unless it exists.
         stem: Start of the names: ``STEM.json``, ``STEM.csv``, and one file a person for the others,
-            ``STEM.person3.trc``.
+            ``STEM.person3.trc``. Nobody gets a file of angles or bones that they do not have.
         kinds: Some of `FILE_KINDS`; those of `default_kinds` unless given.
 
     Returns:
@@ -70,12 +72,16 @@ def write_files(report: MotionReport, folder: str | Path, stem: str, kinds: Sequ
             written.append(path)
             continue
         for p, track_id in enumerate(sequence.track_ids):
-            if kind == "bvh" and not _has_trunk(report, p):
+            if (kind == "bvh" and not _has_trunk(report, p)) or (kind == "mot" and not _has_angles(report, p)):
                 continue
             path = folder / f"{stem}.person{track_id}.{kind}"
             of_person[kind](path, p)
             written.append(path)
     return written
+
+
+def _has_angles(report: MotionReport, person: int) -> bool:
+    return bool(np.isfinite(report.angles.values[:, person]).any())
 
 
 def _has_trunk(report: MotionReport, person: int) -> bool:
