@@ -16,6 +16,7 @@ import pytest
 from featherpose.errors import OptionError, OutputError, SourceError
 from featherpose.evaluation.motion.known_people import KnownMotion, squatting, walking
 from featherpose.motion.analysis import MotionOptions, MotionReport, analyze_motion
+from featherpose.motion.field import parse_field
 from featherpose.motion.files.opensim import marker_names, read_mot, read_trc, write_mot
 from featherpose.motion.files.reading import read_poses
 from featherpose.motion.files.writing import FILE_KINDS, write_files
@@ -49,6 +50,18 @@ def folder(report: MotionReport, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def metric_points(report: MotionReport) -> np.ndarray:
     assert report.metric is not None
     return report.metric.keypoints[:, 0]
+
+
+def test_places_on_a_field_are_in_the_table(known: KnownMotion, tmp_path: Path) -> None:
+    field = parse_field("0,0=0,0 1000,0=20,0 1000,1000=20,20 0,1000=0,20")
+    report = analyze_motion(known.sequence, MotionOptions(field=field))
+    (path,) = write_files(report, tmp_path, "walk", ["csv"])
+    with path.open() as file:
+        rows = [row for row in csv.DictReader(file) if row["kind"] == "field"]
+    assert {(row["name"], row["unit"]) for row in rows} == {("x", "m"), ("y", "m"), ("speed", "m/s")}
+    (track,) = report.tracks
+    written = [float(row["value"]) for row in rows if row["name"] == "x"]
+    np.testing.assert_allclose(written, track.positions_m[:, 0], atol=1e-4)
 
 
 def test_trc_with_a_plain_reader(report: MotionReport, folder: Path) -> None:

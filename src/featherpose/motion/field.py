@@ -156,17 +156,20 @@ def heat_map(
     tracks: list[FieldTrack], *, cell_m: float = 1.0, smooth_m: float = 1.0
 ) -> tuple[np.ndarray, tuple[float, float]]:
     """Return seconds spent in each cell of the field, float64[H, W], and (x, y) of its first corner in meters."""
-    places = np.concatenate([track.positions_m for track in tracks]) if tracks else np.empty((0, 2))
-    places = places[np.isfinite(places).all(-1)]
+    each = [track.positions_m[np.isfinite(track.positions_m).all(-1)] for track in tracks]
+    places = np.concatenate(each) if each else np.empty((0, 2))
     if not len(places):
         return np.zeros((1, 1)), (0.0, 0.0)
+    seconds = np.concatenate(
+        [np.full(len(own), track.seen_s / max(1, len(own))) for own, track in zip(each, tracks, strict=True)]
+    )
     low = np.floor(places.min(0) / cell_m) * cell_m - cell_m
     count = np.ceil((places.max(0) + cell_m - low) / cell_m).astype(int)
     if count.prod() > 4_000_000:
         raise OptionError(f"a heat map of {count[0]} x {count[1]} cells", hint="check the points of the field")
     cells = np.floor((places - low) / cell_m).astype(int)
     grid = np.zeros((count[1], count[0]))
-    np.add.at(grid, (cells[:, 1], cells[:, 0]), 1.0)
+    np.add.at(grid, (cells[:, 1], cells[:, 0]), np.concatenate(shares))
     return gaussian_filter(grid, smooth_m / cell_m), (float(low[0]), float(low[1]))
 
 

@@ -1,7 +1,8 @@
 """Long tables, CSV or Parquet: one row a number, the form that pandas, R and spreadsheets pivot.
 
-``person, frame, timestamp_s, kind, name, value, unit``: kind is ``angle``, ``velocity`` (of the angle), ``x``, ``y`` or
-``score``; a missing value is an empty cell (CSV) or null (Parquet).
+``person, frame, timestamp_s, kind, name, value, unit``: kind is ``angle``, ``velocity`` (of the angle), ``x``, ``y``,
+``score`` or, with a field, ``field`` (``x``, ``y`` and ``speed`` on it); a missing value is an empty cell (CSV) or null
+(Parquet).
 """
 
 from __future__ import annotations
@@ -24,13 +25,18 @@ TABLE_COLUMNS = ("person", "frame", "timestamp_s", "kind", "name", "value", "uni
 
 
 def long_table(report: MotionReport) -> dict[str, np.ndarray]:
-    """Return the columns as arrays of one length: angles, their velocities, coordinates and scores."""
+    """Return the columns as arrays of one length: angles, their velocities, coordinates, scores, places on a field."""
     sequence = report.sequence if report.metric is None else report.metric
     angles = report.angles
     blocks = [("angle", angles.names, angles.values, "deg"), ("velocity", angles.names, angles.velocity, "deg/s")]
     keypoints = sequence.skeleton.keypoints
     blocks += [(axis, keypoints, sequence.keypoints[..., i], sequence.unit) for i, axis in enumerate("xy")]
     blocks.append(("score", keypoints, sequence.scores, ""))
+    if report.tracks:
+        places = np.stack([track.positions_m for track in report.tracks], 1)
+        blocks += [("field", (axis,), places[..., i : i + 1], "m") for i, axis in enumerate("xy")]
+        speeds = np.stack([track.speeds_m_s for track in report.tracks], 1)
+        blocks.append(("field", ("speed",), speeds[..., None], "m/s"))
     t, p = sequence.num_frames, sequence.num_people
     columns: dict[str, list[np.ndarray]] = {name: [] for name in TABLE_COLUMNS}
     for kind, names, values, unit in blocks:

@@ -71,16 +71,16 @@ def plot_field(path: str | Path, report: MotionReport) -> None:
     figure = _figure()(figsize=(9, 6), layout="constrained")
     axis = figure.subplots()
     grid, (left, bottom) = heat_map(list(report.tracks))
-    axis.imshow(
+    image = axis.imshow(
         grid,
         origin="lower",
         extent=(left, left + grid.shape[1], bottom, bottom + grid.shape[0]),
         cmap="Greens",
         alpha=0.8,
     )
-    for track in report.tracks:
-        known = np.isfinite(track.positions_m).all(-1)
-        axis.plot(*track.positions_m[known].T, lw=1, label=f"{track.track_id}: {track.distance}")
+    figure.colorbar(image, ax=axis, label="s in a square meter", shrink=0.7)
+    for track in report.tracks:  # a gap stays a gap
+        axis.plot(*track.positions_m.T, lw=1, label=f"{track.track_id}: {track.distance}")
     if report.options.field is not None:
         axis.plot(*np.array(report.options.field.points_m).T, "k+", ms=9)
     axis.set_aspect("equal")
