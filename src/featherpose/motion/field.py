@@ -160,9 +160,7 @@ def heat_map(
     places = np.concatenate(each) if each else np.empty((0, 2))
     if not len(places):
         return np.zeros((1, 1)), (0.0, 0.0)
-    seconds = np.concatenate(
-        [np.full(len(own), track.seen_s / max(1, len(own))) for own, track in zip(each, tracks, strict=True)]
-    )
+    shares = [np.full(len(own), track.seen_s / max(1, len(own))) for own, track in zip(each, tracks, strict=True)]
     low = np.floor(places.min(0) / cell_m) * cell_m - cell_m
     count = np.ceil((places.max(0) + cell_m - low) / cell_m).astype(int)
     if count.prod() > 4_000_000:
