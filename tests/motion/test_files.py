@@ -118,8 +118,11 @@ def test_mot_leaves_out_what_costs_least(report: MotionReport, tmp_path: Path) -
         write_mot(tmp_path / "b.mot", replace(report.angles, values=values * np.nan))
 
 
-def test_trc_and_mot_with_opensim(report: MotionReport, folder: Path) -> None:
+def test_trc_and_mot_with_opensim(
+    report: MotionReport, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All of its readers: tables, and those of markers and motions that its window and its tools use."""
+    monkeypatch.chdir(tmp_path)  # it writes a log where it is
     opensim: Any = pytest.importorskip("opensim", reason="needs OpenSim (pip install opensim)")
     trc, mot = str(folder / "walk.person3.trc"), str(folder / "walk.person3.mot")
     table = opensim.TimeSeriesTableVec3(trc)

@@ -1,7 +1,7 @@
 """Outliers of a moving window: values too far from its median (Hampel's identifier).
 
-Davies & Gather 1993, The identification of multiple outliers. The spread of a window is needed only where a value is
-farther from the median than is always allowed, which few are, so it is computed only there.
+Davies & Gather 1993, The identification of multiple outliers. A window is sorted only where a value may be farther from
+its median than is always allowed, which few are.
 """
 
 from __future__ import annotations
@@ -51,6 +51,14 @@ def _mark(values: np.ndarray, half: int, sigmas: float, least: np.ndarray, out: 
             value = values[row, column]
             if value != value:
                 continue
+            count, under, over = 0, 0, 0
+            for other in range(first, last):
+                near = values[other, column]
+                count += near == near
+                under += near <= value + least[column]
+                over += near >= value - least[column]
+            if min(under, over) > count // 2:
+                continue  # the median is as near as is always allowed: nothing need be sorted, as mostly
             count = 0
             for other in range(first, last):
                 _insert(ordered, count, values[other, column])
@@ -61,7 +69,7 @@ def _mark(values: np.ndarray, half: int, sigmas: float, least: np.ndarray, out: 
             middle = (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
             deviation = abs(value - middle)
             if not deviation > least[column]:
-                continue  # as most values are: their window's spread is not needed
+                continue
             for i in range(count):
                 _insert(apart, i, abs(ordered[i] - middle))
             spread = _MAD_TO_SIGMA * ((apart[(count - 1) // 2] + apart[count // 2]) / 2)
