@@ -99,7 +99,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 # What these test is opened or closed anew in each of them.
-OWN_NETWORKS = ("cluster/", "docs/", "export/", "foundation/", "fuzz/", "runtime/", "training/")
+OWN_NETWORKS = ("cluster/", "export/", "foundation/", "fuzz/", "runtime/", "server/", "training/")
 _KEPT = KeptNetworks(open_backend)
 
 
