@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["tradeoff"]
 
+# Systems of one color differ by these.
+_MARKERS = "osD^"
+
 
 def tradeoff(
     dataset: Path,
@@ -109,12 +112,14 @@ def _draw(found: Sequence[SystemTrade], path: Path) -> None:
     for number, trade in enumerate(found):
         times = [timing.median_ms for timing in trade.times.values()]
         color = COLORS[number % len(COLORS)]
-        axes.plot(times, [trade.ap] * len(times), "o-", color=color, label=trade.name)
+        marker = _MARKERS[number // len(COLORS) % len(_MARKERS)]
+        axes.plot(times, [trade.ap] * len(times), f"{marker}-", color=color, label=trade.name)
         for count, time in zip(trade.times, times, strict=True):
             axes.annotate(str(count), (time, trade.ap), xytext=(0, 6), textcoords="offset points", ha="center",
                           fontsize=8, color=color)  # fmt: skip
     axes.set_xscale("log")
     axes.set_xlabel("milliseconds an image; numbers at the points: people in it")
     axes.set_ylabel("AP")
-    axes.legend(frameon=False, fontsize=9)
+    # Beside the axes: lines of many systems cover all of them.
+    axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
     save_figure(figure, path)
