@@ -59,7 +59,7 @@ def feet_off(heights: np.ndarray, times: np.ndarray, leg: float, clear: float) -
         >>> times = np.arange(90) / 30
         >>> flight = np.clip(4.0 * (times - 1) - 5 * (times - 1) ** 2, 0, None)
         >>> onto_a_box = np.where(times < 1.65, flight, 0.5)
-        >>> (off,) = feet_off(np.stack([onto_a_box, onto_a_box]), times, 0.9, 0.1)
+        >>> (off,) = feet_off(np.stack([onto_a_box, onto_a_box]), times, 0.9, 0.08)
         >>> off.first, off.last, round(off.before, 2), round(off.after, 2)
         (31, 49, 0.0, 0.5)
     """
