@@ -28,9 +28,8 @@ from kept_networks import KeptNetworks  # noqa: E402 - after the hook
 from featherpose.runtime.engines import open_backend  # noqa: E402
 
 # Slow as a whole: they start browsers, servers, trainings and other processes, build networks and wheels, quantize,
-# export, measure, or run the pages of the docs. Without them (``scripts/task test-fast``) 2,088 tests are left. On two
-# idle cores with AVX2 alone they take 153 s (284 s of processor time), and 99 s without the data folder, where 50 are
-# skipped; the aim is 90 s.
+# export, measure, or run the pages of the docs. Without them (``scripts/task test-fast``) 2,152 tests are left. On two
+# idle cores with AVX2 alone they take 134 s; without the data folder 52 are skipped. The aim is 90 s.
 SLOW = (
     "augment/test_anonymize.py",
     "cli/test_analyze.py",

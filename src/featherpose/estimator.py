@@ -187,11 +187,10 @@ class PoseEstimator:
                 expected="a network that sees whole images",
                 hint="give it as the refiner: --refiner in commands, RefineOptions(model=...) in Python",
             )
-        method = resolved.spec.method
 
         def load_kernels() -> None:
             # Those that have to be compiled first wait for `warm_up`.
-            if kernels_are_cached(*method.kernel_modules):
+            if kernels_are_cached(*resolved.spec.method.kernel_modules):
                 resolved.spec.decoder(options).warm_up()
 
         backend, refiner = open_networks(

@@ -48,17 +48,15 @@ def open_networks(
     """
     with ThreadPoolExecutor(1, "open-refiner") as beside:
         opening = beside.submit(_open_refiner, refine, model.spec.skeleton, engine, demanded=demanded)
+        backend: Backend | None = None
         try:
             backend = open_backend(model.path, model.spec, engine)
-            try:
-                meanwhile()
-                return backend, opening.result()
-            except BaseException:
-                backend.close()
-                raise
+            meanwhile()
+            return backend, opening.result()
         except BaseException:
-            if opening.exception() is None and (refiner := opening.result()) is not None:
-                refiner.close()
+            for network in (backend, None if opening.exception() else opening.result()):
+                if network is not None:
+                    network.close()
             raise
 
 

@@ -18,6 +18,7 @@ from scipy.ndimage import median_filter
 
 from featherpose.errors import OptionError
 from featherpose.motion.body_points import body_points
+from featherpose.motion.runs import true_runs
 from featherpose.motion.sequence import PoseSequence, Step
 
 __all__ = ["reject_bones"]
@@ -124,8 +125,7 @@ def _impossible(length: np.ndarray, usual: np.ndarray, longest: float, collapsed
     for p in np.flatnonzero(low.any(0)).tolist():
         seen = np.flatnonzero(np.isfinite(share[:, p]))
         value, is_low = share[seen, p], low[seen, p]
-        edges = np.flatnonzero(np.diff(np.concatenate(([False], is_low, [False])).astype(np.int8))).reshape(-1, 2)
-        for first, end in edges.tolist():
+        for first, end in true_runs(is_low):
             came = first > 0 and value[first - 1] - value[first] > jump
             left = end < len(value) and value[end] - value[end - 1] > jump
             if came or left:

@@ -14,7 +14,8 @@ from scipy.interpolate import CubicSpline, PchipInterpolator
 
 from featherpose.errors import OptionError
 from featherpose.motion.hampel import hampel_outliers
-from featherpose.motion.medians import median
+from featherpose.motion.medians import known_median
+from featherpose.motion.runs import true_runs
 from featherpose.motion.sequence import PoseSequence, Step
 
 __all__ = [
@@ -45,11 +46,7 @@ def body_size(sequence: PoseSequence) -> np.ndarray:
     """
     boxes = body_boxes(sequence)
     diagonals = np.hypot(boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1])
-    sizes = np.full(sequence.num_people, np.nan)
-    for p in range(sequence.num_people):
-        known = diagonals[np.isfinite(diagonals[:, p]), p]
-        sizes[p] = median(known) if len(known) else np.nan
-    return sizes
+    return np.array([known_median(of_one) for of_one in diagonals.T])
 
 
 def body_boxes(sequence: PoseSequence) -> Float64[np.ndarray, "T P 4"]:
@@ -100,8 +97,7 @@ def _doubtful(scores: np.ndarray, min_score: float) -> np.ndarray:
     flat = scores.reshape(len(scores), -1)
     out = flat < min_score
     for column in np.flatnonzero(out.any(0) | (flat.max(0, initial=0.0) < _SURE * min_score)).tolist():
-        edges = np.flatnonzero(np.diff(np.concatenate(([True], out[:, column], [True])).astype(np.int8)))
-        for first, end in edges.reshape(-1, 2).tolist():
+        for first, end in true_runs(~out[:, column]):
             out[first:end, column] = flat[first:end, column].max() < _SURE * min_score
     return np.asarray(out.reshape(scores.shape))
 

@@ -13,6 +13,7 @@ from scipy.ndimage import uniform_filter1d
 
 from featherpose.errors import OptionError
 from featherpose.motion.body_points import body_points
+from featherpose.motion.medians import known_median
 from featherpose.motion.sequence import PoseSequence
 
 __all__ = ["FACINGS", "Facing", "facing_of", "facing_over_time", "view_width"]
@@ -45,7 +46,7 @@ def facing_of(sequence: PoseSequence) -> list[Facing]:
 def _whole(signs: np.ndarray, widths: np.ndarray) -> list[Facing]:
     answer: list[Facing] = []
     for p in range(signs.shape[1]):
-        width, sign = _median(widths[:, p]), float(signs[:, p].sum())
+        width, sign = known_median(widths[:, p], otherwise=0.0), float(signs[:, p].sum())
         if abs(width) >= _FRONT_WIDTH:
             answer.append("front" if width > 0 else "back")
         else:
@@ -170,8 +171,3 @@ def _forward(sequence: PoseSequence) -> np.ndarray:
                 limb, reach = _axis(low, high)
                 add(middle - (high + low) / 2, weight, _across(limb, flip), reach)
     return total
-
-
-def _median(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return float(np.median(known)) if len(known) else 0.0

@@ -19,7 +19,8 @@ from featherpose.jit import kernel
 from featherpose.motion.cleaning import body_size
 from featherpose.motion.cutoffs import choose_cutoffs, white_noise
 from featherpose.motion.lowpass import low_pass
-from featherpose.motion.medians import row_medians
+from featherpose.motion.medians import MAD_TO_SIGMA, row_medians
+from featherpose.motion.runs import true_runs
 from featherpose.motion.sequence import PoseSequence, Step
 
 __all__ = ["FilterName", "FilterOptions", "derivative", "filter_sequence", "filter_values"]
@@ -38,7 +39,6 @@ _FLOOR = 0.01
 _IGNORED = 0.1
 _HUBER_ROUNDS = 4
 _TUKEY_ROUNDS = 2
-_MAD_TO_SIGMA = 1.4826
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +152,7 @@ def _filter_again(
     ignored = np.zeros(len(points), int)
     for turn in range(_HUBER_ROUNDS + _TUKEY_ROUNDS):
         known = np.abs(points[active] - out[active]).reshape(len(active), -1)
-        sigma = np.maximum(_MAD_TO_SIGMA * row_medians(np.fmax(known, 0.0)), _FLOOR)
+        sigma = np.maximum(MAD_TO_SIGMA * row_medians(np.fmax(known, 0.0)), _FLOOR)
         modified, doubtful, counts = _pulled(points, out, active, sigma, turn < _HUBER_ROUNDS)
         changing = doubtful > 0
         if not changing.any():
@@ -248,9 +248,8 @@ def _stretches(found: np.ndarray) -> list[tuple[int, int, np.ndarray]]:
     stretches = [(0, found.shape[1], np.flatnonzero(whole))] if whole.any() else []
     groups: dict[tuple[int, int], list[int]] = {}
     for row in np.flatnonzero(~whole).tolist():
-        edges = np.flatnonzero(np.diff(found[row], prepend=False, append=False))
-        for first, last in edges.reshape(-1, 2).tolist():
-            groups.setdefault((first, last), []).append(row)
+        for stretch in true_runs(found[row]):
+            groups.setdefault(stretch, []).append(row)
     return stretches + [(first, last, np.array(chosen)) for (first, last), chosen in groups.items()]
 
 

@@ -10,11 +10,10 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from featherpose.jit import kernel
+from featherpose.motion.medians import MAD_TO_SIGMA
 
 __all__ = ["hampel_outliers"]
 
-# Scales the median absolute deviation to an estimate of the standard deviation of normal noise.
-_MAD_TO_SIGMA = 1.4826
 _LEAST_VALUES = 3
 
 
@@ -72,7 +71,7 @@ def _mark(values: np.ndarray, half: int, sigmas: float, least: np.ndarray, out: 
                 continue
             for i in range(count):
                 _insert(apart, i, abs(ordered[i] - middle))
-            spread = _MAD_TO_SIGMA * ((apart[(count - 1) // 2] + apart[count // 2]) / 2)
+            spread = MAD_TO_SIGMA * ((apart[(count - 1) // 2] + apart[count // 2]) / 2)
             out[row, column] = deviation > sigmas * spread
 
 

@@ -21,12 +21,11 @@ import numpy as np
 
 from featherpose.motion.angles import ANGLES
 from featherpose.motion.body_points import body_points
-from featherpose.motion.medians import median
+from featherpose.motion.medians import MAD_TO_SIGMA, known_median, median
 from featherpose.motion.sequence import PoseSequence
 
 __all__ = ["Measure", "angle_uncertainty", "coordinate_uncertainty", "frame_uncertainty_s"]
 
-_MAD_TO_SIGMA = 1.4826
 _TYPICAL_SCORE = 0.6
 
 
@@ -114,9 +113,9 @@ def _robust(values: np.ndarray) -> np.ndarray:
         of_one = magnitude[place]
         known = np.isfinite(of_one[0])
         if known.all():
-            out[place] = _MAD_TO_SIGMA * median(of_one.ravel())
+            out[place] = MAD_TO_SIGMA * median(of_one.ravel())
         elif known.any():
-            out[place] = _MAD_TO_SIGMA * median(of_one[:, known].ravel())
+            out[place] = MAD_TO_SIGMA * median(of_one[:, known].ravel())
     return out
 
 
@@ -128,7 +127,7 @@ def angle_uncertainty(sequence: PoseSequence, name: str, sigma: np.ndarray | Non
     angle = ANGLES[name]
     sigma = coordinate_uncertainty(sequence) if sigma is None else sigma
     index = {keypoint: i for i, keypoint in enumerate(sequence.skeleton.keypoints)}
-    overall = np.array([_median(row) for row in sigma])
+    overall = np.array([known_median(row) for row in sigma])
     variance = np.zeros(sequence.num_people)
     points = body_points(sequence, angle.points)
     for ends in (angle.first, angle.second):
@@ -138,13 +137,8 @@ def angle_uncertainty(sequence: PoseSequence, name: str, sigma: np.ndarray | Non
             variance += np.nan
             continue
         length = np.hypot(*np.moveaxis(points[ends[1]] - points[ends[0]], -1, 0))
-        typical = np.array([_median(column) for column in length.T])
+        typical = np.array([known_median(column) for column in length.T])
         for end in ends:
             one = sigma[:, index[end]] if end in index else overall / np.sqrt(2)
             variance += (one / typical) ** 2
     return np.asarray(np.degrees(np.sqrt(variance)))
-
-
-def _median(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return median(known) if len(known) else float("nan")

@@ -1,11 +1,14 @@
-"""Medians of values without gaps, in a fifth of the time of `numpy.median`, which sorts out NaN on the way."""
+"""Medians in a fifth of the time of `numpy.median`, which looks for NaN on the way."""
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float64
 
-__all__ = ["median", "row_medians"]
+__all__ = ["MAD_TO_SIGMA", "known_median", "median", "row_medians"]
+
+MAD_TO_SIGMA = 1.4826
+"""Scales the median absolute deviation to an estimate of the standard deviation of normal noise."""
 
 
 def row_medians(values: Float64[np.ndarray, "N T"]) -> Float64[np.ndarray, " N"]:
@@ -29,3 +32,14 @@ def median(values: Float64[np.ndarray, " T"]) -> float:
         2.0
     """
     return float(row_medians(values.reshape(1, -1))[0])
+
+
+def known_median(values: Float64[np.ndarray, "..."], *, otherwise: float = float("nan")) -> float:
+    """Return the median of the finite values, or something else if there are none.
+
+    Example:
+        >>> known_median(np.array([np.nan, 1.0, 3.0])), known_median(np.array([np.nan]), otherwise=0.0)
+        (2.0, 0.0)
+    """
+    known = values[np.isfinite(values)]
+    return median(known) if len(known) else otherwise

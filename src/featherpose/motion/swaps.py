@@ -19,7 +19,7 @@ import numpy as np
 from featherpose.errors import OptionError
 from featherpose.jit import kernel
 from featherpose.motion.cleaning import body_size
-from featherpose.motion.medians import median
+from featherpose.motion.medians import known_median, median
 from featherpose.motion.sequence import PoseSequence, Step
 from featherpose.skeleton import Skeleton
 
@@ -89,8 +89,7 @@ def _bone_costs(skeleton: Skeleton, points: np.ndarray, left: int, right: int) -
         vectors = ends - points[:, order]
         lengths = np.hypot(vectors[..., 0], vectors[..., 1])
         if state == 0:
-            known = lengths[np.isfinite(lengths)]
-            usual = median(known) if len(known) else 0.0
+            usual = known_median(lengths, otherwise=0.0)
         costs[:, state] = _BONE_WEIGHT * np.nan_to_num(np.abs(lengths - usual)).sum(-1)
     return costs
 

@@ -139,15 +139,17 @@ def train_generator(
     network.train()
     native_bf16 = torch.cpu._is_avx512_bf16_supported()
 
+    def seconds() -> float:
+        return spent_s + monotonic() - began
+
     def save() -> Path:
-        seconds = spent_s + monotonic() - began
-        _save_state(folder, network, averaged, optimizer, step, seconds, footage)
-        return _save_model(folder, averaged.module, footage, options, step, seconds)
+        now_s = seconds()
+        _save_state(folder, network, averaged, optimizer, step, now_s, footage)
+        return _save_model(folder, averaged.module, footage, options, step, now_s)
 
     try:
         while step < options.steps:
-            elapsed_s = spent_s + monotonic() - began
-            progress = max(step / options.steps, elapsed_s / (60 * options.minutes))
+            progress = max(step / options.steps, seconds() / (60 * options.minutes))
             if progress >= 1:
                 break
             warm = min(1.0, (step + 1) / 50)
@@ -166,11 +168,12 @@ def train_generator(
             averaged.update_parameters(network)
             step += 1
             if step % 25 == 0:
-                _note(folder, step, spent_s + monotonic() - began, loss.item())
+                _note(folder, step, seconds(), loss.item())
             late = monotonic() - saved > _SAVE_EVERY_S
-            if late or step % options.preview_every == 0 or step == 25:
-                say(f"step {step}, {(spent_s + monotonic() - began) / 60:.1f} minutes, loss {loss.item():.4f}")
-            if step % options.preview_every == 0 or step == 25:
+            shown = step % options.preview_every == 0 or step == 25
+            if late or shown:
+                say(f"step {step}, {seconds() / 60:.1f} minutes, loss {loss.item():.4f}")
+            if shown:
                 _preview(averaged.module, samples, folder / f"preview-{step:06d}.png")
             if late:
                 save()

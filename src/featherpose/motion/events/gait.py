@@ -22,6 +22,7 @@ from featherpose.motion.body_points import body_points
 from featherpose.motion.events.repetitions import parabola
 from featherpose.motion.facing import FACINGS, facing_over_time
 from featherpose.motion.measures import Measure, coordinate_uncertainty, frame_uncertainty_s
+from featherpose.motion.runs import true_runs
 from featherpose.motion.sequence import PoseSequence
 
 __all__ = ["FootEvent", "Gait", "find_gait", "symmetry_index"]
@@ -182,10 +183,9 @@ def _extremes(
 ) -> list[FootEvent]:
     found = np.isfinite(ahead)
     out: list[FootEvent] = []
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], found, [False])).astype(np.int8))).reshape(-1, 2)
     step = float(np.median(np.diff(times)))
     of_frame = frame_uncertainty_s(times)
-    for first, last in edges.tolist():
+    for first, last in true_runs(found):
         if last - first < 5:
             continue
         values, t = sign * ahead[first:last], times[first:last]

@@ -27,6 +27,7 @@ import numpy as np
 from featherpose.motion.body_points import body_points
 from featherpose.motion.events.supports import Off, crossing, feet_off
 from featherpose.motion.measures import Measure, coordinate_uncertainty, frame_uncertainty_s
+from featherpose.motion.runs import true_runs
 from featherpose.motion.sequence import PoseSequence
 
 __all__ = ["GRAVITY_M_S2", "Jump", "JumpMethod", "find_jumps"]
@@ -109,10 +110,9 @@ def find_jumps(sequence: PoseSequence, person: int = 0, *, noise: np.ndarray | N
         return ()
     clear = (_CLEAR_TOE if method == "toe" else _CLEAR_ANKLE) * leg
     above = lower - _ground(lower, times)
-    edges = np.flatnonzero(np.diff(known & (above > clear), prepend=False, append=False)).reshape(-1, 2)
     flights = [
         Off(a, b, crossing(times, above, a - 1, a, clear), crossing(times, above, b - 1, b, clear), 0.0, 0.0)
-        for a, b in edges.tolist()
+        for a, b in true_runs(known & (above > clear))
         # Those that begin or end outside of the recording are left out.
         if a > 0 and b < len(times) and known[a - 1] and known[b]
     ]

@@ -12,6 +12,7 @@ import numpy as np
 
 from featherpose.motion.filters import FilterOptions, derivative, filter_values
 from featherpose.motion.measures import Measure
+from featherpose.motion.medians import MAD_TO_SIGMA
 from featherpose.motion.sequence import PoseSequence
 
 __all__ = ["Travel", "find_travel"]
@@ -61,7 +62,7 @@ def find_travel(sequence: PoseSequence, person: int = 0, *, cutoff_hz: float = 1
     if len(rows) < 5:
         return nothing
     noise = hips[:, 0] - path[:, 0]
-    sigma = 1.4826 * float(np.median(np.abs(noise[known])))
+    sigma = MAD_TO_SIGMA * float(np.median(np.abs(noise[known])))
     step = float(np.median(np.diff(times)))
     left = sigma * np.sqrt(min(1.0, 2 * cutoff_hz * step))
     speed_error = left * 2 * np.pi * cutoff_hz / np.sqrt(3)

@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 from featherpose.motion.filters import derivative
+from featherpose.motion.runs import true_runs
 
 __all__ = ["Off", "crossing", "feet_off"]
 
@@ -98,10 +99,9 @@ def _rests(height: np.ndarray, times: np.ndarray, leg: float) -> list[tuple[int,
     """Return (first row, first row after it, height) of each rest."""
     with np.errstate(invalid="ignore"):
         still = np.abs(derivative(height, times)) < _STILL * leg
-    edges = np.flatnonzero(np.diff(still, prepend=False, append=False)).reshape(-1, 2)
     return [
         (first, last, float(np.median(height[first:last])))
-        for first, last in edges.tolist()
+        for first, last in true_runs(still)
         if times[last - 1] - times[first] >= _REST_S
     ]
 

@@ -125,10 +125,12 @@ def write_mot(path: str | Path, angles: Angles, person: int = 0) -> None:
 
 def _without_gaps(known: np.ndarray) -> tuple[np.ndarray, list[int]]:
     """Return rows and columns of bool[T, C] that are True throughout, with as many values as possible."""
+    if not known.size:
+        return np.zeros(0, int), []
     often = np.argsort(-known.sum(0), kind="stable")
     together = np.logical_and.accumulate(known[:, often], axis=1)  # of each row, whether the first n are known
-    best = int((together.sum(0) * np.arange(1, known.shape[1] + 1)).argmax()) if known.size else 0
-    return np.flatnonzero(together[:, best]) if known.size else np.zeros(0, int), sorted(often[: best + 1].tolist())
+    best = int((together.sum(0) * np.arange(1, known.shape[1] + 1)).argmax())
+    return np.flatnonzero(together[:, best]), sorted(often[: best + 1].tolist())
 
 
 def read_mot(path: str | Path) -> tuple[list[str], np.ndarray, np.ndarray]:
