@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -13,6 +14,7 @@ from featherpose.errors import ModelError, OptionError
 from featherpose.estimator import PoseEstimator
 from featherpose.methods.paf.decoder import PafDecoder
 from featherpose.runtime.backend import EngineOptions
+from featherpose.runtime.openvino.core import locale_kept
 from featherpose.topdown.refinement import Refiner
 from featherpose.topdown.topdown_options import RefineOptions
 from featherpose.zoo.resolve import resolve_model
@@ -123,3 +125,23 @@ def test_a_damaged_file_is_reported_beside_a_whole_refiner(tmp_path: Path) -> No
     (tmp_path / "net.bin").write_bytes(b"")
     with pytest.raises(ModelError, match=r"net\.xml"):
         PoseEstimator(tmp_path / "net.xml")
+
+
+def test_the_locale_stays_as_it_was() -> None:
+    # The engine switches to "C" and back in both threads; without care the second takes the first one's "C" back.
+    before = locale.setlocale(locale.LC_ALL)
+    for height in (64, 72):
+        with PoseEstimator(quality="balanced", height=height):
+            assert locale.setlocale(locale.LC_ALL) == before
+
+
+def test_overlapping_switches_of_the_locale_are_undone() -> None:
+    before = locale.setlocale(locale.LC_ALL)
+    first, second = locale_kept(), locale_kept()
+    first.__enter__()
+    locale.setlocale(locale.LC_ALL, "C")
+    second.__enter__()
+    first.__exit__(None, None, None)
+    locale.setlocale(locale.LC_ALL, "C")
+    second.__exit__(None, None, None)
+    assert locale.setlocale(locale.LC_ALL) == before

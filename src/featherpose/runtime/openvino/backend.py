@@ -30,7 +30,7 @@ from featherpose.runtime.checks import (
 )
 from featherpose.runtime.compiled_cache import compiled_cache
 from featherpose.runtime.engine_backend import EngineBackend
-from featherpose.runtime.openvino.core import engine_core
+from featherpose.runtime.openvino.core import engine_core, locale_kept
 from featherpose.runtime.openvino.overflow import fit_weights, overflows
 from featherpose.runtime.openvino.static_shapes import InferRequestPool, NetworksByShape
 from featherpose.runtime.processor import available_cores, processor
@@ -71,7 +71,8 @@ def open_openvino(path: Path, spec: ModelSpec, options: EngineOptions) -> Engine
 def _load(path: Path, spec: ModelSpec, options: EngineOptions, limit: int) -> tuple[NetworksByShape, EngineInfo]:
     device = _find_device(options.device)
     try:
-        model = engine_core().read_model(path)
+        with locale_kept():
+            model = engine_core().read_model(path)
     except Exception as error:  # the engine raises whatever its readers raise
         if is_out_of_memory(error):
             raise OutOfMemoryError(f"there is not enough memory to read {path}", hint=SMALLER) from error
@@ -141,10 +142,12 @@ def _compile(core: ov.Core, model: Any, device: str, settings: dict[str, Any]) -
     without_cache = {name: value for name, value in settings.items() if name != "CACHE_DIR"}
     for attempt in ({**settings, **limit}, {**without_cache, **limit}):
         try:
-            return core.compile_model(model, device, attempt)
+            with locale_kept():
+                return core.compile_model(model, device, attempt)
         except RuntimeError as error:
             _logger.debug("%s: %s", sorted(attempt), engine_message(error))
-    return core.compile_model(model, device, without_cache)
+    with locale_kept():
+        return core.compile_model(model, device, without_cache)
 
 
 def _find_device(wanted: str) -> str:

@@ -4,11 +4,17 @@ On processors with AMX, OpenVINO (2026.1 to 2026.4) crashes the process when a g
 size (openvinotoolkit/openvino issue 37577). No setting of a network prevents it; a limit of the instruction set does,
 which oneDNN reads from the environment once, when its first kernel is chosen. The limit is therefore set while the
 core is made and taken back afterwards: PyTorch, which has a oneDNN of its own, keeps AMX.
+
+Reading and compiling a network switch the process to the "C" locale and back. Two threads at once take each other's
+"C" for the state to go back to; afterwards Python decodes the output of other processes as ASCII. `locale_kept`
+restores what was set before the first of them.
 """
 
 from __future__ import annotations
 
+import locale
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -17,7 +23,7 @@ import openvino as ov
 
 from featherpose.runtime.processor import processor
 
-__all__ = ["engine_core"]
+__all__ = ["engine_core", "locale_kept"]
 
 _LIMIT = "ONEDNN_MAX_CPU_ISA"
 _WITHOUT_AMX = "AVX512_CORE_FP16"
@@ -50,3 +56,39 @@ def _instructions_without_amx() -> Iterator[None]:
         yield
     finally:
         del os.environ[_LIMIT]
+
+
+class _LocaleKeeper:
+    """The locale before the first of several overlapping calls, and how many of them still run."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running = 0
+        self._before = ""
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            if not self._running:
+                self._before = locale.setlocale(locale.LC_ALL)
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running -= 1
+                if not self._running and locale.setlocale(locale.LC_ALL) != self._before:
+                    locale.setlocale(locale.LC_ALL, self._before)
+
+
+locale_kept = _LocaleKeeper()
+"""Context in which networks are read and compiled: the locale afterwards is the one before.
+
+Example:
+    >>> import locale
+    >>> before = locale.setlocale(locale.LC_ALL)
+    >>> with locale_kept():
+    ...     _ = locale.setlocale(locale.LC_ALL, "C")
+    >>> locale.setlocale(locale.LC_ALL) == before
+    True
+"""

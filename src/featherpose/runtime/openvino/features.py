@@ -13,7 +13,7 @@ from openvino.passes import ConstantFolding, Manager
 
 from featherpose.errors import ModelError
 from featherpose.runtime.checks import engine_message
-from featherpose.runtime.openvino.core import engine_core
+from featherpose.runtime.openvino.core import engine_core, locale_kept
 
 __all__ = ["OpenVinoFeatures"]
 
@@ -35,7 +35,8 @@ class OpenVinoFeatures:
     def __init__(self, path: Path, *, threads: int, precision: Literal["fp32", "bf16"] = "fp32") -> None:
         core = engine_core()
         try:
-            model = core.read_model(path)
+            with locale_kept():
+                model = core.read_model(path)
             # Grouped convolutions of ONNX files have their weights reshaped, which must not happen at every call.
             passes = Manager()
             passes.register_pass(ConstantFolding())
@@ -44,7 +45,8 @@ class OpenVinoFeatures:
                 "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False,
                 "INFERENCE_PRECISION_HINT": _TYPES[precision],
             }  # fmt: skip
-            compiled = core.compile_model(_channels_last(model), "CPU", settings)
+            with locale_kept():
+                compiled = core.compile_model(_channels_last(model), "CPU", settings)
             self._request = compiled.create_infer_request()
         except Exception as error:  # the engine raises whatever its readers and layers raise
             raise ModelError(f"OpenVINO cannot prepare {path.name} ({engine_message(error)})") from error

@@ -12,7 +12,7 @@ from openvino.passes import ConstantFolding, Manager
 
 from featherpose.errors import ModelError, OptionError
 from featherpose.runtime.checks import engine_message
-from featherpose.runtime.openvino.core import engine_core
+from featherpose.runtime.openvino.core import engine_core, locale_kept
 
 __all__ = ["GraphLayer", "is_quantized", "read_layers", "write_float_copy"]
 
@@ -49,7 +49,8 @@ class GraphLayer:
 
 def _read(path: Path) -> Any:
     try:
-        return engine_core().read_model(path)
+        with locale_kept():
+            return engine_core().read_model(path)
     except Exception as error:  # the engine raises whatever its readers raise
         raise ModelError(
             f"{path} is not a model that OpenVINO can read ({engine_message(error)})",
