@@ -309,7 +309,7 @@ def builtin_skeletons() -> dict[str, Skeleton]:
 
     Example:
         >>> sorted(builtin_skeletons())
-        ['body_25', 'coco_17', 'flic_11', 'lsp_14', 'mpii_16', 'openpose_18']
+        ['body_25', 'coco_17', 'flic_11', 'halpe_26', 'lsp_14', 'mpii_16', 'openpose_18']
     """
     return dict(_BUILT_IN)
 

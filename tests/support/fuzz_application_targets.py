@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,16 @@ from fuzz_mutations import mutated_bytes, mutated_text
 
 from featherpose.skeleton import COCO_17
 
-__all__ = ["Pair", "bent_calibration", "bent_character", "bent_markers", "bent_scene", "bent_table", "box_network"]
+__all__ = [
+    "Pair",
+    "bent_calibration",
+    "bent_character",
+    "bent_markers",
+    "bent_people",
+    "bent_scene",
+    "bent_table",
+    "box_network",
+]
 
 Pair = tuple[Callable[[np.random.Generator], bytes], Callable[[bytes], object]]
 
@@ -140,6 +150,35 @@ def bent_table(folder: Path) -> Pair:
         path = folder / ("a.csv" if data[:1] == b"c" else "a.parquet")
         path.write_bytes(data[1:])
         return read_poses(path)
+
+    return make, read
+
+
+def bent_people(folder: Path) -> Pair:
+    """COCO results, a file of COCO annotations, or one file of OpenPose JSON."""
+    from featherpose.motion.files.reading import read_poses
+
+    rng = np.random.default_rng(0)
+    (folder / "json").mkdir(exist_ok=True)
+    bodies = [rng.uniform(1, 90, 51).round(2).tolist() for _ in range(3)]
+    results = [
+        {"image_id": 7, "frame": i, "file_name": "a.mp4", "keypoints": b, "score": 1} for i, b in enumerate(bodies)
+    ]
+    annotations = {
+        "images": [{"id": i, "file_name": f"a/{i}.jpg"} for i in range(3)],
+        "annotations": [{"image_id": i, "track_id": 1, "keypoints": body} for i, body in enumerate(bodies)],
+    }
+    openpose = {"version": 1.3, "people": [{"person_id": [-1], "pose_keypoints_2d": body} for body in bodies]}
+    texts = [json.dumps(data) for data in (results, annotations, openpose)]
+
+    def make(rng: np.random.Generator) -> bytes:
+        which = int(rng.integers(3))
+        return bytes([which]) + mutated_text(texts[which], rng)
+
+    def read(data: bytes) -> object:
+        path = folder / ("a.json", "a.json", "json/a_1.json")[data[0]]
+        path.write_bytes(data[1:])
+        return read_poses(folder / "json" if data[0] == 2 else path, fps=25)
 
     return make, read
 

@@ -21,6 +21,7 @@ from fuzz_application_targets import (
     bent_calibration,
     bent_character,
     bent_markers,
+    bent_people,
     bent_scene,
     bent_table,
     box_network,
@@ -310,6 +311,7 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "PoseTrack annotations": posetrack, "teacher maps": teacher_maps, "checkpoints": checkpoint,
     "model graphs": graph, "annotations of other tools": exchange,
     "scenes": _of(bent_scene), "characters": _of(bent_character), "poses in tables": _of(bent_table),
+    "poses of other tools": _of(bent_people),
     "calibrations": _of(bent_calibration), "TRC and MOT": _of(bent_markers), "box networks": _of(box_network),
     "HTTP": http, "WebSocket": websocket,
 }  # fmt: skip

@@ -13,7 +13,7 @@ import numpy as np
 
 from featherpose.errors import OutputError
 from featherpose.files import PartFile, keep_interrupted, output_error, unfinished_parts
-from featherpose.formats.record import FrameRecord, PoseWriter, Progress, WriterOptions, coordinate_rows
+from featherpose.formats.record import FrameRecord, PoseWriter, Progress, WriterOptions, coordinate_rows, person_ids
 from featherpose.formats.textfile import TextOutput
 from featherpose.poses import Poses
 from featherpose.skeleton import COCO_17, Skeleton
@@ -78,8 +78,8 @@ def stable_image_id(source: str, frame: int | None = None) -> int:
 class CocoWriter(PoseWriter):
     """Writes COCO results, person by person; the array is closed after every frame and the file named at the end.
 
-    Each person carries its ``file_name`` and, in videos, its ``frame``. Images without an ``image_id`` are numbered by
-    `stable_image_id`.
+    Each person carries its ``file_name``, in videos its ``frame``, and with a tracker its ``track_id`` as in PoseTrack.
+    Images without an ``image_id`` are numbered by `stable_image_id`.
     """
 
     OPTION = "coco"
@@ -108,7 +108,9 @@ class CocoWriter(PoseWriter):
         elif image_id < 0:
             return
         lines = []
-        for person in coco_results(record.poses, image_id):
+        for person, number in zip(coco_results(record.poses, image_id), person_ids(record.poses), strict=True):
+            if number is not None:
+                person["track_id"] = number
             if record.source:
                 person["file_name"] = record.source
             if not record.is_image:

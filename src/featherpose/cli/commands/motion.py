@@ -20,6 +20,7 @@ os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 
 from featherpose.cli.options import ModelOptions
 from featherpose.cli.options.motion_options import CleaningOptions, MeterOptions, MovementOptions, motion_options
+from featherpose.cli.options.pose_file_options import PoseFileOptions
 from featherpose.cli.options.predict_options import SourceOptions
 from featherpose.cli.pose_reading import find_video, read_video_poses
 from featherpose.errors import OptionError
@@ -27,7 +28,7 @@ from featherpose.media.sources.find import SourceRef
 from featherpose.motion.analysis import MotionReport, PersonMotion, analyze_motion
 from featherpose.motion.camera import CameraWatch
 from featherpose.motion.events.repetitions import Repetition
-from featherpose.motion.files.reading import RESULT_SUFFIXES, read_poses
+from featherpose.motion.files.reading import holds_poses, read_poses
 from featherpose.motion.files.writing import FILE_KINDS, default_kinds, write_files
 from featherpose.motion.measures import Measure
 from featherpose.motion.report.plots import plot_angles, plot_field
@@ -42,7 +43,11 @@ _SEEN_KINDS = ("html", "video", "plots")
 
 def motion(
     source: Annotated[
-        str, Parameter(help="A video, or poses that `featherpose predict` wrote (.jsonl, .csv, .parquet).")
+        str,
+        Parameter(
+            help="A video, or poses: .jsonl, .csv or .parquet by `featherpose predict`, COCO results (.json) or a "
+            "folder of OpenPose JSON by any tool."
+        ),
     ],
     /,
     *,
@@ -60,6 +65,7 @@ def motion(
     movement: MovementOptions = MovementOptions(),  # noqa: B008 - frozen
     cleaning: CleaningOptions = CleaningOptions(),  # noqa: B008
     meters: MeterOptions = MeterOptions(),  # noqa: B008
+    poses: PoseFileOptions = PoseFileOptions(),  # noqa: B008
     part: SourceOptions = SourceOptions(),  # noqa: B008
     model: ModelOptions = ModelOptions(),  # noqa: B008
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="", help="No progress, no summary.")] = False,
@@ -70,12 +76,17 @@ def motion(
     """
     kinds = _kinds(write)
     meters.scale()  # a file that cannot be read is told before the video is
-    results = Path(source).suffix.lower() in RESULT_SUFFIXES
     started = perf_counter()
+    results = holds_poses(source)
+    if not results:
+        poses.refuse_for(source)
     ref = None if results else find_video(source)
     camera_moves: bool | None = None
     if ref is None:
-        sequence = read_poses(source)
+        sequence = read_poses(source, source=poses.source, fps=poses.fps)
+        if not quiet:
+            for step in sequence.steps:
+                _say(step.text)
     else:
         camera = CameraWatch()
 

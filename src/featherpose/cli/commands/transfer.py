@@ -17,6 +17,7 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 
 from featherpose.cli.options import ModelOptions
+from featherpose.cli.options.pose_file_options import PoseFileOptions
 from featherpose.cli.options.predict_options import SourceOptions
 from featherpose.cli.pose_reading import find_video, read_video_poses
 from featherpose.errors import MissingExtraError, OptionError, SourceError
@@ -24,7 +25,7 @@ from featherpose.estimator import PoseEstimator
 from featherpose.media.images import read_image, write_image
 from featherpose.motion.cleaning import drop_doubtful, fill_gaps, reject_outliers
 from featherpose.motion.files.bvh import write_bvh
-from featherpose.motion.files.reading import RESULT_SUFFIXES, read_poses
+from featherpose.motion.files.reading import holds_poses, read_poses
 from featherpose.motion.filters import FilterOptions, filter_sequence
 from featherpose.motion.sequence import PoseSequence
 from featherpose.motion.swaps import repair_swaps
@@ -47,7 +48,7 @@ transfer = App(
 def render(
     source: Annotated[
         str,
-        Parameter(help="The movement: a video, or poses that `featherpose predict` wrote (.jsonl, .csv, .parquet)."),
+        Parameter(help="The movement: a video, or poses in any file that `featherpose motion` takes."),
     ],
     /,
     *,
@@ -81,7 +82,8 @@ def render(
     background: Annotated[Path | None, Parameter(help="Another background, of the picture's size.")] = None,
     people: Annotated[int, Parameter(help="How many people of the source move a copy each.")] = 1,
     mark: Annotated[bool, Parameter(help="Write into each picture that it is synthetic.")] = True,
-    part: SourceOptions = SourceOptions(),  # noqa: B008 - frozen
+    poses: PoseFileOptions = PoseFileOptions(),  # noqa: B008 - frozen
+    part: SourceOptions = SourceOptions(),  # noqa: B008
     model: ModelOptions = ModelOptions(),  # noqa: B008
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="", help="No progress, no summary.")] = False,
 ) -> int:
@@ -104,14 +106,14 @@ def render(
     if trained is not None:
         if any(given is not None for given in (alpha, bvh, preview, mask, background)):
             raise OptionError("--alpha, --bvh, --preview, --mask and --background", expected="--to as well")
-        return _render_trained(source, trained, target, mark, part, model, quiet)
+        return _render_trained(source, trained, target, mark, poses, part, model, quiet)
     assert to is not None
     puppet = _puppet(to, mask, background, model)
     written = []
     if preview is not None:
         write_image(preview, puppet.preview())
         written.append(str(preview))
-    sequence, audio = _movement(source, part, model, quiet)
+    sequence, audio = _movement(source, poses, part, model, quiet)
     movements = retarget_people(sequence, puppet.body, people)
     if bvh is not None:
         write_bvh(bvh, movements[0])
@@ -159,10 +161,13 @@ def _puppet(to: Path, mask: Path | None, background: Path | None, model: ModelOp
     return puppet
 
 
-def _movement(source: str, part: SourceOptions, model: ModelOptions, quiet: bool) -> tuple[PoseSequence, Path | None]:
+def _movement(
+    source: str, poses: PoseFileOptions, part: SourceOptions, model: ModelOptions, quiet: bool
+) -> tuple[PoseSequence, Path | None]:
     """Return the calmed movement, and the file with its sound."""
-    if Path(source).suffix.lower() in RESULT_SUFFIXES:
-        return _calm(read_poses(source)), None
+    if holds_poses(source):
+        return _calm(read_poses(source, source=poses.source, fps=poses.fps)), None
+    poses.refuse_for(source)
     ref = find_video(source)
     return _calm(read_video_poses(ref, part, model, quiet=quiet)), ref.paths[0] if ref.paths else None
 
@@ -173,14 +178,15 @@ def _calm(sequence: PoseSequence) -> PoseSequence:
 
 
 def _render_trained(
-    source: str, folder: Path, target: Path, mark: bool, part: SourceOptions, model: ModelOptions, quiet: bool
-) -> int:
+    source: str, folder: Path, target: Path, mark: bool, poses: PoseFileOptions, part: SourceOptions,
+    model: ModelOptions, quiet: bool,
+) -> int:  # fmt: skip
     _require_torch()
     from featherpose.transfer.generator_drawing import load_artist
     from featherpose.transfer.judging import body_of_footage
 
     artist = load_artist(folder)
-    sequence, audio = _movement(source, part, model, quiet)
+    sequence, audio = _movement(source, poses, part, model, quiet)
     (movement,) = retarget_people(sequence, body_of_footage(artist.footage), 1)
     skeleton = artist.footage.skeleton
     if movement.skeleton.keypoints != skeleton.keypoints:

@@ -1,28 +1,47 @@
-"""From a results file to a `PoseSequence`: JSON Lines, CSV and Parquet as ``featherpose predict`` writes them."""
+"""From results to a `PoseSequence`: the formats of ``featherpose predict``, whoever wrote them.
+
+JSON Lines, CSV and Parquet hold times and ids. COCO results and OpenPose JSON hold numbers of frames, so that the rate
+is asked for, and seldom ids: people without any are followed by the tracker, which ``PoseSequence.steps`` states.
+"""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from featherpose.errors import MissingExtraError, SourceError
+from featherpose.errors import MissingExtraError, OptionError, SourceError
+from featherpose.formats.coco_reading import read_coco_people
 from featherpose.formats.jsonl import read_jsonl
+from featherpose.formats.openpose_reading import openpose_files, read_openpose_folder
 from featherpose.formats.record import FrameRecord
-from featherpose.motion.sequence import PoseSequence
-from featherpose.parsing import reason_of
+from featherpose.motion.sequence import PoseSequence, Step
+from featherpose.parsing import is_folder, reason_of
 from featherpose.poses import Poses
 from featherpose.skeleton import COCO_17, OPENPOSE_18, Skeleton, builtin_skeletons
+from featherpose.tracking import PoseTracker
 
-__all__ = ["RESULT_SUFFIXES", "read_poses"]
+__all__ = ["RESULT_SUFFIXES", "holds_poses", "read_poses"]
 
-RESULT_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".parquet")
-"""Suffixes of files that `read_poses` reads."""
+_TIMED = (".jsonl", ".ndjson", ".csv", ".parquet")
+RESULT_SUFFIXES = (*_TIMED, ".json")
+"""Suffixes of files that `read_poses` reads; it also reads folders of OpenPose JSON."""
 
 _FIXED = ("source", "frame", "timestamp_s", "person", "id", "score")
+
+
+def holds_poses(source: str | Path) -> bool:
+    """Return whether `read_poses` is who reads a source: a file by its suffix, a folder if it holds JSON.
+
+    Raises:
+        SourceError: If a folder cannot be listed.
+    """
+    path = Path(source)
+    return path.suffix.lower() in RESULT_SUFFIXES or (is_folder(path) and bool(openpose_files(path)))
 
 
 def read_poses(
@@ -31,21 +50,25 @@ def read_poses(
     skeleton: Skeleton | None = None,
     image_size: tuple[int, int] = (0, 0),
     source: str | None = None,
+    fps: float | None = None,
 ) -> PoseSequence:
-    r"""Read the poses of one video from a results file.
+    r"""Read the poses of one video from results.
 
     Args:
-        path: ``.jsonl`` (or ``.ndjson``), ``.csv`` or ``.parquet`` by ``featherpose predict``.
-        skeleton: What the keypoints are. JSON Lines without a header need it unless their number of keypoints tells
-            (17 is coco_17, 18 is openpose_18); tables name their keypoints.
+        path: ``.jsonl`` (or ``.ndjson``), ``.csv`` or ``.parquet`` by ``featherpose predict``; ``.json`` with COCO
+            keypoint results, or a folder of OpenPose JSON, one file a frame, by it or other tools.
+        skeleton: What the keypoints are. Where the file does not say, the built-in skeleton of that number of
+            keypoints (17 is coco_17, 18 is openpose_18, 25 body_25, 26 halpe_26); tables name their keypoints.
         image_size: (width, height) of the video in pixels, which these files do not hold.
         source: Which of several sources in the file; the only one unless given.
+        fps: Frames a second, for COCO results and OpenPose JSON, which hold no times.
 
     Returns:
-        Everyone over time, in pixels.
+        Everyone over time, in pixels. If nobody has an id, the tracker gives them, and ``steps`` says so.
 
     Raises:
         SourceError: If the file cannot be read, holds no people, or holds several sources and none is named.
+        OptionError: If ``fps`` is missing, impossible, or given for a file that holds times.
         MissingExtraError: For Parquet without the ``parquet`` extra.
 
     Example:
@@ -60,21 +83,56 @@ def read_poses(
     """
     path = Path(path)
     suffix = path.suffix.lower()
+    if suffix in _TIMED and fps is not None:
+        raise OptionError(f"{path} holds times, and {fps:g} frames a second are given as well", expected="no --fps")
+    records: Sequence[FrameRecord] | Iterator[FrameRecord]
     if suffix in (".jsonl", ".ndjson"):
         records = _jsonl_records(path, skeleton, image_size)
     elif suffix == ".csv":
         records = _table_records(path, *_read_csv(path), skeleton, image_size)
     elif suffix == ".parquet":
         records = _table_records(path, *_read_parquet(path), skeleton, image_size)
+    elif suffix == ".json":
+        records = read_coco_people(path, fps=fps, skeleton=skeleton, image_size=image_size)
+    elif is_folder(path):
+        records = read_openpose_folder(path, fps=fps, skeleton=skeleton, image_size=image_size)
     else:
-        raise SourceError(f"{path} is not a file of poses", expected=f"a name with {', '.join(RESULT_SUFFIXES)}")
+        raise SourceError(
+            f"{path} is not a file of poses",
+            expected=f"a name with {', '.join(RESULT_SUFFIXES)}, or a folder of OpenPose JSON",
+        )
     kept = list(records)
     names = list(dict.fromkeys(record.source for record in kept))
     if source is not None and source not in names:
         raise SourceError(f"{path} has no source {source!r}", expected=f"one of {', '.join(names) or 'none'}")
     if source is None and len(names) > 1:
-        raise SourceError(f"{path} holds {len(names)} sources", expected=f"the name of one: {', '.join(names[:10])}")
-    return PoseSequence.from_records(r for r in kept if source is None or r.source == source)
+        raise SourceError(f"{path} holds {len(names)} sources", expected=f"--source with one: {', '.join(names[:10])}")
+    kept, steps = _followed([record for record in kept if source is None or record.source == source])
+    if fps is not None:
+        text = f"the file holds no times: frame numbers at {fps:g} frames a second"
+        steps = [Step("read", {"fps": fps}, 0, text), *steps]
+    sequence = PoseSequence.from_records(kept)
+    return replace(sequence, steps=(*steps, *sequence.steps))
+
+
+def _followed(records: list[FrameRecord]) -> tuple[list[FrameRecord], list[Step]]:
+    """Give ids to people if nobody has one."""
+    if not any(len(record.poses) for record in records) or any(r.poses.track_ids is not None for r in records):
+        return records, []
+    if all(len(record.poses) <= 1 for record in records):
+        text = "nobody has an id in the file: one person a frame at most, taken for the same one"
+        return records, [Step("follow_people", {}, 0, text)]
+    tracker = PoseTracker()
+    out: list[FrameRecord] = []
+    last_s = -np.inf
+    for record in records:
+        # Time that stands still or goes back is left out and counted later.
+        if record.timestamp_s > last_s:
+            last_s = record.timestamp_s
+            record = replace(record, poses=tracker.update(record.poses, last_s))
+        out.append(record)
+    text = f"nobody has an id in the file: the tracker followed {tracker.count} people by their places"
+    return out, [Step("follow_people", {}, sum(len(record.poses) for record in records), text)]
 
 
 def _jsonl_records(path: Path, skeleton: Skeleton | None, image_size: tuple[int, int]) -> Iterator[FrameRecord]:
