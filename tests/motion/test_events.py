@@ -13,9 +13,10 @@ from featherpose.evaluation.motion.known_people import jumping, jumping_jacks, p
 from featherpose.motion.analysis import MotionOptions, analyze_motion
 from featherpose.motion.angles import Angles, joint_angles
 from featherpose.motion.events.gait import FootEvent, Gait, find_gait
-from featherpose.motion.events.jumps import find_jumps
+from featherpose.motion.events.jumps import GRAVITY_M_S2, find_jumps
 from featherpose.motion.events.repetitions import ExerciseRule, find_repetitions
 from featherpose.motion.events.speed import find_travel
+from featherpose.motion.events.supports import feet_off
 from featherpose.motion.field import Field, field_tracks, heat_map, parse_field
 from featherpose.motion.meters import floor_of, scale_from_height, stature_px, to_meters
 from featherpose.motion.people import choose_people, person_at
@@ -286,6 +287,41 @@ def test_feet_that_stand_on_a_box_are_not_a_jump_of_a_second() -> None:
     points = np.repeat(sequence.keypoints[:1], 300, axis=0)
     points[..., 1] -= box[:, None, None]
     assert find_jumps(PoseSequence.from_arrays(points, times, BODY_25)) == ()
+
+
+def test_a_foot_that_trembles_on_a_box_rests_there() -> None:
+    """Half hidden, it is never slow for 0.15 s, but stays longer within 6 % of a leg than anybody in the air could."""
+    times = np.arange(90) / 30
+    flight = np.clip(4.0 * (times - 1) - 5 * (times - 1) ** 2, 0, None)
+    onto_a_box = np.where(times < 1.65, flight, 0.5)
+    trembles = onto_a_box + 0.027 * np.sin(2 * np.pi * 3.4 * times)
+    (off,) = feet_off(np.stack([onto_a_box, trembles]), times, 0.9, 0.08)
+    assert (off.first, off.last) == (31, 49)
+    assert off.after == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.parametrize("rate_hz", [24, 60, 120])
+@pytest.mark.parametrize("leg_m", [0.4, 0.9, 1.4])
+def test_nothing_rests_at_the_top_of_a_jump(leg_m: float, rate_hz: int) -> None:
+    """Not though the network's tremble parts the moment in which the feet are slow."""
+    times = np.arange(4 * rate_hz) / rate_hz
+    flight = np.clip(3.0 * (times - 1) - GRAVITY_M_S2 / 2 * (times - 1) ** 2, 0, None)
+    height = flight / leg_m + 0.01 * np.sin(2 * np.pi * 7 * times) * (flight > 0)
+    (off,) = feet_off(np.stack([height, height]), times, 1.0, 0.11)
+    assert off.ends_s - off.begins_s == pytest.approx(6 / GRAVITY_M_S2, abs=0.2)
+
+
+def test_feet_that_are_drawn_under_rising_hips_do_not_jump() -> None:
+    """Out of a push-up: the feet come down in the image while the hips rise ever slower, as in free fall."""
+    times = np.arange(180) / 60
+    since = np.clip(times - 1.5, 0, 0.17)
+    names = BODY_25.keypoints
+    low = [k for k, name in enumerate(names) if name.endswith(("ankle", "toe", "heel"))]
+    points = np.repeat(jumping(1, rate_hz=60).sequence.keypoints[:1], 180, axis=0)
+    points[:, 0, :, 1] -= (228 * (GRAVITY_M_S2 * 0.17 * since - GRAVITY_M_S2 / 2 * since**2))[:, None]
+    points[:, 0, low, 1] = points[0, 0, low, 1] + (60 * since / 0.17)[:, None]
+    sequence = PoseSequence.from_arrays(points, times, BODY_25)
+    assert find_jumps(sequence) == ()
 
 
 def test_landing_on_both_feet_is_no_step() -> None:

@@ -44,7 +44,8 @@ BOX_JUMPS = ((17, 30, 1), (43, 51, -1), (78, 90, 1), (108, 125, 0))
 
 def analyze(video: Path, folder: Path, *arguments: str) -> dict[str, Any]:
     """Run the command as a user would; returns its results."""
-    code = run(["motion", str(video), "--height", "368", "-o", str(folder), "--write", "json", "--quiet", *arguments])
+    size = [] if "--height" in arguments else ["--height", "368"]
+    code = run(["motion", str(video), *size, "-o", str(folder), "--write", "json", "--quiet", *arguments])
     assert code == 0
     found: dict[str, Any] = json.loads((folder / f"{video.stem}.json").read_text())
     return found
@@ -110,8 +111,10 @@ def test_a_jump_is_told_from_feet_that_kick(shared: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_jumps_onto_a_box_and_down_equal_a_count_by_eye(shared: Path, tmp_path: Path) -> None:
-    found = analyze(shared / "data/videos/box_jump.mp4", tmp_path, "--exercise", "none")
+@pytest.mark.parametrize("height", ["256", "368"])
+def test_jumps_onto_a_box_and_down_equal_a_count_by_eye(height: str, shared: Path, tmp_path: Path) -> None:
+    """At the default height the far foot trembles on the box."""
+    found = analyze(shared / "data/videos/box_jump.mp4", tmp_path, "--exercise", "none", "--height", height)
     (person,) = found["people"]
     assert len(person["jumps"]) == len(BOX_JUMPS)
     for jump, (takeoff, landing, level) in zip(person["jumps"], BOX_JUMPS, strict=True):

@@ -139,10 +139,15 @@ def _is_jump(off: Off, times: np.ndarray, hips: np.ndarray, leg: float) -> bool:
     if not _MIN_FLIGHT_S <= off.ends_s - off.begins_s <= _MAX_FLIGHT_S:
         return False
     known = hips[off.first : off.last]
-    down = off.before - off.after > _OTHER_LEVEL * leg
-    if not np.isfinite(known).any() or (not down and np.nanmax(known) - _hips_at(off, times, hips) < _MIN_RISE * leg):
+    if not np.isfinite(known).any():
         return False
-    return _falls_freely(times, hips, off.first, off.last, leg)
+    takeoff = _hips_at(off, times, hips)
+    # Whoever jumps rises, and whoever jumps down falls with the feet; feet drawn under rising hips do not jump.
+    if off.before - off.after > _OTHER_LEVEL * leg:
+        moves = float(known[np.isfinite(known)][-1]) < takeoff
+    else:
+        moves = float(np.nanmax(known)) - takeoff >= _MIN_RISE * leg
+    return moves and _falls_freely(times, hips, off.first, off.last, leg)
 
 
 def _hips_at(off: Off, times: np.ndarray, hips: np.ndarray) -> float:

@@ -1,8 +1,10 @@
 """Where the feet rest, and when both are off the places where they rest before and after.
 
-A foot rests while it does not move up or down for a while, longer than at the top of a jump. Between two rests it is
-off from where it leaves the level of the first to where it reaches that of the second, which may be another one: a
-box, a step. A foot that rises while the heel does is not off yet, one that sinks below its support is.
+A foot rests while it does not move up or down for a while, longer than at the top of a jump. One that trembles, because
+the network is unsure of it, is fast at moments and stays in its place all the same: stretches between which it is never
+off are one rest, if that lasts longer than anybody in the air is in such a place. Between two rests it is off from
+where it leaves the level of the first to where it reaches that of the second, which may be another one: a box, a step.
+A foot that rises while the heel does is not off yet, one that sinks below its support is.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ __all__ = ["Off", "crossing", "feet_off"]
 # Leg lengths a second: somebody in the air, with legs of 1.4 m or less, is slower for less than 0.15 s.
 _STILL = 0.5
 _REST_S = 0.15
+# Such legs are within the share s of their length from the top of a jump for 2 sqrt(2 s 1.4 m / g) = 1.07 sqrt(s) s.
+_AT_THE_TOP_S = 1.07
 # Below its support by this share of a leg's length a foot is off.
 _BELOW = 0.03
 # Two feet jump together if they are off together for this share of the time in which either is; walking is not.
@@ -77,7 +81,7 @@ def feet_off(heights: np.ndarray, times: np.ndarray, leg: float, clear: float) -
 
 def _off(height: np.ndarray, times: np.ndarray, leg: float, clear: float) -> list[Off]:
     out = []
-    for (_, left, before), (reached, _, after) in pairwise(_rests(height, times, leg)):
+    for (_, left, before), (reached, _, after) in pairwise(_rests(height, times, leg, clear)):
         between = np.arange(left, reached)
         gone = between[(height[between] > before + clear) | (height[between] < before - _BELOW * leg)]
         # On the way up to a box a foot passes the height of the box.
@@ -95,15 +99,24 @@ def _off(height: np.ndarray, times: np.ndarray, leg: float, clear: float) -> lis
     return out
 
 
-def _rests(height: np.ndarray, times: np.ndarray, leg: float) -> list[tuple[int, int, float]]:
+def _rests(height: np.ndarray, times: np.ndarray, leg: float, clear: float) -> list[tuple[int, int, float]]:
     """Return (first row, first row after it, height) of each rest."""
     with np.errstate(invalid="ignore"):
         still = np.abs(derivative(height, times)) < _STILL * leg
-    return [
-        (first, last, float(np.median(height[first:last])))
-        for first, last in true_runs(still)
-        if times[last - 1] - times[first] >= _REST_S
-    ]
+    stretches: list[list[tuple[int, int]]] = []
+    for first, last in true_runs(still):
+        if stretches and float(np.ptp(height[stretches[-1][0][0] : last])) <= clear:  # NaN is not
+            stretches[-1].append((first, last))
+        else:
+            stretches.append([(first, last)])
+    out = []
+    for runs in stretches:
+        first, last = runs[0][0], runs[-1][1]
+        lasts_s = times[last - 1] - times[first]
+        at_the_top_s = _AT_THE_TOP_S * float(np.sqrt(np.ptp(height[first:last]) / leg))
+        if lasts_s >= max(_REST_S, at_the_top_s) or any(times[b - 1] - times[a] >= _REST_S for a, b in runs):
+            out.append((first, last, float(np.median(height[first:last]))))
+    return out
 
 
 def crossing(times: np.ndarray, values: np.ndarray, a: int, b: int, level: float) -> float:
