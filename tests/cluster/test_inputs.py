@@ -37,6 +37,13 @@ def test_folder_holds_what_is_below_it(folder: Path) -> None:
     assert [unit.kind for unit in find_units(str(folder))] == ["image", "image", "video"]
 
 
+def test_links_that_lead_back_give_no_input_twice(folder: Path) -> None:
+    for link in ("up", "b/up", "b/back"):
+        (folder / link).symlink_to(folder)
+    assert names(folder) == names(folder / "**/*.*") == ["a.jpg", "c.png", "d.mp4"]
+    assert names(folder / "*/*.jpg") == ["a.jpg"]
+
+
 def test_address_of_a_file_is_its_path(folder: Path) -> None:
     assert [unit.key for unit in find_units(f"file://{folder}/a.jpg")] == [str(folder / "a.jpg")]
 

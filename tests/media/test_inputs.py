@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import http.server
 import io
 import os
@@ -366,6 +367,31 @@ def test_rubbish_in_folders(tmp_path: Path) -> None:
     assert [frame.name for frame in open_source(root)] == ["x.jpg"]
     (ref,) = find_sources(f"{root}/**/*.jpg")
     assert [path.relative_to(root).as_posix() for path in ref.paths] == ["x.jpg"]
+
+
+@pytest.mark.parametrize("pattern", ["**/*.jpg", "**/**/*.jpg", "**", "**/[xyz].jpg", "*/**/../*.jpg"])
+def test_folders_with_several_links_back_are_entered_once(tmp_path: Path, pattern: str) -> None:
+    for name in ("x.jpg", "a/y.jpg", "a[1]/**/z.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write_image(tmp_path / name, numbered_image(1))
+    for link in ("up", "a/up", "a/back", "a[1]/up"):  # two in one folder are enough to try 2 ** 40 ways
+        (tmp_path / link).symlink_to(tmp_path)
+    (tmp_path / "self").symlink_to("self")
+    paths = [path for ref in find_sources(f"{tmp_path}/{pattern}") for path in ref.paths]
+    assert len({path.resolve() for path in paths}) == len(paths)
+    if ".." not in pattern:
+        assert [path.relative_to(tmp_path).as_posix() for path in paths] == ["a/y.jpg", "a[1]/**/z.jpg", "x.jpg"]
+
+
+def test_patterns_from_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("x.jpg", "a/y.jpg", "a/.hidden/z.jpg"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        write_image(name, numbered_image(1))
+    for pattern in ("**/*.jpg", "./**/*.jpg", "**/?.jpg", "[ab]/**/*.jpg", "a/*.jpg"):
+        expected = sorted(Path(name).as_posix() for name in glob.glob(pattern, recursive=True))  # noqa: PTH207
+        (ref,) = find_sources(pattern)
+        assert sorted(path.as_posix() for path in ref.paths) == expected
 
 
 # --- limits ---

@@ -19,6 +19,7 @@ from featherpose.cluster.storage import Location, is_uri, shown_uri
 from featherpose.errors import SourceError, StoreError
 from featherpose.media.images import IMAGE_SUFFIXES
 from featherpose.media.sources.content import VIDEO_SUFFIXES
+from featherpose.media.sources.patterns import each_once, matching
 
 __all__ = ["find_units"]
 
@@ -100,8 +101,7 @@ def _walk(folder: Path, depth: int = 0) -> Iterator[Path]:
 
 def _of_pattern(pattern: str, patience_s: float) -> Iterator[Unit]:
     found = False
-    for name in sorted(glob.iglob(pattern, recursive=True)):  # noqa: PTH207 - absolute patterns
-        path = Path(name)
+    for path in sorted(each_once(matching(pattern)), key=str):
         if path.is_file():
             found = True
             yield from _of_file(str(path.absolute()), path.suffix.lower(), patience_s, named=False)

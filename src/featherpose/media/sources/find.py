@@ -29,6 +29,7 @@ from featherpose.media.sources.content import JPEG_SUFFIXES, VIDEO_SUFFIXES, Con
 from featherpose.media.sources.image_files import ImageFilesSource
 from featherpose.media.sources.network.reconnect import ReconnectOptions
 from featherpose.media.sources.network.stream import URL_SCHEMES, CameraSource, open_address
+from featherpose.media.sources.patterns import each_once, matching
 from featherpose.media.sources.pipes import open_pipe
 from featherpose.media.sources.source import Frame, Source, SourceKind, Span
 from featherpose.media.sources.video import VideoSource
@@ -148,7 +149,7 @@ def find_sources(source: str | int | Path) -> list[SourceRef]:
     if glob.has_magic(pattern):
         root = Path(re.split(r"[*?\[]", pattern, maxsplit=1)[0])
         root = root if pattern[: len(str(root)) + 1].endswith(("/", "\\")) or root.is_dir() else root.parent
-        found = sorted((Path(p) for p in glob.glob(pattern, recursive=True)), key=_natural)  # noqa: PTH207 - absolute patterns
+        found = sorted(matching(pattern), key=_natural)
         return _of_files(found, pattern, root)
     hint = "check the spelling" if path.parent.is_dir() else f"the folder {path.parent} does not exist"
     raise SourceError(f"there is no file or folder {source}", hint=hint)
@@ -169,8 +170,10 @@ def _of_files(files: Iterable[Path], name: str, root: Path) -> list[SourceRef]:
     # A link that leads nowhere is a file that somebody misses: reading it says so.
     known = [
         p
-        for p in _once(files)
-        if p.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES and (p.is_file() or (p.is_symlink() and not p.exists()))
+        for p in each_once(files)
+        if not p.name.startswith(_APPLE_DOUBLE)
+        and p.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
+        and (p.is_file() or (p.is_symlink() and not p.exists()))
     ]
     videos = [p for p in known if _is_video(p, thorough=False) and not _is_program_text(p)]
     images = tuple(p for p in known if p not in set(videos) and not _is_program_text(p))
@@ -182,21 +185,6 @@ def _of_files(files: Iterable[Path], name: str, root: Path) -> list[SourceRef]:
     label = root.name or str(root)
     refs = [SourceRef(label if len(images) > 1 else images[0].name, images, folder=root)] if images else []
     return refs + [SourceRef(p.name, (p,), folder=root) for p in videos]
-
-
-def _once(files: Iterable[Path]) -> list[Path]:
-    """Yield each file once, by its shortest path, also with circular links; without AppleDouble files."""
-    folders: dict[Path, Path] = {}
-    kept: dict[tuple[Path, str], Path] = {}
-    for path in files:
-        if path.name.startswith(_APPLE_DOUBLE):
-            continue
-        if path.parent not in folders:
-            folders[path.parent] = path.parent.resolve()
-        key = (folders[path.parent], path.name)
-        if key not in kept or len(path.parts) < len(kept[key].parts):
-            kept[key] = path
-    return list(kept.values())
 
 
 def _content(path: Path, *, thorough: bool = True) -> Content:
