@@ -94,7 +94,13 @@ def check_writable(path: Path) -> None:
     if not there.is_dir():
         raise OutputError(f"{there} is a file", expected="a folder, or a name that is free")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise output_error(path, PermissionError(errno.EACCES, "permission denied"))
+        number = errno.EROFS if _is_read_only(there) else errno.EACCES
+        raise output_error(path, OSError(number, os.strerror(number)))
+
+
+def _is_read_only(folder: Path) -> bool:
+    statvfs = getattr(os, "statvfs", None)  # Windows has none
+    return statvfs is not None and bool(statvfs(folder).f_flag & os.ST_RDONLY)
 
 
 def is_special(path: Path) -> bool:

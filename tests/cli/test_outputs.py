@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -104,6 +105,59 @@ def test_a_full_disk_is_told_once(photo: Path, option: str, capsys: pytest.Captu
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 1
     assert "the disk is full" in err
+
+
+@pytest.fixture
+def read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: np.ndarray) -> Iterator[Path]:
+    """Change to a folder of a file system that can only be read, with ``photo.jpg``."""
+    place = tmp_path / "read-only"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
+    if os.name == "nt" or os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this user mounts no file systems")
+    try:
+        write_image(place / "photo.jpg", astronaut)
+        write_video(place / "video.mp4", astronaut, 2)
+        subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+        with monkeypatch.context() as inside:
+            inside.chdir(place)
+            yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_read_only_file_system_is_told_once(read_only: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--jsonl", "--csv", "--coco", "--parquet", "--openpose", "--summary"]
+    for source in ("photo.jpg", "video.mp4"):
+        # Without any output the annotated file is written beside its source.
+        for words in ([], ["-o", "out"], ["-o", f"new/{source}"], *([option, "p.x"] for option in options)):
+            assert predict(source, *words) == 1, words
+            err = capsys.readouterr().err
+            assert len(err.splitlines()) == 1, err
+            assert "its file system is read-only" in err
+            assert "Errno" not in err
+    assert sorted(path.name for path in read_only.iterdir()) == ["photo.jpg", "video.mp4"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["demo"], ["motion", "video.mp4"], ["transfer", "video.mp4", "--to", "photo.jpg"],
+        ["transfer", "video.mp4", "--to", "photo.jpg", "-o", "/dev/null", "--bvh", "p.bvh"],
+        ["evaluate", ".", "--json", "r.json"],
+    ],
+)  # fmt: skip
+def test_other_commands_tell_before_they_work(
+    read_only: Path, words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_late(*_: object, **__: object) -> None:
+        raise AssertionError("a network was opened for nothing")
+
+    monkeypatch.setattr("featherpose.estimator.PoseEstimator.__init__", too_late)
+    assert run(words) == 1
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1
+    assert "its file system is read-only" in err
 
 
 def test_nothing_can_be_laid_where_the_output_grows(photo: Path) -> None:

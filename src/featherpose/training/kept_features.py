@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from featherpose.errors import OutputError
-from featherpose.files import write_bytes
+from featherpose.files import make_folder, write_bytes
 
 __all__ = ["KeptFeatures"]
 
@@ -48,10 +47,7 @@ class KeptFeatures:
 
     def __init__(self, folder: Path, part: bytes) -> None:
         self._folder, self._part = folder, hashlib.blake2b(part, digest_size=16).digest()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{folder} cannot be made ({error.strerror})", expected="a folder to write to") from error
+        make_folder(folder)
 
     def __call__(
         self, images: UInt8[np.ndarray, "B H W 3"], compute: Callable[[UInt8[np.ndarray, "B H W 3"]], _Features]

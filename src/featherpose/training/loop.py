@@ -19,7 +19,8 @@ from featherpose.data.coco import AnnotatedImage, hold_out, keypoints_alone, rea
 from featherpose.data.dataset import Batch, PoseDataset
 from featherpose.data.loading import load_batches
 from featherpose.data.regions import people_in_images, person_regions
-from featherpose.errors import ConfigError, OutputError, TrainingError
+from featherpose.errors import ConfigError, TrainingError
+from featherpose.files import make_folder
 from featherpose.methods.method import BoxEncoder
 from featherpose.nn.checkpoints import save_network
 from featherpose.nn.networks import as_module
@@ -105,7 +106,7 @@ def _train(
     open_files: contextlib.ExitStack,
 ) -> TrainResult:
     run, processes = config.run, Distributed.init()
-    _make_folder(folder)
+    make_folder(folder)
     if run.threads:
         torch.set_num_threads(run.threads)
     torch.manual_seed(run.seed)
@@ -278,13 +279,6 @@ def _loss(
         [stage._asdict() for stage in stages], batch.values, batch.masks, config, network.skeleton,
         probabilities=network.probabilities,
     )  # fmt: skip
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be made ({error.strerror})", expected="a folder to write to") from error
 
 
 def _not_a_number(folder: Path, batch: Batch, step: int, loss: float) -> TrainingError:

@@ -24,6 +24,7 @@ from featherpose.cli.options.pose_file_options import PoseFileOptions
 from featherpose.cli.options.predict_options import SourceOptions
 from featherpose.cli.pose_reading import find_video, read_video_poses
 from featherpose.errors import OptionError
+from featherpose.files import check_writable
 from featherpose.media.sources.find import SourceRef
 from featherpose.motion.analysis import MotionReport, PersonMotion, analyze_motion
 from featherpose.motion.camera import CameraWatch
@@ -75,6 +76,9 @@ def motion(
     The camera should stand still, at a right angle to the movement.
     """
     kinds = _kinds(write)
+    stem = Path(source).stem
+    folder = output or Path(f"{stem}.motion")
+    check_writable(folder / f"{stem}.json")
     meters.scale()  # a file that cannot be read is told before the video is
     started = perf_counter()
     results = holds_poses(source)
@@ -98,8 +102,6 @@ def motion(
     seen = perf_counter()
     report = analyze_motion(sequence, motion_options(movement, cleaning, meters, camera_moves, sequence.image_size))
     analyzed = perf_counter()
-    stem = Path(source).stem
-    folder = output or Path(f"{stem}.motion")
     written = write_files(report, folder, stem, [kind for kind in kinds if kind in FILE_KINDS])
     written += _pictures(report, folder, stem, kinds, ref, part)
     if not quiet:

@@ -22,6 +22,7 @@ from featherpose.cli.options.predict_options import SourceOptions
 from featherpose.cli.pose_reading import find_video, read_video_poses
 from featherpose.errors import MissingExtraError, OptionError, SourceError
 from featherpose.estimator import PoseEstimator
+from featherpose.files import check_writable
 from featherpose.media.images import read_image, write_image
 from featherpose.motion.cleaning import drop_doubtful, fill_gaps, reject_outliers
 from featherpose.motion.files.bvh import write_bvh
@@ -103,6 +104,8 @@ def render(
     for path in (target, alpha, bvh, preview):
         if path is not None and taken.is_taken(path):
             raise OptionError(f"{path} would be overwritten", hint="choose another name")
+        if path is not None:
+            check_writable(path / "frame.png" if path == alpha and path.is_dir() else path)
     if trained is not None:
         if any(given is not None for given in (alpha, bvh, preview, mask, background)):
             raise OptionError("--alpha, --bvh, --preview, --mask and --background", expected="--to as well")
