@@ -12,9 +12,10 @@ from featherpose.errors import OptionError
 from featherpose.evaluation.motion.known_people import jumping, jumping_jacks, pendulum_arms, squatting, walking
 from featherpose.motion.analysis import MotionOptions, analyze_motion
 from featherpose.motion.angles import Angles, joint_angles
+from featherpose.motion.events.exercise_rules import ExerciseRule
 from featherpose.motion.events.gait import FootEvent, Gait, find_gait
 from featherpose.motion.events.jumps import GRAVITY_M_S2, find_jumps
-from featherpose.motion.events.repetitions import ExerciseRule, find_repetitions
+from featherpose.motion.events.repetitions import find_repetitions
 from featherpose.motion.events.speed import find_travel
 from featherpose.motion.events.supports import feet_off
 from featherpose.motion.field import Field, field_tracks, heat_map, parse_field

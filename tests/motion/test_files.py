@@ -231,6 +231,23 @@ def test_json_holds_events_measures_and_steps(report: MotionReport, folder: Path
     assert person["limits"]
 
 
+def test_repetitions_have_their_uncertainty_in_every_file(tmp_path: Path) -> None:
+    report = analyze_motion(squatting(3).sequence)
+    write_files(report, tmp_path, "squat", ["json", "csv"])
+    found = json.loads((tmp_path / "squat.json").read_text())["people"][0]["repetitions"]
+    with (tmp_path / "squat.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["kind"] == "repetition"]
+    assert 0 < found["tempo_uncertainty_s"] < 0.1
+    assert len(found["each"]) == 3
+    for each in found["each"]:
+        own = {row["name"]: row for row in rows if int(row["frame"]) == each["turn_frame"]}
+        for name, error in each["uncertainty"].items():
+            assert 0 < error < 3
+            assert float(own[name]["value"]) == pytest.approx(each[name], abs=1e-4)
+            assert float(own[f"{name}_uncertainty"]["value"]) == pytest.approx(error, abs=1e-4)
+            assert own[name]["unit"] == ("deg" if name.endswith("_deg") else "s")
+
+
 def test_without_a_scale_files_are_in_pixels(tmp_path: Path) -> None:
     report = analyze_motion(squatting(2).sequence)
     write_files(report, tmp_path, "squat", ["trc", "bvh"])

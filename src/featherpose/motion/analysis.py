@@ -11,9 +11,11 @@ from featherpose.motion.angles import ANGLES, Angles, joint_angles
 from featherpose.motion.bones import reject_bones
 from featherpose.motion.cleaning import GapMethod, drop_doubtful, fill_gaps, reject_outliers, resample
 from featherpose.motion.events.exercise import guess_exercise
+from featherpose.motion.events.exercise_rules import EXERCISES, ExerciseRule
 from featherpose.motion.events.gait import Gait, find_gait, symmetry_index
 from featherpose.motion.events.jumps import Jump, find_jumps
-from featherpose.motion.events.repetitions import EXERCISES, ExerciseRule, Repetitions, find_repetitions
+from featherpose.motion.events.repetition_uncertainty import with_uncertainty
+from featherpose.motion.events.repetitions import Repetitions, find_repetitions
 from featherpose.motion.events.speed import Travel, find_travel
 from featherpose.motion.facing import FACINGS, Facing
 from featherpose.motion.field import Field, FieldTrack, field_tracks
@@ -247,6 +249,8 @@ def _person(
     gait = find_gait(placed, facing=own.facing[:, 0], noise=placed_noise)
     jumps = find_jumps(placed, noise=placed_noise)
     repetitions, guessed = _repetitions(own, facing, gait, options)
+    if repetitions is not None:
+        repetitions = with_uncertainty(repetitions, one, own, noise)
     return PersonMotion(
         clean.track_ids[p],
         float(times[first]),

@@ -13,7 +13,7 @@ from typing import Any
 
 from featherpose.errors import OptionError
 from featherpose.motion.angles import ANGLES
-from featherpose.motion.events.repetitions import EXERCISES, ExerciseRule
+from featherpose.motion.events.exercise_rules import EXERCISES, ExerciseRule
 from featherpose.poses import Poses
 from featherpose.skeleton import Skeleton
 
@@ -41,7 +41,7 @@ class LiveMotion:
     """Counts repetitions of everyone in a live source.
 
     Args:
-        exercise: Name of one of `featherpose.motion.events.repetitions.EXERCISES`, or a rule of your own for joint
+        exercise: Name of one of `featherpose.motion.events.exercise_rules.EXERCISES`, or a rule of your own for joint
             angles.
         skeleton: What the keypoints are.
 

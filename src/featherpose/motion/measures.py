@@ -14,6 +14,7 @@ them.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +22,17 @@ import numpy as np
 
 from featherpose.motion.angles import ANGLES
 from featherpose.motion.body_points import body_points
-from featherpose.motion.medians import MAD_TO_SIGMA, known_median, median
+from featherpose.motion.medians import MAD_TO_SIGMA, known_median, median, row_medians
 from featherpose.motion.sequence import PoseSequence
 
-__all__ = ["Measure", "angle_uncertainty", "coordinate_uncertainty", "frame_uncertainty_s"]
+__all__ = [
+    "Measure",
+    "angle_uncertainty",
+    "angle_uncertainty_by_row",
+    "coordinate_uncertainty",
+    "frame_uncertainty_s",
+    "score_doubt",
+]
 
 _TYPICAL_SCORE = 0.6
 
@@ -101,8 +109,18 @@ def coordinate_uncertainty(sequence: PoseSequence) -> np.ndarray:
     seen = sequence.scores > 0
     with np.errstate(invalid="ignore"):
         mean = np.where(seen, sequence.scores, 0.0).sum(0) / seen.sum(0)  # NaN where never seen
-    doubt = np.sqrt(_TYPICAL_SCORE / np.clip(mean, 0.1, 1.0))
-    return np.asarray(noise * np.sqrt(share) * np.maximum(np.nan_to_num(doubt, nan=1.0), 0.7))
+    return np.asarray(noise * np.sqrt(share) * score_doubt(mean))
+
+
+def score_doubt(scores: np.ndarray) -> np.ndarray:
+    """Return how many times the typical noise keypoints of these mean scores have; 1 where the score is NaN.
+
+    Example:
+        >>> score_doubt(np.array([0.6, 0.15, 0.0])).round(2).tolist()
+        [1.0, 2.0, 2.45]
+    """
+    doubt = np.sqrt(_TYPICAL_SCORE / np.clip(scores, 0.1, 1.0))
+    return np.asarray(np.maximum(np.nan_to_num(doubt, nan=1.0), 0.7))
 
 
 def _robust(values: np.ndarray) -> np.ndarray:
@@ -124,21 +142,58 @@ def angle_uncertainty(sequence: PoseSequence, name: str, sigma: np.ndarray | Non
 
     ``sigma`` is `coordinate_uncertainty` of the sequence, if it is known already.
     """
-    angle = ANGLES[name]
     sigma = coordinate_uncertainty(sequence) if sigma is None else sigma
+
+    def typical(lengths: np.ndarray) -> np.ndarray:
+        return np.array([known_median(column) for column in lengths.T])
+
+    return _propagated(sequence, name, sigma, body_points(sequence, ANGLES[name].points), typical)
+
+
+def angle_uncertainty_by_row(one: PoseSequence, names: Sequence[str], sigma: np.ndarray) -> dict[str, np.ndarray]:
+    """Return float64[T] for each angle: its standard deviation in each row, with the lengths that segments have there.
+
+    Args:
+        one: Poses of one person.
+        names: Angles that its skeleton gives.
+        sigma: float64[T, K], the standard deviation of a coordinate in each row.
+    """
+    points = body_points(one, {point for name in names for point in ANGLES[name].points})
+    return {name: _propagated(one, name, sigma, points, lambda lengths: lengths[:, 0]) for name in names}
+
+
+def _propagated(
+    sequence: PoseSequence,
+    name: str,
+    sigma: np.ndarray,
+    points: Mapping[str, np.ndarray],
+    typical: Callable[[np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """Return float64[n], degrees, from sigma float64[n, K] and the n lengths that ``typical`` makes of [T, P]."""
+    angle = ANGLES[name]
     index = {keypoint: i for i, keypoint in enumerate(sequence.skeleton.keypoints)}
-    overall = np.array([known_median(row) for row in sigma])
-    variance = np.zeros(sequence.num_people)
-    points = body_points(sequence, angle.points)
+    variance = np.zeros(len(sigma))
+    overall: np.ndarray | None = None
     for ends in (angle.first, angle.second):
         if ends is None or "vertical" in ends:
             continue
         if not all(end in points for end in ends):  # the head, which may be one of several keypoints
             variance += np.nan
             continue
-        length = np.hypot(*np.moveaxis(points[ends[1]] - points[ends[0]], -1, 0))
-        typical = np.array([known_median(column) for column in length.T])
+        length = typical(np.hypot(*np.moveaxis(points[ends[1]] - points[ends[0]], -1, 0)))
         for end in ends:
-            one = sigma[:, index[end]] if end in index else overall / np.sqrt(2)
-            variance += (one / typical) ** 2
+            if end in index:
+                one = sigma[:, index[end]]
+            else:  # the middle of two keypoints
+                overall = _overall(sigma) if overall is None else overall
+                one = overall / np.sqrt(2)
+            variance += (one / length) ** 2
     return np.asarray(np.degrees(np.sqrt(variance)))
+
+
+def _overall(sigma: np.ndarray) -> np.ndarray:
+    """Return the median of the known values of each row; NaN where there is none."""
+    known = np.isfinite(sigma)
+    if len(sigma) and known[0].any() and (known == known[0]).all():
+        return row_medians(sigma[:, known[0]])
+    return np.array([known_median(row) for row in sigma])

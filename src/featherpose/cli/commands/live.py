@@ -27,7 +27,7 @@ from featherpose.cli.options.effect_options import EffectArguments
 from featherpose.cli.recording import SAVED_SUFFIXES, Recording, save_files
 from featherpose.errors import OptionError, SourceError
 from featherpose.media.sources.find import SourceRef, find_sources
-from featherpose.motion.events.repetitions import EXERCISES
+from featherpose.motion.events.exercise_rules import EXERCISES
 from featherpose.server.options import ServeOptions, is_loopback
 from featherpose.stream import FrameResult
 from featherpose.zoo.resolve import resolve_model

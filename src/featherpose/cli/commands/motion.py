@@ -185,10 +185,13 @@ def _lines(person: PersonMotion, report: MotionReport) -> list[str]:
     reps = person.repetitions
     if reps is not None:
         guess = " (guessed; name it with --exercise)" if person.guessed else ""
-        lines.append(f"  {reps.rule.name}: {len(reps)} repetitions{guess}")
+        tempo = f", one every {reps.tempo}" if len(reps) > 1 else ""
+        lines.append(f"  {reps.rule.name}: {len(reps)} repetitions{guess}{tempo}")
         lines += [
-            f"    {i}: frame {int(report.sequence.frames[r.turn])}, {r.depth_deg:.0f} deg deep, "
-            f"out {r.out_s:.2f} s, back {r.back_s:.2f} s{_sides(r)}"
+            f"    {i}: frame {int(report.sequence.frames[r.turn])}, "
+            f"{Measure(r.depth_deg, 'deg', r.uncertainty.depth_deg)} deep, "
+            f"out {Measure(r.out_s, 's', r.uncertainty.out_s)}, back {Measure(r.back_s, 's', r.uncertainty.back_s)}"
+            f"{_sides(r)}"
             for i, r in enumerate(reps.found, 1)
         ]
     if person.gait.steps:

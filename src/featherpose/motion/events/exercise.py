@@ -13,7 +13,7 @@ _MIN_RANGE_DEG = 40.0
 
 
 def guess_exercise(angles: Angles, facing: Facing, person: int = 0) -> str | None:
-    """Return a name of `featherpose.motion.events.repetitions.EXERCISES`, or None if no joint moves enough.
+    """Return a name of `featherpose.motion.events.exercise_rules.EXERCISES`, or None if no joint moves enough.
 
     A trunk that is nearly level with bending elbows is a push-up; arms that go overhead and down face on are a
     jumping jack; otherwise, seen from the side, the larger of the knees' and elbows' movement decides between squat and

@@ -14,78 +14,44 @@ import numpy as np
 from scipy.signal import find_peaks
 
 from featherpose.errors import OptionError
-from featherpose.motion.angles import ANGLES, Angles, folded
+from featherpose.motion.angles import Angles, folded
+from featherpose.motion.events.exercise_rules import EXERCISES, ExerciseRule
 from featherpose.motion.facing import FACINGS
+from featherpose.motion.measures import Measure
 
-__all__ = ["EXERCISES", "ExerciseRule", "Repetition", "Repetitions", "exercise_signal", "find_repetitions"]
+__all__ = [
+    "Repetition",
+    "RepetitionUncertainty",
+    "Repetitions",
+    "exercise_signal",
+    "find_repetitions",
+    "parabola",
+    "sought_signal",
+    "used_angles",
+]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExerciseRule:
-    """Rule by which repetitions of an exercise are found in its angles.
+@dataclass(frozen=True, slots=True)
+class RepetitionUncertainty:
+    """One standard deviation of random error of each number of a repetition; NaN where it is unknown.
 
     Attributes:
-        name: Name of the exercise.
-        angles: Angles whose mean is the signal; the angles of a hidden side are left out.
-        along: Angles that go along with the movement in a view from the side. Turning points are sought in the mean of
-            all, in which one misplaced joint weighs less; depth and sides are those of ``angles`` alone.
-        combine: ``mean`` of all, or ``max``: the larger side, for exercises of one limb.
-        prominence_deg: Least movement from rest to the turning point, and back.
-        least_deg: Least signal at the turning point: arms that swing forward are no jumping jack.
-        level: Whether the trunk is more level than upright at the turning point; None for either.
-        min_duration_s: Shortest repetition.
-        edge: Share of the movement that counts as still at rest: where start and end of a repetition are put.
-
-    Raises:
-        OptionError: If an angle is unknown or a number outside its range.
+        depth_deg: Of the depth.
+        range_deg: Of the movement.
+        turn_s: Of the time of the turning point.
+        out_s: Of the duration of the way out.
+        back_s: Of the duration of the way back.
+        left_deg: Of the left side's own angle.
+        right_deg: Of the right side's.
     """
 
-    name: str
-    angles: tuple[str, ...]
-    along: tuple[str, ...] = ()
-    combine: str = "mean"
-    prominence_deg: float = 35.0
-    least_deg: float = 0.0
-    level: bool | None = None
-    min_duration_s: float = 0.3
-    edge: float = 0.1
-
-    def __post_init__(self) -> None:
-        for angle in (*self.angles, *self.along):
-            if angle not in ANGLES:
-                raise OptionError(f"there is no angle {angle!r}", expected=f"one of {', '.join(ANGLES)}")
-        if not self.angles:
-            raise OptionError(f"exercise {self.name!r} names no angle", expected="one or more")
-        if self.combine not in ("mean", "max"):
-            raise OptionError(f"combine {self.combine!r}", expected="mean or max")
-        if not 0 < self.prominence_deg <= 180 or not 0 <= self.min_duration_s <= 60 or not 0 < self.edge < 0.5:
-            raise OptionError(
-                f"prominence {self.prominence_deg} degrees, duration {self.min_duration_s} s, edge {self.edge}",
-                expected="up to 180 degrees, up to 60 s, under 0.5",
-            )
-
-
-def _rules() -> dict[str, ExerciseRule]:
-    def both(part: str) -> tuple[str, str]:
-        return f"left_{part}", f"right_{part}"
-
-    rules = [
-        ExerciseRule(name="squat", angles=both("knee"), along=both("hip"), prominence_deg=30, min_duration_s=0.6),
-        ExerciseRule(name="split-squat", angles=both("knee"), along=both("hip"), prominence_deg=25, min_duration_s=0.6),
-        ExerciseRule(name="push-up", angles=both("elbow"), prominence_deg=30, level=True, min_duration_s=0.6),
-        ExerciseRule(name="pull-up", angles=both("elbow"), prominence_deg=40, level=False, min_duration_s=0.6),
-        ExerciseRule(name="curl", angles=both("elbow"), combine="max", prominence_deg=50, min_duration_s=0.5),
-        ExerciseRule(
-            name="jumping-jack", angles=both("shoulder"), prominence_deg=60, least_deg=120, min_duration_s=0.4
-        ),
-        ExerciseRule(name="sit-up", angles=both("hip"), prominence_deg=30, min_duration_s=0.6),
-        ExerciseRule(name="deadlift", angles=both("hip"), prominence_deg=35, min_duration_s=0.6),
-    ]
-    return {rule.name: rule for rule in rules}
-
-
-EXERCISES: Mapping[str, ExerciseRule] = _rules()
-"""The exercises that are known by name."""
+    depth_deg: float = float("nan")
+    range_deg: float = float("nan")
+    turn_s: float = float("nan")
+    out_s: float = float("nan")
+    back_s: float = float("nan")
+    left_deg: float = float("nan")
+    right_deg: float = float("nan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +72,7 @@ class Repetition:
         back_s: Duration of the way back.
         left_deg: The left side's own angle at the turning point; NaN if it is not in the signal.
         right_deg: Likewise.
+        uncertainty: Of these numbers; `featherpose.motion.events.repetition_uncertainty` finds it.
     """
 
     start: int
@@ -121,6 +88,7 @@ class Repetition:
     back_s: float
     left_deg: float = float("nan")
     right_deg: float = float("nan")
+    uncertainty: RepetitionUncertainty = RepetitionUncertainty()
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -146,8 +114,17 @@ class Repetitions:
     @property
     def tempo_s(self) -> float:
         """Return the mean time from one turning point to the next; NaN for fewer than two."""
-        turns = [repetition.turn_s for repetition in self.found]
-        return float(np.mean(np.diff(turns))) if len(turns) > 1 else float("nan")
+        return self.tempo.value
+
+    @property
+    def tempo(self) -> Measure:
+        """Return the mean time from one turning point to the next, with its uncertainty."""
+        if len(self) < 2:
+            return Measure(float("nan"), "s")
+        first, last = self.found[0], self.found[-1]
+        # Repetitions share their turning points, so the error of the mean is that of the first and last one.
+        error = float(np.hypot(first.uncertainty.turn_s, last.uncertainty.turn_s))
+        return Measure((last.turn_s - first.turn_s) / (len(self) - 1), "s", error / (len(self) - 1))
 
 
 def exercise_signal(angles: Angles, rule: ExerciseRule, person: int = 0) -> np.ndarray:
@@ -165,7 +142,7 @@ def exercise_signal(angles: Angles, rule: ExerciseRule, person: int = 0) -> np.n
     return _combined(angles, names, rule.combine, person)
 
 
-def _sought(angles: Angles, rule: ExerciseRule, person: int, signal: np.ndarray) -> np.ndarray:
+def sought_signal(angles: Angles, rule: ExerciseRule, person: int, signal: np.ndarray) -> np.ndarray:
     """Return float64[T]: the signal in which turning points are sought."""
     along = [name for name in rule.along if name in angles]
     # Face on, hips that bend are not seen to.
@@ -176,7 +153,15 @@ def _sought(angles: Angles, rule: ExerciseRule, person: int, signal: np.ndarray)
     return np.asarray(np.where(np.isfinite(both).all(0), both.mean(0), signal))
 
 
+def used_angles(angles: Angles, names: Sequence[str], person: int = 0) -> list[str]:
+    """Return the angles that are seen most of the time; one that appears and disappears would shift their mean."""
+    shares = [float(np.isfinite(angles[name][:, person]).mean()) for name in names]
+    return [name for name, share in zip(names, shares, strict=True) if share >= 0.8 * max(shares)]
+
+
 def _combined(angles: Angles, names: Sequence[str], combine: str, person: int) -> np.ndarray:
+    if combine != "max":
+        names = used_angles(angles, names, person)
     values = np.stack([angles[name][:, person] for name in names])
     # Knees and elbows bend one way only, and arms overhead pass 180 degrees, where the sign changes: without the sign
     # the signal does not depend on the direction that a person faces.
@@ -186,11 +171,6 @@ def _combined(angles: Angles, names: Sequence[str], combine: str, person: int) -
     if combine == "max":
         best = np.where(there, values, -np.inf).max(0)
         return np.where(there.any(0), best, np.nan)
-    # A side that appears and disappears must not shift the mean: only sides seen most of the time count where both
-    # could.
-    share = there.mean(1)
-    values = values[share >= 0.8 * share.max()]
-    there = np.isfinite(values)
     count = there.sum(0)
     return np.asarray(np.where(count > 0, np.where(there, values, 0).sum(0) / np.maximum(count, 1), np.nan))
 
@@ -219,7 +199,7 @@ def find_repetitions(angles: Angles, rule: ExerciseRule | str, person: int = 0) 
             raise OptionError(f"exercise {rule!r} is unknown", expected=f"one of {', '.join(EXERCISES)}")
         rule = EXERCISES[rule]
     signal = exercise_signal(angles, rule, person)
-    sought = _sought(angles, rule, person, signal)
+    sought = sought_signal(angles, rule, person, signal)
     times = angles.timestamps_s
     sides = {
         side: np.mean(

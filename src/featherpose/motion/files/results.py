@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,7 @@ def _person(report: MotionReport, person: PersonMotion) -> dict[str, Any]:
             "guessed": person.guessed,
             "count": len(reps),
             "tempo_s": _round(reps.tempo_s),
+            "tempo_uncertainty_s": _round(reps.tempo.uncertainty),
             "each": [
                 {
                     "start_frame": int(frames[r.start]),
@@ -124,6 +126,7 @@ def _person(report: MotionReport, person: PersonMotion) -> dict[str, Any]:
                     "back_s": _round(r.back_s),
                     "left_deg": _round(r.left_deg),
                     "right_deg": _round(r.right_deg),
+                    "uncertainty": {name: _round(value) for name, value in asdict(r.uncertainty).items()},
                 }
                 for r in reps.found
             ],

@@ -1,14 +1,16 @@
 """Long tables, CSV or Parquet: one row a number, the form that pandas, R and spreadsheets pivot.
 
 ``person, frame, timestamp_s, kind, name, value, unit``: kind is ``angle``, ``velocity`` (of the angle), ``x``, ``y``,
-``score`` or, with a field, ``field`` (``x``, ``y`` and ``speed`` on it); a missing value is an empty cell (CSV) or null
-(Parquet).
+``score``, with a field ``field`` (``x``, ``y`` and ``speed`` on it), and of each repetition, in the frame of its turn,
+``repetition`` (``depth_deg``, ``out_s`` ... and ``depth_deg_uncertainty`` ...). A missing value is an empty cell (CSV)
+or null (Parquet).
 """
 
 from __future__ import annotations
 
 import csv
 import io
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ TABLE_COLUMNS = ("person", "frame", "timestamp_s", "kind", "name", "value", "uni
 
 
 def long_table(report: MotionReport) -> dict[str, np.ndarray]:
-    """Return the columns as arrays of one length: angles, their velocities, coordinates, scores, places on a field."""
+    """Return the columns as arrays of one length: angles, velocities, coordinates, scores, a field, repetitions."""
     sequence = report.sequence if report.metric is None else report.metric
     angles = report.angles
     blocks = [("angle", angles.names, angles.values, "deg"), ("velocity", angles.names, angles.velocity, "deg/s")]
@@ -49,7 +51,27 @@ def long_table(report: MotionReport) -> dict[str, np.ndarray]:
         columns["name"].append(np.tile(np.asarray(names, object), t * p))
         columns["value"].append(values.reshape(-1))
         columns["unit"].append(np.full(size, unit, object))
+    for name, part in _repetitions(report).items():
+        columns[name].append(part)
     return {name: np.concatenate(parts) for name, parts in columns.items()}
+
+
+def _repetitions(report: MotionReport) -> dict[str, np.ndarray]:
+    sequence = report.sequence
+    rows: list[tuple[int, int, float, str, str, float, str]] = []
+    for person in report.people:
+        for each in () if person.repetitions is None else person.repetitions.found:
+            where = person.track_id, int(sequence.frames[each.turn]), float(sequence.timestamps_s[each.turn])
+            for name in (field.name for field in fields(each.uncertainty)):
+                unit = "deg" if name.endswith("_deg") else "s"
+                rows.append((*where, "repetition", name, float(getattr(each, name)), unit))
+                error = float(getattr(each.uncertainty, name))
+                rows.append((*where, "repetition", f"{name}_uncertainty", error, unit))
+    kinds = (np.int64, np.int64, np.float64, object, object, np.float64, object)
+    return {
+        name: np.array([row[i] for row in rows], kind)
+        for i, (name, kind) in enumerate(zip(TABLE_COLUMNS, kinds, strict=True))
+    }
 
 
 def write_table(path: str | Path, report: MotionReport) -> None:

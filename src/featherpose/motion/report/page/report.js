@@ -30,6 +30,13 @@ function show(measure) {
   return `${measure.value.toFixed(digits)} ± ${measure.uncertainty.toFixed(digits)}${unit}`;
 }
 
+// A number of a repetition, named with its unit, and its uncertainty.
+function showOf(repetition, name) {
+  if (repetition[name] === null) return "–";
+  const unit = name.endsWith("_deg") ? "deg" : "s";
+  return show({ value: repetition[name], unit, uncertainty: repetition.uncertainty[name] });
+}
+
 // The row at a time: the last one that is not after it.
 function rowAt(time) {
   let low = 0, high = last;
@@ -205,8 +212,7 @@ function drawTables() {
     table(`${words(reps.exercise)}: ${reps.count} repetitions${reps.guessed ? " (guessed)" : ""}`,
       ["", "turn, frame", "depth", "movement", "out", "back", "left", "right"],
       reps.each.map((r, i) => ({ from: r.start_frame, to: r.end_frame, cells: [`${i + 1}`, `${r.turn_frame}`,
-        `${r.depth_deg.toFixed(0)}°`, `${r.range_deg.toFixed(0)}°`, `${r.out_s.toFixed(2)} s`, `${r.back_s.toFixed(2)} s`,
-        r.left_deg === null ? "–" : `${r.left_deg.toFixed(0)}°`, r.right_deg === null ? "–" : `${r.right_deg.toFixed(0)}°`] })));
+        ...["depth_deg", "range_deg", "out_s", "back_s", "left_deg", "right_deg"].map((name) => showOf(r, name))] })));
   }
   table(`Gait (${words(person.gait.method)})`, ["measure", "value"],
     Object.entries(person.gait.measures).map(([name, measure]) => ({ cells: [words(name), show(measure)] })));
@@ -232,7 +238,7 @@ function answer(person) {
   if (reps && reps.count) {
     const deep = reps.each.map((r) => r.depth_deg);
     said.push(`${reps.count} ${words(reps.exercise)} repetitions, ${Math.min(...deep).toFixed(0)} to ${Math.max(...deep).toFixed(0)}° deep`);
-    if (reps.tempo_s) said.push(`one every ${reps.tempo_s.toFixed(2)} s`);
+    if (reps.tempo_s) said.push(`one every ${show({ value: reps.tempo_s, unit: "s", uncertainty: reps.tempo_uncertainty_s })}`);
   }
   if (person.gait.steps) said.push(`${person.gait.steps} steps at ${show(person.gait.measures.cadence)}`);
   if (person.gait.measures.speed) said.push(show(person.gait.measures.speed));
