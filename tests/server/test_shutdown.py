@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import signal
 import socket
 import struct
@@ -12,38 +10,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import httpx
 import pytest
+from pose_server import serve_command
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 JPEG = {"Content-Type": "image/jpeg"}
-
-
-@contextmanager
-def command(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A running ``featherpose serve`` and the address it says it has."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "featherpose.cli.main", "serve", "--port", "0", "--threads", "1", *arguments],
-        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert process.stderr is not None
-    try:
-        said = ""
-        for line in process.stderr:
-            said += line
-            if found := re.search(r"at (http://\S+/) ", line):
-                yield process, found[1]
-                break
-        else:
-            raise AssertionError(said)
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def refused(*arguments: str) -> tuple[int, str]:
@@ -67,6 +42,7 @@ def refused(*arguments: str) -> tuple[int, str]:
         (["--source", "door=no-such-file.mp4", "--port", "0"], 1, "no-such-file.mp4"),
         (["--model", "no-such-model", "--port", "0"], 1, "no-such-model"),
         (["--queue", "0"], 2, "queue"),
+        (["--motion", "yoga"], 2, "--motion yoga is unknown; expected squat, split-squat"),
         (["--certificate", "none.pem"], 2, "none.pem"),
         (["--host", "192.0.2.1", "--token", "a-token-of-some-length"], 2, "192.0.2.1"),
     ],
@@ -106,7 +82,7 @@ def test_sigterm_under_load_loses_no_accepted_request(photo: bytes) -> None:
                     assert "retry-after" in answer.headers
                     time.sleep(0.05)
 
-    with command("--queue", "4") as (process, url), ThreadPoolExecutor(8) as pool:
+    with serve_command("--queue", "4") as (process, url), ThreadPoolExecutor(8) as pool:
         clients = [pool.submit(ask_again_and_again, url) for _ in range(8)]
         deadline = time.monotonic() + 60
         while outcomes.count("200") < 10 or "503" not in outcomes:
@@ -122,7 +98,7 @@ def test_sigterm_under_load_loses_no_accepted_request(photo: bytes) -> None:
 
 
 def test_sigterm_answers_the_frames_in_hand_and_says_good_bye(photo: bytes, walk: object) -> None:
-    with command("--source", f"walk={walk}") as (process, url):
+    with serve_command("--source", f"walk={walk}") as (process, url):
         socket_url = url.replace("http", "ws")
         with (
             connect(f"{socket_url}v1/stream", proxy=None) as session,

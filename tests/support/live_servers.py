@@ -10,14 +10,14 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 
-__all__ = ["RTSP_MISSING", "Camera", "Server", "access_units", "rtsp_is_here", "send_images"]
+__all__ = ["RTSP_MISSING", "Camera", "Server", "access_units", "clip_units", "rtsp_is_here", "send_images"]
 
 _SERVER = Path(__file__).with_name("rtsp_server.py")
 _DEBIAN_PYTHON = Path("/usr/bin/python3")
@@ -44,13 +44,18 @@ def free_port() -> int:
 
 def access_units(image: np.ndarray, count: int) -> bytes:
     """H.264 of a photograph that rolls to the left, as the RTSP server takes it."""
+    return clip_units([np.roll(image, -4 * i, 1) for i in range(count)])
+
+
+def clip_units(images: Sequence[np.ndarray]) -> bytes:
+    """H.264 of a video's frames, as the RTSP server takes it."""
     encoder = av.CodecContext.create("libx264", "w")
-    encoder.width, encoder.height, encoder.pix_fmt = image.shape[1], image.shape[0], "yuv420p"
+    encoder.width, encoder.height, encoder.pix_fmt = images[0].shape[1], images[0].shape[0], "yuv420p"
     encoder.time_base = Fraction(1, 25)
     encoder.options = {"preset": "ultrafast", "tune": "zerolatency", "g": "10"}
     units = []
-    for i in range(count):
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.roll(image, -4 * i, 1)), format="bgr24")
+    for i, image in enumerate(images):
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="bgr24")
         frame.pts, frame.time_base = i, Fraction(1, 25)
         units += [bytes(packet) for packet in encoder.encode(frame)]
     return b"".join(len(unit).to_bytes(4, "little") + unit for unit in units)
@@ -65,9 +70,9 @@ class Camera:
         self._file = folder / "camera.bin"
         self._process: subprocess.Popen[str] | None = None
 
-    def start(self, units: bytes) -> None:
+    def start(self, units: bytes, *, fps: float = 25) -> None:
         self._file.write_bytes(units)
-        words = [str(_DEBIAN_PYTHON), str(_SERVER), str(self.port), "25", str(self._file)]
+        words = [str(_DEBIAN_PYTHON), str(_SERVER), str(self.port), str(fps), str(self._file)]
         self._process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -17,7 +21,7 @@ from featherpose.server.run import listen, serve
 from featherpose.server.service import PoseService
 from featherpose.stream import FrameResult
 
-__all__ = ["Running", "Start", "run_server"]
+__all__ = ["Running", "Start", "run_server", "serve_command"]
 
 _ONE_THREAD = EngineOptions(threads=1)
 
@@ -85,3 +89,25 @@ def run_server(options: ServeOptions, *, port: int = 0, recorders: Recorders | N
         end()
     assert not thread.is_alive()
     assert not failures, failures
+
+
+@contextmanager
+def serve_command(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A running ``featherpose serve`` and the address it says it has."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "featherpose.cli.main", "serve", "--port", "0", "--threads", "1", *arguments],
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert process.stderr is not None
+    try:
+        said = ""
+        for line in process.stderr:
+            said += line
+            if found := re.search(r"at (http://\S+/) ", line):
+                yield process, found[1]
+                break
+        else:
+            raise AssertionError(said)
+    finally:
+        process.kill()
+        process.communicate()

@@ -24,10 +24,10 @@ from featherpose.cli.commands.serve import AddressOptions, require_server
 from featherpose.cli.compilation import note_compilation
 from featherpose.cli.options import ModelOptions
 from featherpose.cli.options.effect_options import EffectArguments
+from featherpose.cli.options.exercise_option import ExerciseOption, check_exercise
 from featherpose.cli.recording import SAVED_SUFFIXES, Recording, save_files
-from featherpose.errors import OptionError, SourceError
+from featherpose.errors import SourceError
 from featherpose.media.sources.find import SourceRef, find_sources
-from featherpose.motion.events.exercise_rules import EXERCISES
 from featherpose.server.options import ServeOptions, is_loopback
 from featherpose.stream import FrameResult
 from featherpose.zoo.resolve import resolve_model
@@ -52,13 +52,7 @@ def live(
             "again and again, and the command ends with it.",
         ),
     ] = None,
-    motion: Annotated[
-        str | None,
-        Parameter(
-            help="Count repetitions of an exercise and show them with the joint's angle: squat, split-squat, push-up, "
-            "pull-up, curl, jumping-jack, sit-up, deadlift."
-        ),
-    ] = None,
+    motion: ExerciseOption = None,
     effects: EffectArguments = EffectArguments(),  # noqa: B008 - frozen
     browser: Annotated[bool, Parameter(help="Open the page in this machine's browser, if it has a screen.")] = True,
     address: AddressOptions = AddressOptions(),  # noqa: B008 - frozen
@@ -69,8 +63,7 @@ def live(
     Ctrl-C ends it, with complete files.
     """
     files = save_files(save or [])
-    if motion is not None and motion not in EXERCISES:
-        raise OptionError(f"--motion {motion} is unknown", expected=", ".join(EXERCISES))
+    check_exercise(motion)
     require_server()
     ref = _live_source(source)
     name = _page_name(ref)

@@ -18,6 +18,7 @@ os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 from featherpose.cli.compilation import note_compilation
 from featherpose.cli.options import ModelOptions
 from featherpose.cli.options.effect_options import EffectArguments
+from featherpose.cli.options.exercise_option import ExerciseOption, check_exercise
 from featherpose.errors import MissingExtraError, OptionError
 from featherpose.server.options import ServeLimits, ServeOptions
 from featherpose.zoo.resolve import resolve_model
@@ -93,6 +94,7 @@ def serve(
             "several.",
         ),
     ] = None,
+    motion: ExerciseOption = None,
     effects: EffectArguments = EffectArguments(),  # noqa: B008 - frozen
     throughput: Annotated[
         bool,
@@ -122,6 +124,7 @@ def serve(
         allowed_hosts=tuple(address.allow_host or ()),
         allowed_origins=tuple(address.allow_origin or ()),
         sources=parse_sources(source or []),
+        motion=check_exercise(motion),
         limits=limits.limits,
         effects=effects.options(),
     )
