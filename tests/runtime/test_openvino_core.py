@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +25,40 @@ for height in (128, 256, 368):
             estimator(np.full((368, width, 3), 127, np.uint8))
 print("all sizes")
 """
+# Threads are switched as often as possible; without the look-up at the import this waits for ever, every time.
+ARRAYS_IN_THREADS = """
+import faulthandler, sys, threading
+import openvino as ov
+faulthandler.dump_traceback_later(60, exit=True)
+constants = [o for o in ov.Core().read_model(sys.argv[1]).get_ops() if o.get_type_name() == "Constant"][:4]
+import featherpose.runtime.openvino.core
+together = threading.Barrier(len(constants))
+
+def look(constant):
+    together.wait()
+    constant.data
+
+sys.setswitchinterval(1e-9)
+threads = [threading.Thread(target=look, args=(constant,)) for constant in constants]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(len(threads), "threads")
+"""
+
+
+def test_networks_opened_side_by_side_do_not_wait_for_each_other(small_ir: Path) -> None:
+    command = [sys.executable, "-c", ARRAYS_IN_THREADS, str(small_ir)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[0]) >= 2
+
+
+def test_there_is_one_core() -> None:
+    with ThreadPoolExecutor(8) as threads:
+        cores = list(threads.map(lambda _: core.engine_core(), range(8)))
+    assert len({id(one) for one in cores}) == 1
 
 
 @pytest.mark.slow

@@ -8,6 +8,10 @@ core is made and taken back afterwards: PyTorch, which has a oneDNN of its own, 
 Reading and compiling a network switch the process to the "C" locale and back. Two threads at once take each other's
 "C" for the state to go back to; afterwards Python decodes the output of other processes as ASCII. `locale_kept`
 restores what was set before the first of them.
+
+The first array that passes between Python and OpenVINO makes pybind11 look up numpy's functions. A second thread that
+needs them meanwhile waits for that in C++ with the GIL held, which the first one needs: both wait for ever. The look-up
+is therefore made when this module is imported, which only one thread does.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
+import numpy as np
 import openvino as ov
 
 from featherpose.runtime.processor import processor
@@ -28,8 +33,11 @@ __all__ = ["engine_core", "locale_kept"]
 _LIMIT = "ONEDNN_MAX_CPU_ISA"
 _WITHOUT_AMX = "AVX512_CORE_FP16"
 
+_ = ov.Tensor(np.zeros(1, np.uint8)).data  # the look-up of numpy's functions, in both directions
 
-@cache
+_opening = threading.Lock()
+
+
 def engine_core() -> ov.Core:
     """Return the core, one per process: the device plug-ins are loaded once.
 
@@ -39,6 +47,12 @@ def engine_core() -> ov.Core:
         >>> "CPU" in engine_core().available_devices
         True
     """
+    with _opening:
+        return _core()
+
+
+@cache
+def _core() -> ov.Core:
     with _instructions_without_amx():
         core = ov.Core()
         if "CPU" in core.available_devices:
