@@ -16,7 +16,7 @@ The reported ones are tests of their own, beside what they concern:
 | same names | cli/test_outputs.py | folders that differ where a separator is, names that differ in case |
 | special files | cli/test_outputs.py | a link to nowhere, the summary into a pipe |
 | suffixes | media/test_inputs.py | a video called .jpg, a photograph called .mp4 |
-| nothing as an image | test_estimator.py | None in a list, an image of floats, of one column |
+| nothing as an image | here | None in a list, an image of floats, of one column |
 """
 
 from __future__ import annotations
@@ -35,11 +35,13 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from thread_priority import same_priority
 
 from featherpose import PoseEstimator
 from featherpose.cli.main import run
-from featherpose.errors import FeatherposeError
+from featherpose.errors import FeatherposeError, SourceError
+from featherpose.media.images import read_image
 
 SMALL = ["--height", "64", "-q"]
 
@@ -251,15 +253,28 @@ def estimator() -> Iterator[PoseEstimator]:
 @pytest.mark.parametrize(
     "image",
     [
-        [None], [np.zeros((64, 64, 3), np.uint8), None], np.zeros((64, 64, 3)), np.zeros((64, 0, 3), np.uint8),
+        None, [None], [np.zeros((64, 64, 3), np.uint8), None], np.zeros((64, 64, 3)), np.zeros((64, 0, 3), np.uint8),
         np.zeros((64, 64, 7), np.uint8), np.zeros((2, 64, 64, 3), np.uint8), {"image": 1}, b"\xff\xd8",
     ],
-    ids=["None-in-a-list", "None-behind-one", "floats", "no-columns", "seven-channels", "a-batch", "dict", "bytes"],
+    ids=[
+        "None", "None-in-a-list", "None-behind-one", "floats", "no-columns", "seven-channels", "a-batch",
+        "dict", "bytes",
+    ],
 )  # fmt: skip
 def test_what_is_no_image_is_refused_in_words(estimator: PoseEstimator, image: Any) -> None:
     with pytest.raises(FeatherposeError) as refusal:
         _ = list(estimator.map(image)) if isinstance(image, list) else estimator(image)
     assert "image" in str(refusal.value)
+
+
+def test_paths_and_pil_images_are_read(estimator: PoseEstimator, picture: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(picture)
+    expected = estimator(read_image(tmp_path / "a.png"))
+    with Image.open(tmp_path / "a.png") as opened:
+        for image in (tmp_path / "a.png", str(tmp_path / "a.png"), opened):
+            assert np.allclose(estimator(image).keypoints, expected.keypoints, atol=2, equal_nan=True)
+    with pytest.raises(SourceError, match=r"there is no file .*b\.png"):
+        estimator(tmp_path / "b.png")
 
 
 def test_an_image_of_one_column_has_nobody(estimator: PoseEstimator) -> None:
