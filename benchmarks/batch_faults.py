@@ -31,6 +31,7 @@ from batch_inputs import FAST, command, linked_images, results_of, run
 from featherpose.evaluation.performance.machine import machine_facts
 
 _WORKERS = ("--workers", "2")
+_MOST_FAILURES = 5  # runs that end with an error although nothing was killed
 _RESULTS = tuple[list[str], dict[tuple[str, int], bytes]]
 
 
@@ -93,11 +94,11 @@ def below(process: subprocess.Popen[str], name: str) -> list[psutil.Process]:
     return found
 
 
-def kill_runs(trials: Trials, victim: str, kills: int) -> dict[str, Any]:
+def kill_runs(trials: Trials, victim: str, kills: int, until_s: float) -> dict[str, Any]:
     """Kill the driver or the head at random moments, again and again, and finish."""
-    done, moments, verdicts, said = 0, [], [], 0
+    moments, verdicts, said, failed = [], [], 0, []
     number, out = 0, trials.work / f"{victim}-0"
-    while done < kills:
+    while len(moments) < kills and time.monotonic() < until_s and len(failed) < _MOST_FAILURES:
         process = trials.start(out)
         wait_s = trials.random.uniform(0.2, 30)
         began = time.monotonic()
@@ -106,38 +107,37 @@ def kill_runs(trials: Trials, victim: str, kills: int) -> dict[str, Any]:
         family = [*below(process, "ray"), *below(process, "gcs_server")]
         heads = [p.pid for p in family if "gcs_server" in p.name()]
         target = process.pid if victim == "driver" else next(iter(heads), None)
-        if process.poll() is None and target is not None:
+        killed = process.poll() is None and target is not None
+        if killed and target is not None:
             os.kill(target, signal.SIGKILL)
-            done += 1
             moments.append(round(time.monotonic() - began, 2))
-            _, talk = process.communicate()
+        _, talk = process.communicate()
+        if killed:
             said += "run the same command again" in talk
             with contextlib.suppress(psutil.Error):
                 psutil.wait_procs([p for p in family if "Agent" not in p.name()], timeout=30)
-            print(victim, done, moments[-1], process.returncode, flush=True)
-        elif process.poll() is None:
-            process.communicate()
+            print(victim, len(moments), moments[-1], process.returncode, flush=True)
+        elif process.returncode:
+            failed.append([process.returncode, talk.strip()[-300:]])
+            print(victim, "ended by itself", failed[-1], flush=True)
         if process.returncode == 0:
             verdicts.append(trials.judge(out))
             number, out = number + 1, trials.work / f"{victim}-{number + 1}"
     final = trials.finish(out)
     verdicts.append(trials.judge(out))
     return {
-        "finished": final,
-        "kills": done,
-        "after_s": moments,
-        "one_clear_line": said if victim == "head" else None,
-        "outputs": verdicts,
-    }
+        "finished": final, "kills": len(moments), "after_s": moments, "failed_by_itself": failed,
+        "one_clear_line": said if victim == "head" else None, "outputs": verdicts,
+    }  # fmt: skip
 
 
-def kill_workers(trials: Trials, kills: int) -> dict[str, Any]:
+def kill_workers(trials: Trials, kills: int, until_s: float) -> dict[str, Any]:
     """Kill a worker every few seconds; the run goes on by itself."""
     done, verdicts, lost, number = 0, [], 0, 0
-    while done < kills:
+    while done < kills and time.monotonic() < until_s:
         out, number = trials.work / f"worker-{number}", number + 1
         process = trials.start(out, "--summary", str(trials.work / "summary.json"))
-        while process.poll() is None and done < kills:
+        while process.poll() is None and done < kills and time.monotonic() < until_s:
             time.sleep(trials.random.uniform(1.0, 8.0))
             workers = below(process, "ray::Worker")
             if workers:
@@ -242,6 +242,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", default=["driver", "worker", "head", "disk", "store"])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--images", type=int, default=1500)
+    parser.add_argument("--minutes", type=float, default=60.0, help="no further kill of a part after this time")
     parser.add_argument("--data", type=Path, default=Path("../shared"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
@@ -252,12 +253,14 @@ def main() -> None:
         trials = Trials(options.data, work, options.images)
         found.update(machine=machine_facts(), images=options.images)
         for part in options.parts:
+            until_s = time.monotonic() + 60 * options.minutes
             if part in ("driver", "head"):
-                found[part] = kill_runs(trials, part, options.kills)
+                found[part] = kill_runs(trials, part, options.kills, until_s)
             elif part == "worker":
-                found[part] = kill_workers(trials, options.kills)
+                found[part] = kill_workers(trials, options.kills, until_s)
             else:
                 found[part] = full_disk(trials) if part == "disk" else restarted_store(trials)
+            found[part]["images"] = options.images
             print(part, json.dumps(found[part]), flush=True)
             before = json.loads(path.read_text()) if path.exists() else {}
             path.write_text(json.dumps({**before, **found}, indent=1) + "\n")
