@@ -34,8 +34,8 @@ from featherpose.evaluation.motion.noise import KeypointNoise, bundled_noise, me
 from featherpose.media.images import read_image
 from featherpose.motion.analysis import MotionOptions, MotionReport, analyze_motion
 from featherpose.motion.angles import ANGLES, joint_angles
+from featherpose.motion.cleaning.filters import FilterName, FilterOptions
 from featherpose.motion.files.opensim import marker_names
-from featherpose.motion.filters import FilterName, FilterOptions
 from featherpose.motion.sequence import PoseSequence
 from featherpose.poses import Poses
 from featherpose.skeleton import BODY_25, COCO_17, OPENPOSE_18

@@ -43,8 +43,8 @@ from featherpose.motion.analysis import MotionOptions as MotionOptions
 from featherpose.motion.analysis import MotionReport as MotionReport
 from featherpose.motion.analysis import analyze_motion as analyze_motion
 from featherpose.motion.angles import joint_angles as joint_angles
+from featherpose.motion.cleaning.filters import FilterOptions as FilterOptions
 from featherpose.motion.files.reading import read_poses as read_poses
-from featherpose.motion.filters import FilterOptions as FilterOptions
 from featherpose.motion.sequence import PoseSequence as PoseSequence
 from featherpose.poses import Person as Person
 from featherpose.poses import Poses as Poses

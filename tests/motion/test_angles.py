@@ -15,8 +15,8 @@ from featherpose.evaluation.motion.known_people import (
     walking,
 )
 from featherpose.motion.angles import ANGLES, joint_angles
+from featherpose.motion.cleaning.filters import filter_sequence
 from featherpose.motion.facing import facing_of, facing_over_time
-from featherpose.motion.filters import filter_sequence
 from featherpose.motion.meters import Scale, to_meters
 from featherpose.motion.sequence import PoseSequence
 from featherpose.skeleton import BODY_25, COCO_17, OPENPOSE_18

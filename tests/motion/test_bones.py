@@ -14,7 +14,7 @@ from featherpose.evaluation.motion.known_people import (
     squatting,
     walking,
 )
-from featherpose.motion.bones import reject_bones
+from featherpose.motion.cleaning.bones import reject_bones
 from featherpose.motion.sequence import PoseSequence
 from featherpose.skeleton import BODY_25
 

@@ -7,11 +7,12 @@ import pytest
 
 from featherpose.errors import OptionError, SourceError
 from featherpose.evaluation.motion.known_people import squatting, walking
-from featherpose.motion.cleaning import drop_doubtful, fill_gaps, reject_outliers, resample
-from featherpose.motion.cutoffs import choose_cutoffs
-from featherpose.motion.filters import FilterOptions, derivative, filter_sequence, filter_values
+from featherpose.motion.cleaning.cutoffs import choose_cutoffs
+from featherpose.motion.cleaning.filters import FilterOptions, derivative, filter_sequence, filter_values
+from featherpose.motion.cleaning.gaps import drop_doubtful, fill_gaps, resample
+from featherpose.motion.cleaning.hampel import reject_outliers
+from featherpose.motion.cleaning.swaps import repair_swaps
 from featherpose.motion.sequence import PoseSequence
-from featherpose.motion.swaps import repair_swaps
 from featherpose.skeleton import BODY_25, Skeleton
 
 DOT = Skeleton.create("dot", ["tip"], [])

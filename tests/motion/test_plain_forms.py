@@ -11,14 +11,15 @@ from scipy.signal import butter, sosfiltfilt
 
 from featherpose.evaluation.motion.known_people import walking
 from featherpose.evaluation.motion.noise import bundled_noise, see_with_noise
-from featherpose.motion.cleaning import body_boxes, body_size, fill_gaps
-from featherpose.motion.cutoffs import pass_cutoff
-from featherpose.motion.filters import FilterOptions, filter_sequence, filter_values
-from featherpose.motion.hampel import hampel_outliers
-from featherpose.motion.lowpass import low_pass
-from featherpose.motion.medians import row_medians
+from featherpose.motion.body_points import body_boxes, body_size
+from featherpose.motion.cleaning.cutoffs import pass_cutoff
+from featherpose.motion.cleaning.filters import FilterOptions, filter_sequence, filter_values
+from featherpose.motion.cleaning.gaps import fill_gaps
+from featherpose.motion.cleaning.hampel import hampel_outliers
+from featherpose.motion.cleaning.lowpass import low_pass
+from featherpose.motion.cleaning.medians import row_medians
+from featherpose.motion.cleaning.swaps import _cheapest
 from featherpose.motion.sequence import PoseSequence
-from featherpose.motion.swaps import _cheapest
 from featherpose.skeleton import OPENPOSE_18, Skeleton
 
 

@@ -8,8 +8,11 @@ import numpy as np
 
 from featherpose.errors import OptionError
 from featherpose.motion.angles import ANGLES, Angles, joint_angles
-from featherpose.motion.bones import reject_bones
-from featherpose.motion.cleaning import GapMethod, drop_doubtful, fill_gaps, reject_outliers, resample
+from featherpose.motion.cleaning.bones import reject_bones
+from featherpose.motion.cleaning.filters import FilterOptions, filter_sequence
+from featherpose.motion.cleaning.gaps import GapMethod, drop_doubtful, fill_gaps, resample
+from featherpose.motion.cleaning.hampel import reject_outliers
+from featherpose.motion.cleaning.swaps import repair_swaps
 from featherpose.motion.events.exercise import guess_exercise
 from featherpose.motion.events.exercise_rules import EXERCISES, ExerciseRule
 from featherpose.motion.events.gait import Gait, find_gait, symmetry_index
@@ -19,13 +22,11 @@ from featherpose.motion.events.repetitions import Repetitions, find_repetitions
 from featherpose.motion.events.speed import Travel, find_travel
 from featherpose.motion.facing import FACINGS, Facing
 from featherpose.motion.field import Field, FieldTrack, field_tracks
-from featherpose.motion.filters import FilterOptions, filter_sequence
 from featherpose.motion.limits import limits_of
 from featherpose.motion.measures import Measure, angle_uncertainty, coordinate_uncertainty
 from featherpose.motion.meters import Scale, floor_of, scale_from_height, to_meters
 from featherpose.motion.people import choose_people
 from featherpose.motion.sequence import PoseSequence
-from featherpose.motion.swaps import repair_swaps
 from featherpose.motion.tracks import join_tracks
 
 __all__ = ["MotionOptions", "MotionReport", "PersonMotion", "analyze_motion"]

@@ -43,8 +43,8 @@ from jaxtyping import Float64
 from featherpose.errors import OptionError
 from featherpose.jit import kernel
 from featherpose.motion.body_points import body_points
+from featherpose.motion.cleaning.filters import derivative
 from featherpose.motion.facing import FACINGS, Facing, facing_over_time
-from featherpose.motion.filters import derivative
 from featherpose.motion.sequence import PoseSequence
 
 __all__ = ["ANGLES", "Angle", "Angles", "folded", "joint_angles"]

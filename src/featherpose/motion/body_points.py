@@ -1,4 +1,4 @@
-"""Points of the body by name, and those that follow from two others."""
+"""Points of the body by name, those that follow from two others, and the boxes around them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float64
+
+from featherpose.motion.cleaning.medians import known_median
 
 if TYPE_CHECKING:
     from featherpose.motion.sequence import PoseSequence
 
-__all__ = ["body_points"]
+__all__ = ["body_boxes", "body_points", "body_size"]
 
 # Points that a skeleton may lack and that follow from two others.
 _DERIVED = {
@@ -43,3 +46,34 @@ def body_points(sequence: PoseSequence, names: Iterable[str]) -> dict[str, np.nd
                 middle = np.where(np.isfinite(middle), middle, np.where(np.isfinite(a), a, b))
             points[name] = middle
     return points
+
+
+def body_size(sequence: PoseSequence) -> np.ndarray:
+    """Return float64[P]: each person's size, the median over time of the diagonal of the box around the keypoints.
+
+    Example:
+        >>> from featherpose.motion.sequence import PoseSequence
+        >>> from featherpose.skeleton import LSP_14
+        >>> points = np.zeros((2, 14, 2))
+        >>> points[:, 0] = (30, 40)
+        >>> body_size(PoseSequence.from_arrays(points, np.arange(2.0), LSP_14))
+        array([50.])
+    """
+    boxes = body_boxes(sequence)
+    diagonals = np.hypot(boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1])
+    return np.array([known_median(of_one) for of_one in diagonals.T])
+
+
+def body_boxes(sequence: PoseSequence) -> Float64[np.ndarray, "T P 4"]:
+    """Return (left, top, right, bottom) of everyone's keypoints in each frame; NaN where nobody is seen.
+
+    Example:
+        >>> from featherpose.motion.sequence import PoseSequence
+        >>> from featherpose.skeleton import Skeleton
+        >>> stick = Skeleton.create("stick", ["a", "b"], [])
+        >>> body_boxes(PoseSequence.from_arrays(np.array([[[3.0, 8.0], [5.0, 2.0]]]), np.zeros(1), stick))
+        array([[[3., 2., 5., 8.]]])
+    """
+    # Keypoint after keypoint: a reduction over the last axes but one takes ten times as long.
+    each = np.ascontiguousarray(np.moveaxis(sequence.keypoints, 2, 0))
+    return np.concatenate([np.fmin.reduce(each), np.fmax.reduce(each)], -1)

@@ -13,7 +13,7 @@ from scipy.ndimage import uniform_filter1d
 
 from featherpose.errors import OptionError
 from featherpose.motion.body_points import body_points
-from featherpose.motion.medians import known_median
+from featherpose.motion.cleaning.medians import known_median
 from featherpose.motion.sequence import PoseSequence
 
 __all__ = ["FACINGS", "Facing", "facing_of", "facing_over_time", "view_width"]

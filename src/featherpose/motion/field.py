@@ -12,7 +12,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from featherpose.errors import OptionError
-from featherpose.motion.filters import FilterOptions, derivative, filter_values
+from featherpose.motion.cleaning.filters import FilterOptions, derivative, filter_values
 from featherpose.motion.measures import Measure
 from featherpose.motion.sequence import PoseSequence
 

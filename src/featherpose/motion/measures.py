@@ -22,7 +22,7 @@ import numpy as np
 
 from featherpose.motion.angles import ANGLES
 from featherpose.motion.body_points import body_points
-from featherpose.motion.medians import MAD_TO_SIGMA, known_median, median, row_medians
+from featherpose.motion.cleaning.medians import MAD_TO_SIGMA, known_median, median, row_medians
 from featherpose.motion.sequence import PoseSequence
 
 __all__ = [

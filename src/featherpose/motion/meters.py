@@ -14,8 +14,8 @@ import numpy as np
 
 from featherpose.errors import OptionError, SourceError
 from featherpose.motion.body_points import body_points
-from featherpose.motion.filters import derivative
-from featherpose.motion.medians import row_medians
+from featherpose.motion.cleaning.filters import derivative
+from featherpose.motion.cleaning.medians import row_medians
 from featherpose.motion.sequence import PoseSequence, Step
 from featherpose.parsing import Limits, ParseError, parse_toml, read_document, reason_of
 

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from featherpose.errors import OptionError
-from featherpose.motion.cleaning import body_size
+from featherpose.motion.body_points import body_size
 from featherpose.motion.sequence import PoseSequence, Step
 
 __all__ = ["PersonChoice", "choose_people", "person_at"]

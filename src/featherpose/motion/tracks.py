@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from featherpose.motion.cleaning import body_boxes
+from featherpose.motion.body_points import body_boxes
 from featherpose.motion.sequence import PoseSequence, Step
 
 __all__ = ["join_tracks"]

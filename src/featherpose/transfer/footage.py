@@ -10,11 +10,12 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
 from featherpose.errors import SourceError
-from featherpose.motion.cleaning import drop_doubtful, fill_gaps, reject_outliers
-from featherpose.motion.filters import FilterOptions, filter_sequence
+from featherpose.motion.cleaning.filters import FilterOptions, filter_sequence
+from featherpose.motion.cleaning.gaps import drop_doubtful, fill_gaps
+from featherpose.motion.cleaning.hampel import reject_outliers
+from featherpose.motion.cleaning.swaps import repair_swaps
 from featherpose.motion.people import choose_people
 from featherpose.motion.sequence import PoseSequence
-from featherpose.motion.swaps import repair_swaps
 from featherpose.skeleton import Skeleton
 
 __all__ = [

@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from featherpose.errors import SourceError
 from featherpose.motion.body_points import body_points
-from featherpose.motion.cleaning import fill_gaps
+from featherpose.motion.cleaning.gaps import fill_gaps
 from featherpose.motion.sequence import PoseSequence, Step
 
 __all__ = ["BONES", "Body", "retarget"]

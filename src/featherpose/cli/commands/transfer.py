@@ -24,12 +24,13 @@ from featherpose.errors import MissingExtraError, OptionError, SourceError
 from featherpose.estimator import PoseEstimator
 from featherpose.files import check_writable
 from featherpose.media.images import read_image, write_image
-from featherpose.motion.cleaning import drop_doubtful, fill_gaps, reject_outliers
+from featherpose.motion.cleaning.filters import FilterOptions, filter_sequence
+from featherpose.motion.cleaning.gaps import drop_doubtful, fill_gaps
+from featherpose.motion.cleaning.hampel import reject_outliers
+from featherpose.motion.cleaning.swaps import repair_swaps
 from featherpose.motion.files.bvh import write_bvh
 from featherpose.motion.files.reading import holds_poses, read_poses
-from featherpose.motion.filters import FilterOptions, filter_sequence
 from featherpose.motion.sequence import PoseSequence
-from featherpose.motion.swaps import repair_swaps
 from featherpose.output_names import OutputNames
 from featherpose.transfer.character import load_character, read_mask
 from featherpose.transfer.puppet import Puppet

@@ -10,9 +10,9 @@ from cyclopts import Parameter
 
 from featherpose.errors import OptionError
 from featherpose.motion.analysis import MotionOptions
+from featherpose.motion.cleaning.filters import FilterName, FilterOptions
 from featherpose.motion.events.exercise_rules import ExerciseRule
 from featherpose.motion.field import Field, parse_field
-from featherpose.motion.filters import FilterName, FilterOptions
 from featherpose.motion.meters import Scale, read_calibration, scale_from_length
 
 __all__ = ["CleaningOptions", "MeterOptions", "MovementOptions"]

@@ -19,10 +19,10 @@ import numpy as np
 from scipy.signal import find_peaks
 
 from featherpose.motion.body_points import body_points
+from featherpose.motion.cleaning.runs import true_runs
 from featherpose.motion.events.repetitions import parabola
 from featherpose.motion.facing import FACINGS, facing_over_time
 from featherpose.motion.measures import Measure, coordinate_uncertainty, frame_uncertainty_s
-from featherpose.motion.runs import true_runs
 from featherpose.motion.sequence import PoseSequence
 
 __all__ = ["FootEvent", "Gait", "find_gait", "symmetry_index"]

@@ -25,9 +25,9 @@ from typing import Literal
 import numpy as np
 
 from featherpose.motion.body_points import body_points
+from featherpose.motion.cleaning.runs import true_runs
 from featherpose.motion.events.supports import Off, crossing, feet_off
 from featherpose.motion.measures import Measure, coordinate_uncertainty, frame_uncertainty_s
-from featherpose.motion.runs import true_runs
 from featherpose.motion.sequence import PoseSequence
 
 __all__ = ["GRAVITY_M_S2", "Jump", "JumpMethod", "find_jumps"]

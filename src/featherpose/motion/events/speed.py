@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from featherpose.motion.filters import FilterOptions, derivative, filter_values
+from featherpose.motion.cleaning.filters import FilterOptions, derivative, filter_values
+from featherpose.motion.cleaning.medians import MAD_TO_SIGMA
 from featherpose.motion.measures import Measure
-from featherpose.motion.medians import MAD_TO_SIGMA
 from featherpose.motion.sequence import PoseSequence
 
 __all__ = ["Travel", "find_travel"]

@@ -14,8 +14,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from featherpose.motion.filters import derivative
-from featherpose.motion.runs import true_runs
+from featherpose.motion.cleaning.filters import derivative
+from featherpose.motion.cleaning.runs import true_runs
 
 __all__ = ["Off", "crossing", "feet_off"]
 

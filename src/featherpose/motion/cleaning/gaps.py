@@ -1,4 +1,4 @@
-"""Cleaning before any filter: doubtful keypoints, outliers, left/right swaps, short gaps, resampling.
+"""What is missing, before any filter: doubtful keypoints become gaps, short gaps are filled, frames are resampled.
 
 Each function takes a `PoseSequence` and returns another with one more `Step`. Gaps longer than the stated maximum stay
 gaps, and a filled keypoint has score 0.
@@ -9,22 +9,16 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Float64
 from scipy.interpolate import CubicSpline, PchipInterpolator
 
 from featherpose.errors import OptionError
-from featherpose.motion.hampel import hampel_outliers
-from featherpose.motion.medians import known_median
-from featherpose.motion.runs import true_runs
+from featherpose.motion.cleaning.runs import true_runs
 from featherpose.motion.sequence import PoseSequence, Step
 
 __all__ = [
     "GapMethod",
-    "body_boxes",
-    "body_size",
     "drop_doubtful",
     "fill_gaps",
-    "reject_outliers",
     "resample",
 ]
 
@@ -32,35 +26,6 @@ GapMethod = Literal["linear", "pchip", "cubic"]
 
 # A stretch of keypoints is trusted if one of them has so many times the least score.
 _SURE = 2.0
-
-
-def body_size(sequence: PoseSequence) -> np.ndarray:
-    """Return float64[P]: each person's size, the median over time of the diagonal of the box around the keypoints.
-
-    Example:
-        >>> from featherpose.skeleton import LSP_14
-        >>> points = np.zeros((2, 14, 2))
-        >>> points[:, 0] = (30, 40)
-        >>> body_size(PoseSequence.from_arrays(points, np.arange(2.0), LSP_14))
-        array([50.])
-    """
-    boxes = body_boxes(sequence)
-    diagonals = np.hypot(boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1])
-    return np.array([known_median(of_one) for of_one in diagonals.T])
-
-
-def body_boxes(sequence: PoseSequence) -> Float64[np.ndarray, "T P 4"]:
-    """Return (left, top, right, bottom) of everyone's keypoints in each frame; NaN where nobody is seen.
-
-    Example:
-        >>> from featherpose.skeleton import Skeleton
-        >>> stick = Skeleton.create("stick", ["a", "b"], [])
-        >>> body_boxes(PoseSequence.from_arrays(np.array([[[3.0, 8.0], [5.0, 2.0]]]), np.zeros(1), stick))
-        array([[[3., 2., 5., 8.]]])
-    """
-    # Keypoint after keypoint: a reduction over the last axes but one takes ten times as long.
-    each = np.ascontiguousarray(np.moveaxis(sequence.keypoints, 2, 0))
-    return np.concatenate([np.fmin.reduce(each), np.fmax.reduce(each)], -1)
 
 
 def drop_doubtful(sequence: PoseSequence, min_score: float = 0.1) -> PoseSequence:
@@ -100,43 +65,6 @@ def _doubtful(scores: np.ndarray, min_score: float) -> np.ndarray:
         for first, end in true_runs(~out[:, column]):
             out[first:end, column] = flat[first:end, column].max() < _SURE * min_score
     return np.asarray(out.reshape(scores.shape))
-
-
-def reject_outliers(
-    sequence: PoseSequence, *, window: int = 7, sigmas: float = 3.0, floor: float = 0.01
-) -> PoseSequence:
-    """Mark keypoints that jump away for one or a few frames as missing: the Hampel identifier, per coordinate.
-
-    A value is an outlier if it lies further than ``sigmas`` robust standard deviations from the median of the
-    ``window`` frames around it. Hampel (1974), The influence curve and its role in robust estimation; Pearson (2002),
-    Outliers in process modeling and identification.
-
-    Args:
-        sequence: Poses over time.
-        window: Frames in the window, odd.
-        sigmas: Robust standard deviations that are allowed.
-        floor: Deviations under this share of the person's size are never outliers; without it the smallest
-            irregularity of a joint at rest would be one.
-
-    Raises:
-        OptionError: If the window is not an odd number from 3 to 101 or ``sigmas`` is not positive.
-    """
-    if window % 2 == 0 or not 3 <= window <= 101:
-        raise OptionError(f"a window of {window} frames", expected="an odd number from 3 to 101")
-    if not sigmas > 0:
-        raise OptionError(f"sigmas is {sigmas}", expected="a positive number")
-    t, p, k, _ = sequence.keypoints.shape
-    least = np.repeat(np.nan_to_num(body_size(sequence)) * floor, 2 * k)
-    outliers = hampel_outliers(sequence.keypoints.reshape(t, -1), window, sigmas, least)
-    out = np.asarray(outliers.reshape(t, p, k, 2).any(-1))
-    count = int(out.sum())
-    step = Step(
-        "reject_outliers",
-        {"window": window, "sigmas": sigmas, "floor": floor},
-        count,
-        f"rejected {count:,} keypoints as outliers (Hampel, {window} frames, {sigmas:g} sigma)",
-    )
-    return sequence.without(out, step)
 
 
 def fill_gaps(sequence: PoseSequence, max_gap_s: float = 0.25, method: GapMethod = "pchip") -> PoseSequence:

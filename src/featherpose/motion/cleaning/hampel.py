@@ -9,12 +9,52 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from featherpose.errors import OptionError
 from featherpose.jit import kernel
-from featherpose.motion.medians import MAD_TO_SIGMA
+from featherpose.motion.body_points import body_size
+from featherpose.motion.cleaning.medians import MAD_TO_SIGMA
+from featherpose.motion.sequence import PoseSequence, Step
 
-__all__ = ["hampel_outliers"]
+__all__ = ["hampel_outliers", "reject_outliers"]
 
 _LEAST_VALUES = 3
+
+
+def reject_outliers(
+    sequence: PoseSequence, *, window: int = 7, sigmas: float = 3.0, floor: float = 0.01
+) -> PoseSequence:
+    """Mark keypoints that jump away for one or a few frames as missing: the Hampel identifier, per coordinate.
+
+    A value is an outlier if it lies further than ``sigmas`` robust standard deviations from the median of the
+    ``window`` frames around it. Hampel (1974), The influence curve and its role in robust estimation; Pearson (2002),
+    Outliers in process modeling and identification.
+
+    Args:
+        sequence: Poses over time.
+        window: Frames in the window, odd.
+        sigmas: Robust standard deviations that are allowed.
+        floor: Deviations under this share of the person's size are never outliers; without it the smallest
+            irregularity of a joint at rest would be one.
+
+    Raises:
+        OptionError: If the window is not an odd number from 3 to 101 or ``sigmas`` is not positive.
+    """
+    if window % 2 == 0 or not 3 <= window <= 101:
+        raise OptionError(f"a window of {window} frames", expected="an odd number from 3 to 101")
+    if not sigmas > 0:
+        raise OptionError(f"sigmas is {sigmas}", expected="a positive number")
+    t, p, k, _ = sequence.keypoints.shape
+    least = np.repeat(np.nan_to_num(body_size(sequence)) * floor, 2 * k)
+    outliers = hampel_outliers(sequence.keypoints.reshape(t, -1), window, sigmas, least)
+    out = np.asarray(outliers.reshape(t, p, k, 2).any(-1))
+    count = int(out.sum())
+    step = Step(
+        "reject_outliers",
+        {"window": window, "sigmas": sigmas, "floor": floor},
+        count,
+        f"rejected {count:,} keypoints as outliers (Hampel, {window} frames, {sigmas:g} sigma)",
+    )
+    return sequence.without(out, step)
 
 
 def hampel_outliers(

@@ -18,8 +18,8 @@ import numpy as np
 
 from featherpose.errors import OptionError
 from featherpose.jit import kernel
-from featherpose.motion.cleaning import body_size
-from featherpose.motion.medians import known_median, median
+from featherpose.motion.body_points import body_size
+from featherpose.motion.cleaning.medians import known_median, median
 from featherpose.motion.sequence import PoseSequence, Step
 from featherpose.skeleton import Skeleton
 

@@ -14,7 +14,7 @@ from jaxtyping import Float64
 from scipy.signal import butter, sosfilt_zi
 
 from featherpose.jit import kernel
-from featherpose.motion.cutoffs import pass_cutoff
+from featherpose.motion.cleaning.cutoffs import pass_cutoff
 
 __all__ = ["low_pass"]
 

@@ -18,7 +18,7 @@ from scipy.ndimage import median_filter
 
 from featherpose.errors import OptionError
 from featherpose.motion.body_points import body_points
-from featherpose.motion.runs import true_runs
+from featherpose.motion.cleaning.runs import true_runs
 from featherpose.motion.sequence import PoseSequence, Step
 
 __all__ = ["reject_bones"]

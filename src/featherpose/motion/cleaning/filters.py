@@ -16,11 +16,11 @@ from scipy.ndimage import gaussian_filter1d, median_filter
 
 from featherpose.errors import OptionError
 from featherpose.jit import kernel
-from featherpose.motion.cleaning import body_size
-from featherpose.motion.cutoffs import choose_cutoffs, white_noise
-from featherpose.motion.lowpass import low_pass
-from featherpose.motion.medians import MAD_TO_SIGMA, row_medians
-from featherpose.motion.runs import true_runs
+from featherpose.motion.body_points import body_size
+from featherpose.motion.cleaning.cutoffs import choose_cutoffs, white_noise
+from featherpose.motion.cleaning.lowpass import low_pass
+from featherpose.motion.cleaning.medians import MAD_TO_SIGMA, row_medians
+from featherpose.motion.cleaning.runs import true_runs
 from featherpose.motion.sequence import PoseSequence, Step
 
 __all__ = ["FilterName", "FilterOptions", "derivative", "filter_sequence", "filter_values"]
@@ -48,9 +48,9 @@ class FilterOptions:
     Attributes:
         name: ``butterworth``: low pass, forth and back (Winter 2009, Biomechanics and Motor Control of Human
             Movement, 2.2.4.4). ``adaptive``: the same with a cut-off of its own for each keypoint, lower where noise
-            outweighs motion (`featherpose.motion.cutoffs`). ``one-euro``: cut-off grows with speed (Casiez, Roussel &
-            Vogel 2012), forth and back. ``gaussian``. ``median``: keeps edges. ``loess``: local lines with tricube
-            weights (Cleveland 1979).
+            outweighs motion (`featherpose.motion.cleaning.cutoffs`). ``one-euro``: cut-off grows with speed (Casiez,
+            Roussel & Vogel 2012), forth and back. ``gaussian``. ``median``: keeps edges. ``loess``: local lines with
+            tricube weights (Cleveland 1979).
             ``gcv-spline``: cubic smoothing spline, strength by generalized cross-validation (Woltring 1986). ``none``.
         cutoff_hz: Butterworth: frequency at which half of the power remains, after both passes. Adaptive: the highest.
             One-Euro: the lowest.
