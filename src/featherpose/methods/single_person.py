@@ -20,7 +20,7 @@ def one_person(
     letterbox: Letterbox,
     *,
     min_keypoints: int,
-    rank_by_all: bool = False,
+    rank: float | None = None,
 ) -> Poses:
     """Return the person, or nobody if too few keypoints were found.
 
@@ -31,7 +31,7 @@ def one_person(
         skeleton: K keypoints.
         letterbox: The way to pixels of the image.
         min_keypoints: Fewer are nobody.
-        rank_by_all: Rank by the mean score of all keypoints, missing ones as 0, instead of those that were found.
+        rank: Score of the person; the mean over the keypoints that were found unless given.
 
     Example:
         >>> from featherpose.skeleton import COCO_17
@@ -45,5 +45,5 @@ def one_person(
     keypoints = letterbox.inverse(pixels)
     keypoints[~found] = np.nan
     scores = np.where(found, np.minimum(scores, np.float32(1)), np.float32(0)).astype(np.float32)
-    rank = np.array([(scores if rank_by_all else scores[found]).mean()], np.float32)
-    return Poses(keypoints[None], scores[None], rank, skeleton, letterbox.source_size)
+    ranks = np.array([scores[found].mean() if rank is None else rank], np.float32)
+    return Poses(keypoints[None], scores[None], ranks, skeleton, letterbox.source_size)

@@ -1,8 +1,10 @@
 """Disks and offsets: G-RMI's dense classification and regression (Papandreou et al. 2017, arXiv 1701.01779).
 
 Section 3.2: for each keypoint a disk map (1 within R pixels of it) and a field of offsets to it; both are fused by
-Hough voting into an activation map whose maximum is the keypoint. Section 3.3: the person's score is the mean height
-of those maxima, which rescores the box that a detector gave.
+Hough voting into an activation map whose maximum is the keypoint. Section 3.3: the person's score is the mean over the
+keypoints of those maxima's heights, which rescores the box that a detector gave. A height also tells how closely the
+offsets agree, so it stays far below 1 for keypoints that are certainly there: the score of a keypoint, which is
+compared with other methods', is therefore the disk's probability at that place.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from featherpose.methods.declared import (
     map_shape,
     vector_output,
 )
-from featherpose.methods.disks.voting import find_voted, vote
+from featherpose.methods.disks.voting import find_voted, values_at, vote
 from featherpose.methods.gaussians import ignore_boxes
 from featherpose.methods.method import Arrays, Output, Target
 from featherpose.methods.single_person import one_person
@@ -105,17 +107,19 @@ class DiskDecoder(DeclaredDecoder[DiskOptions]):
         k, radius = self._skeleton.num_keypoints, self._options.radius_px / self._stride
         disks = outputs["disks"][:k]
         if self._options.voting:
-            cells, scores = find_voted(vote(disks, outputs["offsets"][: 2 * k], radius))
+            cells, heights = find_voted(vote(disks, outputs["offsets"][: 2 * k], radius))
+            scores = values_at(disks, cells)
         else:
             # The disk's cells are about equally high, so its middle is found over the whole disk.
-            cells, scores = find_voted(disks, reach=max(1, round(radius)))
-        found = scores >= max(self._options.min_score, 1e-6)
+            cells, heights = find_voted(disks, reach=max(1, round(radius)))
+            scores = heights
+        found = heights >= max(self._options.min_score, 1e-6)
         pixels = cells * np.float32(self._stride) + np.float32((self._stride - 1) / 2)
         # Ranked over all keypoints: who lacks some is less certain (section 3.3).
+        rank = float(np.where(found, np.minimum(heights, 1), 0).mean())
         return one_person(
-            pixels, scores, found, self._skeleton, letterbox, min_keypoints=self._options.min_keypoints,
-            rank_by_all=True,
-        )  # fmt: skip
+            pixels, scores, found, self._skeleton, letterbox, min_keypoints=self._options.min_keypoints, rank=rank
+        )
 
     def warm_up(self) -> None:
         """Compile the kernels, or load them from disk."""

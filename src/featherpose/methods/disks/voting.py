@@ -14,7 +14,7 @@ from jaxtyping import Float32
 
 from featherpose.jit import kernel
 
-__all__ = ["find_voted", "vote"]
+__all__ = ["find_voted", "values_at", "vote"]
 
 # Cells of lower probability do not vote: together they would only blur.
 _LOWEST = 0.01
@@ -117,3 +117,22 @@ def find_voted(
     positions, scores = np.zeros((len(maps), 2), np.float32), np.zeros(len(maps), np.float32)
     _find_peaks(np.ascontiguousarray(maps, np.float32), reach, positions, scores)
     return positions, scores
+
+
+def values_at(maps: Float32[np.ndarray, "K h w"], cells: Float32[np.ndarray, "K 2"]) -> Float32[np.ndarray, " K"]:
+    """Interpolate map k bilinearly at point k, (x, y) in cells; points outside take the nearest place inside.
+
+    Example:
+        >>> maps = np.array([[[0, 1], [2, 3]]], np.float32)
+        >>> values_at(maps, np.array([[0.5, 0.5]], np.float32)), values_at(maps, np.array([[9, 0]], np.float32))
+        (array([1.5], dtype=float32), array([1.], dtype=float32))
+    """
+    last = np.array(maps.shape[:0:-1]) - 1
+    cells = np.clip(cells, 0, last)
+    low = np.minimum(cells.astype(np.int64), np.maximum(last - 1, 0))
+    x, y = (cells - low).T
+    high = np.minimum(low + 1, last)
+    k = np.arange(len(maps))
+    upper = maps[k, low[:, 1], low[:, 0]] * (1 - x) + maps[k, low[:, 1], high[:, 0]] * x
+    lower = maps[k, high[:, 1], low[:, 0]] * (1 - x) + maps[k, high[:, 1], high[:, 0]] * x
+    return np.asarray(upper * (1 - y) + lower * y, np.float32)
