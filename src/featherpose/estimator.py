@@ -437,7 +437,7 @@ class PoseEstimator:
         decoded = perf_counter()
         if self._refiner is None:
             return poses, 1e3 * (decoded - began), 0.0
-        poses = self._refiner(image, poses)
+        poses = self._refiner(image, poses, scale=views[0].letterbox.scale[1])
         return poses, 1e3 * (decoded - began), 1e3 * (perf_counter() - decoded)
 
     def close(self) -> None:

@@ -143,7 +143,8 @@ class Poses:
         keypoints: float32[P, K, 2], (x, y) in pixels of the source image, pixel centers at integers; a missing
             keypoint is NaN.
         keypoint_scores: float32[P, K] in 0..1; 0 for a missing keypoint.
-        scores: float32[P], one rank per person: higher is more certain, comparable within one model.
+        scores: float32[P], one per person, higher is more certain: the accuracy that `featherpose.rating` expects,
+            0 to 1, or where a model's people are not rated a rank that is comparable within the model.
         skeleton: What the K keypoints are.
         image_size: (width, height) of the source image in pixels.
         track_ids: int64[P] once a tracker has seen the people, else None.

@@ -24,6 +24,7 @@ __all__ = [
     "bent_scene",
     "bent_table",
     "box_network",
+    "rating_network",
 ]
 
 Pair = tuple[Callable[[np.random.Generator], bytes], Callable[[bytes], object]]
@@ -218,10 +219,21 @@ def bent_markers(folder: Path) -> Pair:
 
 def box_network(folder: Path) -> Pair:
     """The weights from which refinement estimates the box of a person."""
+    from featherpose.rating.shape import SHAPE_FEATURES
     from featherpose.topdown.boxes import read_box_layers
 
+    return _small_network(folder, (SHAPE_FEATURES, 8, 4), read_box_layers)
+
+
+def rating_network(folder: Path) -> Pair:
+    """The weights by which people are rated."""
+    from featherpose.rating.rate import RATING_FEATURES, read_rating
+
+    return _small_network(folder, (RATING_FEATURES, 8, 8, 1), read_rating)
+
+
+def _small_network(folder: Path, widths: tuple[int, ...], reader: Callable[[Path], object]) -> Pair:
     rng = np.random.default_rng(0)
-    widths = (3 * COCO_17.num_keypoints + 4, 8, 4)
     arrays = {}
     for i, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
         arrays[f"weight{i}"] = rng.normal(size=(outputs, inputs)).astype(np.float16)
@@ -234,6 +246,6 @@ def box_network(folder: Path) -> Pair:
 
     def read(data: bytes) -> object:
         (folder / "a.npz").write_bytes(data)
-        return read_box_layers(folder / "a.npz")
+        return reader(folder / "a.npz")
 
     return lambda rng: mutated_bytes(wholes[int(rng.integers(2))], rng), read

@@ -25,6 +25,7 @@ from fuzz_application_targets import (
     bent_scene,
     bent_table,
     box_network,
+    rating_network,
 )
 from fuzz_mutations import mutated_bytes, mutated_text, mutated_value
 
@@ -313,5 +314,6 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "scenes": _of(bent_scene), "characters": _of(bent_character), "poses in tables": _of(bent_table),
     "poses of other tools": _of(bent_people),
     "calibrations": _of(bent_calibration), "TRC and MOT": _of(bent_markers), "box networks": _of(box_network),
+    "rating networks": _of(rating_network),
     "HTTP": http, "WebSocket": websocket,
 }  # fmt: skip

@@ -21,8 +21,8 @@ from featherpose import PoseEstimator, Poses
 from featherpose.data.coco_file import CocoPerson, read_coco_file
 from featherpose.media.images import read_image
 from featherpose.oks import oks_matrix
+from featherpose.rating.shape import shape_features
 from featherpose.skeleton import COCO_17
-from featherpose.topdown.boxes import box_features
 
 FOLDERS = {"coco-train": (256, 368), "coco-extra": (256, 368), "people": (256,)}
 SAME_OKS = 0.3
@@ -74,7 +74,7 @@ def matched(found: Poses, known: list[CocoPerson]) -> list[tuple[np.ndarray, np.
 
 def features_of(data: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return features, hulls, sides and clipped boxes."""
-    parts = [box_features(k[None], tuple(s)) for k, s in zip(data["keypoints"], data["sizes"], strict=True)]
+    parts = [shape_features(k[None], tuple(s)) for k, s in zip(data["keypoints"], data["sizes"], strict=True)]
     features, hulls, sides = (np.concatenate(part) for part in zip(*parts, strict=True))
     limits = np.concatenate((data["sizes"], data["sizes"]), axis=1).astype(np.float32)
     return features, hulls, sides, np.clip(data["boxes"], 0, limits)

@@ -8,11 +8,12 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int64, UInt8
 
 from featherpose.errors import ModelError, OptionError
 from featherpose.methods.person_boxes import PERSON_BOX
 from featherpose.poses import Poses
+from featherpose.rating.rate import can_rate, load_rating, rate_people
 from featherpose.runtime.backend import EngineOptions
 from featherpose.runtime.engines import MODEL_SUFFIXES, engine_named
 from featherpose.skeleton import Skeleton
@@ -28,7 +29,7 @@ __all__ = ["DEFAULT_BUDGET_CROPS", "Refiner", "expected_gain", "open_refiner", "
 
 DEFAULT_BUDGET_CROPS = 10
 """Crops an image under ``auto`` where no budget is given."""
-# Ranks of the two networks differ in scale: this much of a bottom-up rank compares with a refined one.
+# Of two alike of whom one was refined, the refined one stays: this much of another's score compares with its.
 _UNREFINED = 0.3
 # With more people than this many times the budget nobody is refined: a few better poses among many do not change the
 # result, only the time.
@@ -70,13 +71,20 @@ class Refiner:
         budget: Crops an image; None for all people.
         options: Thresholds.
         skeleton: Of the people.
+        rated: Whether people are scored by the accuracy that is expected of them, as the network's card allows.
 
     Raises:
         ModelError: If the network knows too few of the skeleton's keypoints.
     """
 
     def __init__(
-        self, estimator: PersonEstimator, skeleton: Skeleton, options: RefineOptions, budget: int | None
+        self,
+        estimator: PersonEstimator,
+        skeleton: Skeleton,
+        options: RefineOptions,
+        budget: int | None,
+        *,
+        rated: bool = False,
     ) -> None:
         if skeleton != PERSON_BOX and not refinable(skeleton, estimator.spec.skeleton):
             raise ModelError(
@@ -87,6 +95,8 @@ class Refiner:
         self._estimator = estimator
         self._options = options
         self._budget = budget
+        of_people = estimator.spec.skeleton if skeleton == PERSON_BOX else skeleton
+        self._rated = rated and can_rate(of_people)
 
     @property
     def budget_crops(self) -> int | None:
@@ -106,6 +116,8 @@ class Refiner:
     def warm_up(self) -> None:
         """Load or compile whatever the first person would wait for."""
         self._estimator.warm_up()
+        if self._rated:
+            load_rating()
 
     def choose(self, poses: Poses) -> Int64[np.ndarray, " n"]:
         """Return the indices of people to refine, in order: all, those with the highest gain, or none in a crowd."""
@@ -118,12 +130,13 @@ class Refiner:
         order = np.argsort(-gain, kind="stable")
         return np.sort(order[: self._budget])
 
-    def __call__(self, image: UInt8[np.ndarray, "H W 3"], poses: Poses) -> Poses:
+    def __call__(self, image: UInt8[np.ndarray, "H W 3"], poses: Poses, *, scale: float = 1.0) -> Poses:
         """Refine the people of an image.
 
         Args:
             image: uint8[H, W, 3], BGR.
             poses: Its people, best first.
+            scale: Pixels of the first network an image pixel.
 
         Returns:
             Its people, each once, best first.
@@ -144,9 +157,8 @@ class Refiner:
         keypoints[chosen], keypoint_scores[chosen] = fused.keypoints, fused.keypoint_scores
         scores[chosen] = fused.scores
         everyone = replace(poses, keypoints=keypoints, keypoint_scores=keypoint_scores, scores=scores)
-        real = np.ones(len(poses), np.bool_)
-        real[chosen] = fused.scores >= np.float32(self._options.min_person_score)
-        return self._each_once(everyone[np.flatnonzero(real)])
+        kept = self._each_once(everyone)
+        return self._real(everyone[kept], np.isin(kept, chosen), scale)
 
     def follow(self, image: UInt8[np.ndarray, "H W 3"], known: Poses) -> Poses:
         """Find people from their poses in the previous frame, without running on the whole image.
@@ -164,21 +176,33 @@ class Refiner:
         refined = self._estimator(image, person_boxes(known)).to_skeleton(known.skeleton)
         means = mean_scores(refined)
         poses = replace(refined.without_weak(self._options.weak_keypoint_score), scores=np.minimum(means, known.scores))
-        return self._each_once(poses[means >= _PRESENT])
+        there = poses[means >= _PRESENT]
+        return there[self._each_once(there)]
 
     def _in_boxes(self, image: UInt8[np.ndarray, "H W 3"], boxes: Poses) -> Poses:
         """Estimate the people in a detector's boxes; a box without a keypoint, or with faint ones alone, is nobody."""
         people = self._estimator(image, boxes.keypoints.reshape(-1, 4))
         sure = people.without_weak(self._options.weak_keypoint_score)
         people = replace(sure, scores=person_scores(boxes, people))
-        real = people.detected.any(axis=1) & (people.scores >= np.float32(self._options.min_person_score))
-        return self._each_once(people[np.flatnonzero(real)])
+        people = people[np.flatnonzero(people.detected.any(axis=1))]
+        people = people[self._each_once(people)]
+        return self._real(people, np.ones(len(people), np.bool_))
 
-    def _each_once(self, poses: Poses) -> Poses:
-        """Drop all but the best pose of each person."""
+    def _each_once(self, poses: Poses) -> Int64[np.ndarray, " n"]:
+        """Choose the best pose of each person, best first."""
         if self._options.suppression == "pose":
-            return poses[suppress_by_pose(poses)]
-        return poses[suppress_duplicates(poses, same_person_oks=self._options.same_person_oks)]
+            return suppress_by_pose(poses)
+        return suppress_duplicates(poses, same_person_oks=self._options.same_person_oks)
+
+    def _real(self, people: Poses, refined: Bool[np.ndarray, " P"], scale: float = 1.0) -> Poses:
+        """Score people anew if this network's can be rated, and drop refined ones of whom too little is expected."""
+        if self._rated:
+            ratings = rate_people(people, "refined")
+            if not refined.all():
+                ratings = np.where(refined, ratings, rate_people(people, "found", scale=scale))
+            order = np.argsort(-ratings, kind="stable")
+            people, refined = replace(people, scores=ratings)[order], refined[order]
+        return people[np.flatnonzero(~refined | (people.scores >= np.float32(self._options.min_person_score)))]
 
     def close(self) -> None:
         """Release the engine; the refiner cannot be used afterwards."""
@@ -229,7 +253,8 @@ def open_refiner(options: RefineOptions, skeleton: Skeleton, engine: EngineOptio
         engine = replace(engine, engine="auto")
     estimator = open_person_estimator(resolved, engine, mirror=options.mirror)
     try:
-        return Refiner(estimator, skeleton, options, budget)
+        crop = None if resolved.card is None else resolved.card.crop
+        return Refiner(estimator, skeleton, options, budget, rated=crop is not None and crop.rated)
     except ModelError:
         estimator.close()
         raise

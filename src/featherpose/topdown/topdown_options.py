@@ -52,7 +52,7 @@ class RefineOptions:
     suppression: Suppression = "oks"
     min_keypoint_score: float = 0.1
     weak_keypoint_score: float = 0.03
-    min_person_score: float = 0.15
+    min_person_score: float = 0.06
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(RefineMode):

@@ -16,6 +16,7 @@ SEARCH_SPACE: Mapping[str, tuple[float | int | bool | None, ...]] = {
     "peak_threshold": (0.07, 0.1, 0.12, 0.15, 0.18, 0.2, 0.25, 0.3),
     "rank_exponent": (None, 0.0, 0.25, 0.5, 0.75, 1.0),
     "rank_size_px": (0.0, 8.0, 15.0, 30.0),
+    "rate": (False, True),
     "pose_prior": (False, True),
     "weak_peak_threshold": (None, 0.01, 0.02, 0.03, 0.04, 0.06),
     "weak_limb_threshold": (-0.02, 0.0, 0.01, 0.02, 0.03, 0.05),
@@ -72,6 +73,8 @@ class PafOptions:
             people first, lower those with high scores. None ranks by the published sum x (n - 1).
         rank_size_px: People rank by their size as well: times s / (s + this), s the square root of the area of the box
             around their keypoints in network pixels. The joints of small people are found less exactly. 0 ignores it.
+        rate: Whether people of skeletons with COCO's keypoints are scored by the accuracy that is expected of them
+            (`featherpose.rating.rate`), 0 to 1, instead of by their rank.
 
     Raises:
         OptionError: If a value is outside its range.
@@ -99,6 +102,7 @@ class PafOptions:
     min_mean_score: float = 0.2
     rank_exponent: float | None = 0.25
     rank_size_px: float = 15.0
+    rate: bool = True
 
     def __post_init__(self) -> None:
         check_within("peak_threshold", self.peak_threshold, 0, 1)
@@ -153,4 +157,5 @@ class PafOptions:
             min_mean_score=0.2,
             rank_exponent=None,
             rank_size_px=0.0,
+            rate=False,
         )

@@ -19,6 +19,7 @@ from featherpose.methods.paf.peaks import Peaks, find_peaks
 from featherpose.methods.paf.pose_prior import pose_prior
 from featherpose.methods.ranking import size_factors
 from featherpose.poses import Candidates, Poses
+from featherpose.rating.rate import can_rate, load_rating, rate_people
 from featherpose.skeleton import Skeleton
 
 __all__ = ["PafDecoder"]
@@ -192,7 +193,11 @@ class PafDecoder:
         keypoints = letterbox.inverse(pixels)[members]
         keypoints[~found] = np.nan
         scores = np.where(found, np.minimum(peaks.scores, np.float32(1))[members], np.float32(0))
-        return Poses(keypoints, scores, ranks, self.skeleton, letterbox.source_size)
+        poses = Poses(keypoints, scores, ranks, self.skeleton, letterbox.source_size)
+        if not (rules.rate and can_rate(self.skeleton)):
+            return poses
+        ratings = rate_people(poses, "found", scale=letterbox.scale[1])
+        return replace(poses, scores=ratings)[np.argsort(-ratings, kind="stable")]
 
     def warm_up(self) -> None:
         """Compile every kernel, or load it from disk, so that the first image is as fast as the next.
@@ -214,3 +219,5 @@ class PafDecoder:
                 self.options, weak_peak_threshold=0.0, suppression_radius_px=1.0, min_keypoints=1, min_mean_score=0.0
             ),
         )
+        if self.options.rate and can_rate(self.skeleton):
+            load_rating()

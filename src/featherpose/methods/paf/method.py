@@ -88,8 +88,9 @@ class PafMethod:
     title = "Part affinity fields (Cao et al. 2017; Osokin 2018)"
     Options = PafOptions
     Targets = PafTargets
-    kernel_modules = tuple(
-        f"featherpose.methods.paf.{stage}" for stage in ("peaks", "limbs", "grouping", "pose_prior", "expectation")
+    kernel_modules = (
+        *(f"featherpose.methods.paf.{stage}" for stage in ("peaks", "limbs", "grouping", "pose_prior", "expectation")),
+        "featherpose.rating.rate",
     )
     presets: Mapping[str, PafOptions] = MappingProxyType({"default": PafOptions(), "paper": PafOptions.published()})
     search_space = SEARCH_SPACE

@@ -54,7 +54,7 @@ class SessionFollower:
     """Tracker, smoother and thresholds of one client; used by one worker at a time."""
 
     def __init__(self) -> None:
-        self.thresholds = Thresholds(min_keypoint_score=0.1, min_person_score=0.2)
+        self.thresholds = Thresholds(min_keypoint_score=0.1, min_person_score=0.06)
         self._follower = Follower(max_step_s=_MAX_STEP_S)
         self._reset = False
 

@@ -1,0 +1,68 @@
+"""Small fully connected networks that come with the package: read, checked, run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from featherpose.errors import CheckpointError
+from featherpose.parsing import ParseError, read_arrays
+
+__all__ = ["Layers", "read_layers", "run_layers"]
+
+Layers = tuple[tuple[np.ndarray, np.ndarray], ...]
+"""For each layer float32[outputs, inputs] and float32[outputs]."""
+
+
+def read_layers(path: Path, *, inputs: int, outputs: int, what: str) -> Layers:
+    """Read weights and biases.
+
+    Args:
+        path: ``.npz`` with ``weight0``, ``bias0``, ``weight1`` ... in the order of the layers.
+        inputs: Of the first layer.
+        outputs: Of the last layer.
+        what: Name of such a network, for messages.
+
+    Raises:
+        CheckpointError: If the file is damaged or its layers do not fit together.
+    """
+    try:
+        arrays = read_arrays(path, max_ratio=100)
+        found = [(arrays[f"weight{i}"], arrays[f"bias{i}"]) for i in range(len(arrays) // 2)]
+    except (ParseError, KeyError) as error:
+        raise CheckpointError(f"{path} holds no {what}: {error}") from error
+    if any(array.dtype.kind != "f" for layer in found for array in layer):
+        raise CheckpointError(f"{path} holds no {what}: its arrays are no floating-point numbers")
+    with np.errstate(over="ignore"):
+        layers = tuple((weight.astype(np.float32), bias.astype(np.float32)) for weight, bias in found)
+    for weight, bias in layers:
+        if weight.ndim != 2 or weight.shape[1] != inputs or bias.shape != weight.shape[:1]:
+            raise CheckpointError(
+                f"{path} holds no {what}: layers of {weight.shape} and {bias.shape}",
+                expected=f"a matrix with {inputs} columns, and a number for each of its rows",
+            )
+        if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+            raise CheckpointError(f"{path} holds no {what}: it has numbers that are not finite")
+        inputs = len(bias)
+    if not layers or inputs != outputs:
+        raise CheckpointError(f"{path} holds no {what}: it ends with {inputs} numbers", expected=str(outputs))
+    return layers
+
+
+def run_layers(layers: Layers, features: Float32[np.ndarray, "P F"]) -> Float32[np.ndarray, "P O"]:
+    """Run a network, with ReLU between its layers.
+
+    Example:
+        >>> double = ((np.array([[2.0]], np.float32), np.zeros(1, np.float32)),)
+        >>> run_layers(double, np.array([[1], [3]], np.float32)).ravel()
+        array([2., 6.], dtype=float32)
+    """
+    x = features
+    for number, (weight, bias) in enumerate(layers):
+        # Row by row: a product of matrices may round differently for one person and for many.
+        x = np.stack([weight @ row + bias for row in x]) if len(x) else np.empty((0, len(bias)), np.float32)
+        if number < len(layers) - 1:
+            x = np.maximum(x, 0)
+    return x

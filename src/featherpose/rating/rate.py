@@ -1,0 +1,200 @@
+"""Score people by the accuracy that a small network expects of them.
+
+A network's own scores rank people poorly: ranked by their true accuracy the same poses would reach a tenth more AP. The
+rating sees what the scores miss: the shape of the pose, its size, how it lies in the image, and who covers whom. It is
+the share of COCO's ten OKS thresholds (0.5 to 0.95) that the pose is expected to pass, so 0.5 means the same for every
+network. ``benchmarks/recipes/person-rating/fit.py`` fitted it; `featherpose.evaluation.reference.rating` has the plain
+form.
+"""
+
+from __future__ import annotations
+
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float32
+
+from featherpose.errors import CheckpointError
+from featherpose.jit import kernel
+from featherpose.poses import Poses
+from featherpose.rating.layers import Layers, read_layers
+from featherpose.rating.shape import FAR, SHAPE_FEATURES
+from featherpose.skeleton import COCO_17, Skeleton
+
+__all__ = ["RATING_FEATURES", "RatedBy", "can_rate", "load_rating", "rate_people", "read_rating"]
+
+RatedBy = Literal["found", "refined"]
+"""Whose people: those of a network for whole images, or those that a single-person network looked at again."""
+# Mean, share and lowest of the scores, two sizes, two overlaps.
+_OWN = 7
+RATING_FEATURES = _OWN + COCO_17.num_keypoints + SHAPE_FEATURES
+"""Numbers that describe a person to the network; `featherpose.evaluation.reference.rating` lists them."""
+# Of a person, in areas of the box around the keypoints: as in `featherpose.oks`.
+_AREA = np.float32(0.53)
+_FAR = np.float32(FAR)
+_VARIANCES = ((2 * np.asarray(COCO_17.sigmas, np.float32)) ** 2).astype(np.float32)
+
+
+@kernel
+def _oks(size_of, a, b, areas, keypoints, variances):  # type: ignore[no-untyped-def]
+    """OKS of persons a and b at the size of one of them."""
+    total = np.float32(0)
+    shared = 0
+    for k in range(variances.shape[0]):
+        dx = keypoints[a, k, 0] - keypoints[b, k, 0]
+        dy = keypoints[a, k, 1] - keypoints[b, k, 1]
+        distance = dx * dx + dy * dy
+        if distance == distance:  # both have it
+            total += np.exp(-distance / (np.float32(2) * areas[size_of] * variances[k]))
+            shared += 1
+    return total / np.float32(max(shared, 1))
+
+
+@kernel
+def _dense(weight, bias, x, out, relu):  # type: ignore[no-untyped-def]
+    for row in range(weight.shape[0]):
+        total = bias[row]
+        for column in range(weight.shape[1]):
+            total += weight[row, column] * x[column]
+        out[row] = max(total, np.float32(0)) if relu else total
+
+
+@kernel
+def _rate(keypoints, scores, ranks, size, scale, variances, w0, b0, w1, b1, w2, b2, ratings):  # type: ignore[no-untyped-def]
+    people, count = scores.shape
+    one = np.float32(1)
+    boxes = np.empty((people, 4), np.float32)
+    areas = np.empty(people, np.float32)
+    for p in range(people):
+        boxes[p, 0] = boxes[p, 1] = np.inf
+        boxes[p, 2] = boxes[p, 3] = -np.inf
+        for k in range(count):
+            for c in range(2):
+                value = keypoints[p, k, c]
+                if value == value:
+                    boxes[p, c] = min(boxes[p, c], value)
+                    boxes[p, 2 + c] = max(boxes[p, 2 + c], value)
+        areas[p] = max(_AREA * (boxes[p, 2] - boxes[p, 0]) * (boxes[p, 3] - boxes[p, 1]), one)
+    x = np.empty(w0.shape[1], np.float32)
+    first = np.empty(w0.shape[0], np.float32)
+    second = np.empty(w1.shape[0], np.float32)
+    answer = np.empty(1, np.float32)
+    for p in range(people):
+        if not boxes[p, 0] <= boxes[p, 2]:
+            ratings[p] = 0
+            continue
+        covered = np.float32(0)
+        near = np.float32(0)
+        for q in range(people):
+            if q == p or not (
+                boxes[p, 0] <= boxes[q, 2] and boxes[q, 0] <= boxes[p, 2]
+                and boxes[p, 1] <= boxes[q, 3] and boxes[q, 1] <= boxes[p, 3]
+            ):  # fmt: skip
+                continue
+            alike = max(
+                _oks(p, p, q, areas, keypoints, variances),
+                _oks(q, p, q, areas, keypoints, variances),
+            )
+            near = max(near, alike)
+            if ranks[q] > ranks[p] or (ranks[q] == ranks[p] and q < p):
+                covered = max(covered, alike)
+        found = 0
+        total = np.float32(0)
+        lowest = one
+        width = boxes[p, 2] - boxes[p, 0]
+        height = boxes[p, 3] - boxes[p, 1]
+        middle_x = (boxes[p, 0] + boxes[p, 2]) / np.float32(2)
+        middle_y = (boxes[p, 1] + boxes[p, 3]) / np.float32(2)
+        side = max(max(width, height), one)
+        own = x.shape[0] - 4 - 4 * count
+        for k in range(count):
+            here = keypoints[p, k, 0] == keypoints[p, k, 0]
+            x[own + k] = scores[p, k]
+            x[own + count + 2 * k] = (keypoints[p, k, 0] - middle_x) / side if here else np.float32(0)
+            x[own + count + 2 * k + 1] = (keypoints[p, k, 1] - middle_y) / side if here else np.float32(0)
+            x[own + 3 * count + k] = one if here else np.float32(0)
+            if here:
+                found += 1
+                total += scores[p, k]
+                lowest = min(lowest, scores[p, k])
+        x[0] = total / np.float32(found)
+        x[1] = np.float32(found) / np.float32(count)
+        x[2] = lowest
+        x[3] = np.log(max(np.sqrt(max(width, one) * max(height, one)) * scale, np.float32(2)))
+        x[4] = np.log(max(side * scale, np.float32(2)))
+        x[5] = covered
+        x[6] = near
+        border = own + 4 * count
+        x[border] = min(max(middle_x / side, np.float32(0)), _FAR)
+        x[border + 1] = min(max(middle_y / side, np.float32(0)), _FAR)
+        x[border + 2] = min(max((size[0] - middle_x) / side, np.float32(0)), _FAR)
+        x[border + 3] = min(max((size[1] - middle_y) / side, np.float32(0)), _FAR)
+        _dense(w0, b0, x, first, True)
+        _dense(w1, b1, first, second, True)
+        _dense(w2, b2, second, answer, False)
+        ratings[p] = one / (one + np.exp(-answer[0]))
+
+
+def rate_people(poses: Poses, by: RatedBy, *, scale: float = 1.0) -> Float32[np.ndarray, " P"]:
+    """Return the accuracy that is expected of each person, 0 to 1.
+
+    Args:
+        poses: P people of a skeleton that `can_rate`; their scores say who is in front where two are alike.
+        by: Whose people they are.
+        scale: Network pixels an image pixel: small people are found less exactly.
+
+    Example:
+        >>> points = np.random.default_rng(0).uniform(0, 100, (1, 17, 2)).astype(np.float32)
+        >>> chaos = Poses(points, np.full((1, 17), 0.2, np.float32), np.ones(1, np.float32), COCO_17, (100, 100))
+        >>> bool(rate_people(chaos, "found")[0] < 0.3)
+        True
+    """
+    people = poses.to_skeleton(COCO_17)
+    ratings = np.empty(len(people), np.float32)
+    if len(people):
+        _rate(
+            np.ascontiguousarray(people.keypoints), np.ascontiguousarray(people.keypoint_scores),
+            np.ascontiguousarray(people.scores), np.array(people.image_size, np.float32), np.float32(scale),
+            _VARIANCES, *_layers(by), ratings,
+        )  # fmt: skip
+    return ratings
+
+
+@lru_cache(maxsize=64)
+def can_rate(skeleton: Skeleton) -> bool:
+    """Return whether a skeleton has all of COCO's keypoints, from which people are rated.
+
+    Example:
+        >>> from featherpose.skeleton import OPENPOSE_18
+        >>> can_rate(OPENPOSE_18), can_rate(Skeleton.create("dot", ["tip"], []))
+        (True, False)
+    """
+    return all(skeleton.mapping_to(COCO_17))
+
+
+def read_rating(path: Path) -> Layers:
+    """Read a rating network, as ``benchmarks/recipes/person-rating/fit.py`` writes it.
+
+    Raises:
+        CheckpointError: If the file is damaged, or has other layers than three.
+    """
+    layers = read_layers(path, inputs=RATING_FEATURES, outputs=1, what="rating network")
+    if len(layers) != 3:
+        raise CheckpointError(f"{path} holds no rating network: {len(layers)} layers", expected="3")
+    return layers
+
+
+def load_rating() -> None:
+    """Compile the kernel, or load it from disk."""
+    pose = Poses(
+        np.zeros((1, 17, 2), np.float32), np.ones((1, 17), np.float32), np.ones(1, np.float32), COCO_17, (8, 8)
+    )
+    rate_people(pose, "found")
+
+
+@cache
+def _layers(by: RatedBy) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    (w0, b0), (w1, b1), (w2, b2) = read_rating(Path(__file__).with_name(f"{by}.npz"))
+    return w0, b0, w1, b1, w2, b2
