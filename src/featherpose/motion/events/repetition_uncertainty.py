@@ -17,6 +17,7 @@ import numpy as np
 
 from featherpose.motion.angles import Angles, folded
 from featherpose.motion.events.repetitions import (
+    Repetition,
     Repetitions,
     RepetitionUncertainty,
     parabola,
@@ -60,36 +61,56 @@ def with_uncertainty(found: Repetitions, one: PoseSequence, angles: Angles, nois
     events = sorted({row for r in found.found for row in (r.start, r.turn, r.end)})
     errors = _errors(one, [*names, *along], noise[0], np.array(events))
     of_row = {row: {name: float(error[i]) for name, error in errors.items()} for i, row in enumerate(events)}
-    times = one.timestamps_s
-    of_frame, step = frame_uncertainty_s(times), float(np.median(np.diff(times)))
     measured = []
     for r in found.found:
         mine = [max(names, key=lambda name: _bent(angles, name, r.turn))] if rule.combine == "max" else names
-        depth = {row: _of_mean(of_row[row], mine) for row in (r.start, r.turn, r.end)}
-        time = {}
-        for row in depth:
-            # Times are those of the mean of both kinds of angles, if there are two.
-            error = float(np.hypot(depth[row], _of_mean(of_row[row], along))) / 2 if along else depth[row]
-            change = np.sqrt(2) * step * _bend(sought, times, row) if row == r.turn else _speed(sought, times, row)
-            time[row] = float(np.hypot(of_frame, _shaky(error, change)))
-        # The turning point lies between frames; what the signal does there follows from its curvature.
-        depth_deg = float(np.hypot(depth[r.turn], _bend(found.signal, times, r.turn) / 2 * of_frame**2))
+        rows = (r.start, r.turn, r.end)
+        depth = {row: _of_mean(of_row[row], mine) for row in rows}
+        # Times are those of the mean of both kinds of angles, if there are two.
+        signal = {
+            row: math.hypot(depth[row], _of_mean(of_row[row], along)) / 2 if along else depth[row] for row in rows
+        }
         left, right = (_of_mean(of_row[r.turn], [n for n in mine if n.startswith(side)]) for side in ("left", "right"))
-        measured.append(
-            replace(
-                r,
-                uncertainty=RepetitionUncertainty(
-                    depth_deg=depth_deg,
-                    range_deg=float(np.hypot(depth_deg, np.hypot(depth[r.start], depth[r.end]) / 2)),
-                    turn_s=time[r.turn],
-                    out_s=float(np.hypot(time[r.start], time[r.turn])),
-                    back_s=float(np.hypot(time[r.turn], time[r.end])),
-                    left_deg=left,
-                    right_deg=right,
-                ),
-            )
-        )
+        times_s = _time_errors(r, signal, sought, one.timestamps_s)
+        measured.append(replace(r, uncertainty=_of_repetition(r, depth, times_s, (left, right), found.signal, one)))
     return replace(found, found=tuple(measured))
+
+
+def _time_errors(
+    r: Repetition, signal: Mapping[int, float], sought: np.ndarray, times: np.ndarray
+) -> tuple[float, float, float]:
+    """Return the standard deviations of the times of start, turning point and end, from those of the signal there."""
+    of_frame, step = frame_uncertainty_s(times), float(np.median(np.diff(times)))
+    changes = (
+        (r.start, _speed(sought, times, r.start)),
+        (r.turn, math.sqrt(2) * step * _bend(sought, times, r.turn)),
+        (r.end, _speed(sought, times, r.end)),
+    )
+    start, turn, end = (math.hypot(of_frame, _shaky(signal[row], change)) for row, change in changes)
+    return start, turn, end
+
+
+def _of_repetition(
+    r: Repetition,
+    depth: Mapping[int, float],
+    times_s: tuple[float, float, float],
+    sides: tuple[float, float],
+    signal: np.ndarray,
+    one: PoseSequence,
+) -> RepetitionUncertainty:
+    start_s, turn_s, end_s = times_s
+    # The turning point lies between frames; what the signal does there follows from its curvature.
+    bend = _bend(signal, one.timestamps_s, r.turn)
+    depth_deg = math.hypot(depth[r.turn], bend / 2 * frame_uncertainty_s(one.timestamps_s) ** 2)
+    return RepetitionUncertainty(
+        depth_deg=depth_deg,
+        range_deg=math.hypot(depth_deg, math.hypot(depth[r.start], depth[r.end]) / 2),
+        turn_s=turn_s,
+        out_s=math.hypot(start_s, turn_s),
+        back_s=math.hypot(turn_s, end_s),
+        left_deg=sides[0],
+        right_deg=sides[1],
+    )
 
 
 def _errors(one: PoseSequence, names: Sequence[str], noise: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
