@@ -195,14 +195,18 @@ class Refiner:
         return suppress_duplicates(poses, same_person_oks=self._options.same_person_oks)
 
     def _real(self, people: Poses, refined: Bool[np.ndarray, " P"], scale: float = 1.0) -> Poses:
-        """Score people anew if this network's can be rated, and drop refined ones of whom too little is expected."""
+        """Score people anew if this network's can be rated, and drop those of whom too little is expected.
+
+        Scores of people who were neither refined nor rated are of another scale, so these stay.
+        """
+        sure = ~refined
         if self._rated:
             ratings = rate_people(people, "refined")
             if not refined.all():
                 ratings = np.where(refined, ratings, rate_people(people, "found", scale=scale))
             order = np.argsort(-ratings, kind="stable")
-            people, refined = replace(people, scores=ratings)[order], refined[order]
-        return people[np.flatnonzero(~refined | (people.scores >= np.float32(self._options.min_person_score)))]
+            people, sure = replace(people, scores=ratings)[order], np.zeros(len(people), np.bool_)
+        return people[np.flatnonzero(sure | (people.scores >= np.float32(self._options.min_person_score)))]
 
     def close(self) -> None:
         """Release the engine; the refiner cannot be used afterwards."""

@@ -33,7 +33,8 @@ class RefineOptions:
         min_keypoint_score: Keypoints of the refined pose below this score give way to those of the first network, if it
             has them.
         weak_keypoint_score: Keypoints below this score that only the refined pose has are missing.
-        min_person_score: Refined people of lower score are dropped. Higher removes more false people, and faint ones.
+        min_person_score: Refined people of lower score are dropped, and rated people that were not refined. Higher
+            removes more false people, and faint ones.
 
     Raises:
         OptionError: If a value is outside its range.
@@ -52,7 +53,7 @@ class RefineOptions:
     suppression: Suppression = "oks"
     min_keypoint_score: float = 0.1
     weak_keypoint_score: float = 0.03
-    min_person_score: float = 0.06
+    min_person_score: float = 0.02
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(RefineMode):

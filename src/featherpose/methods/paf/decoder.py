@@ -197,7 +197,8 @@ class PafDecoder:
         if not (rules.rate and can_rate(self.skeleton)):
             return poses
         ratings = rate_people(poses, "found", scale=letterbox.scale[1])
-        return replace(poses, scores=ratings)[np.argsort(-ratings, kind="stable")]
+        order = np.argsort(-ratings, kind="stable")
+        return replace(poses, scores=ratings)[order[ratings[order] >= np.float32(rules.min_rating)]]
 
     def warm_up(self) -> None:
         """Compile every kernel, or load it from disk, so that the first image is as fast as the next.
