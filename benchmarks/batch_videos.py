@@ -1,8 +1,8 @@
-"""A video in eight pieces against the whole one: the same people, the same ids.
+"""A video in pieces against the whole one: the same people, the same ids.
 
     python benchmarks/batch_videos.py [--data ../shared] [--out benchmarks/results]
 
-one-by-one.mp4 goes through a real batch run with pieces of 17 s and through `process_stream`. Rendered crossings have
+one-by-one.mp4 goes through a real batch run with nine pieces of 17 s and through `process_stream`. Rendered crossings have
 detections but no pixels: they go through pieces on disk and the joining of a worker, and through one tracker.
 """
 
