@@ -265,6 +265,14 @@ kpt_names: {1: [left-shoulder, left-elbow, left-wrist]}
 LINE = "1 0.5 0.5 0.5 1.0 0.25 0.5 2 0.5 0.5 1 0 0 0\n"
 
 
+def test_brackets_in_brackets_are_refused_before_they_are_parsed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("yaml.load", lambda *_: pytest.fail("this takes half a minute"))
+    deep = "x: " + ("{" * 300 + "}" * 300 + ",") * 400
+    assert "data.yaml is nested too deep" in refusal(yolo(tmp_path / "set", DATA + deep, LINE), capsys)
+
+
 def test_yolo_pose(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dog = "0 0.5 0.5 0.5 1.0" + " 0.1 0.1 2" * 3 + "\n"
     file = converted(yolo(tmp_path / "set", DATA, LINE + dog + "\n1 0.5 0.5 0.1 0.1\n"))
@@ -302,7 +310,7 @@ def test_yolo_pose_of_two_numbers_without_names_in_a_zip_file(tmp_path: Path) ->
         (DATA.replace("person", "cat"), LINE, "expected one called person"),
         ("a: &a [1]\nb: *a\n" + DATA, LINE, "is no YAML: it has references"),
         ("a: !!python/object:os.system {}\n" + DATA, LINE, "is no YAML"),
-        ("[" * 5000, LINE, "is no YAML"),
+        ("[" * 5000, LINE, "is nested too deep"),
     ],
 )
 def test_yolo_pose_refusals(

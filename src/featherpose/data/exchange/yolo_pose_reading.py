@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -115,9 +116,20 @@ class _PlainLoader(yaml.SafeLoader):  # type: ignore[misc] # without types
         return super().compose_node(parent, index)
 
 
+def _check_nesting(text: str) -> None:
+    """Refuse brackets inside of too many others: PyYAML takes seconds for two kilobytes of them."""
+    depth = 0
+    for bracket in re.findall(r"[][{}]", text):
+        depth = depth + 1 if bracket in "[{" else max(0, depth - 1)
+        if depth > Limits().max_depth:
+            raise ParseError("is nested too deep")
+
+
 def _layout(path: Path) -> _Layout:
     try:
-        data = yaml.load(decode_text(read_document(path, Limits().max_bytes)), _PlainLoader)
+        text = decode_text(read_document(path, Limits().max_bytes))
+        _check_nesting(text)
+        data = yaml.load(text, _PlainLoader)
         check_values(data, Limits())
     except ParseError as error:
         raise DatasetError(f"{path} {error}", expected="the data.yaml of a data set") from error
