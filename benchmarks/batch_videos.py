@@ -2,8 +2,8 @@
 
     python benchmarks/batch_videos.py [--data ../shared] [--out benchmarks/results]
 
-one-by-one.mp4 goes through a real batch run with nine pieces of 17 s and through `process_stream`. Rendered crossings have
-detections but no pixels: they go through pieces on disk and the joining of a worker, and through one tracker.
+one-by-one.mp4 goes through a real batch run with nine pieces of 17 s and through `process_stream`. Rendered crossings
+have detections but no pixels: they go through pieces on disk and the joining of a worker, and through one tracker.
 """
 
 from __future__ import annotations
