@@ -116,7 +116,7 @@ def test_people_come_best_first_and_small_fragments_do_not_come() -> None:
     assert len(poses) == 2
     assert poses.scores[0] > poses.scores[1]
     assert poses.detected.sum(axis=1).tolist() == [18, 12]
-    pairs = PafDecoder(OPENPOSE_18, PafOptions(min_keypoints=2))
+    pairs = PafDecoder(OPENPOSE_18, PafOptions(min_keypoints=2, min_rating=0))
     assert len(pairs(encode_maps(people, OPENPOSE_18, size), box_of(size))) == 3
 
 

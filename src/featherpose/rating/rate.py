@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 
 from featherpose.errors import CheckpointError
 from featherpose.jit import kernel
@@ -34,22 +34,31 @@ RATING_FEATURES = _OWN + COCO_17.num_keypoints + SHAPE_FEATURES
 # Of a person, in areas of the box around the keypoints: as in `featherpose.oks`.
 _AREA = np.float32(0.53)
 _FAR = np.float32(FAR)
+# exp(-16) is less than what the result is rounded to.
+_NOTHING = np.float32(16)
 _VARIANCES = ((2 * np.asarray(COCO_17.sigmas, np.float32)) ** 2).astype(np.float32)
 
 
 @kernel
-def _oks(size_of, a, b, areas, keypoints, variances):  # type: ignore[no-untyped-def]
-    """OKS of persons a and b at the size of one of them."""
-    total = np.float32(0)
+def _alike(a, b, areas, keypoints, variances):  # type: ignore[no-untyped-def]
+    """The higher of both OKS of two persons: at the size of one and of the other."""
+    at_a = np.float32(0)
+    at_b = np.float32(0)
     shared = 0
+    two = np.float32(2)
     for k in range(variances.shape[0]):
         dx = keypoints[a, k, 0] - keypoints[b, k, 0]
         dy = keypoints[a, k, 1] - keypoints[b, k, 1]
         distance = dx * dx + dy * dy
         if distance == distance:  # both have it
-            total += np.exp(-distance / (np.float32(2) * areas[size_of] * variances[k]))
             shared += 1
-    return total / np.float32(max(shared, 1))
+            x = distance / (two * areas[a] * variances[k])
+            y = distance / (two * areas[b] * variances[k])
+            if x < _NOTHING:
+                at_a += np.exp(-x)
+            if y < _NOTHING:
+                at_b += np.exp(-y)
+    return max(at_a, at_b) / np.float32(max(shared, 1))
 
 
 @kernel
@@ -62,9 +71,17 @@ def _dense(weight, bias, x, out, relu):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _rate(keypoints, scores, ranks, size, scale, variances, w0, b0, w1, b1, w2, b2, ratings):  # type: ignore[no-untyped-def]
-    people, count = scores.shape
+def _rate(  # type: ignore[no-untyped-def]
+    points, point_scores, columns, ranks, size, scale, variances, w0, b0, w1, b1, w2, b2, ratings
+):
+    people, count = len(ranks), len(columns)
     one = np.float32(1)
+    keypoints = np.empty((people, count, 2), np.float32)
+    scores = np.empty((people, count), np.float32)
+    for p in range(people):
+        for k in range(count):
+            keypoints[p, k] = points[p, columns[k]]
+            scores[p, k] = point_scores[p, columns[k]]
     boxes = np.empty((people, 4), np.float32)
     areas = np.empty(people, np.float32)
     for p in range(people):
@@ -77,6 +94,19 @@ def _rate(keypoints, scores, ranks, size, scale, variances, w0, b0, w1, b1, w2, 
                     boxes[p, c] = min(boxes[p, c], value)
                     boxes[p, 2 + c] = max(boxes[p, 2 + c], value)
         areas[p] = max(_AREA * (boxes[p, 2] - boxes[p, 0]) * (boxes[p, 3] - boxes[p, 1]), one)
+    near = np.zeros(people, np.float32)
+    covered = np.zeros(people, np.float32)
+    for p in range(people):
+        for q in range(p):
+            if (
+                boxes[p, 0] <= boxes[q, 2] and boxes[q, 0] <= boxes[p, 2]
+                and boxes[p, 1] <= boxes[q, 3] and boxes[q, 1] <= boxes[p, 3]
+            ):  # fmt: skip
+                alike = _alike(p, q, areas, keypoints, variances)
+                near[p] = max(near[p], alike)
+                near[q] = max(near[q], alike)
+                behind = q if ranks[p] > ranks[q] else p
+                covered[behind] = max(covered[behind], alike)
     x = np.empty(w0.shape[1], np.float32)
     first = np.empty(w0.shape[0], np.float32)
     second = np.empty(w1.shape[0], np.float32)
@@ -85,21 +115,6 @@ def _rate(keypoints, scores, ranks, size, scale, variances, w0, b0, w1, b1, w2, 
         if not boxes[p, 0] <= boxes[p, 2]:
             ratings[p] = 0
             continue
-        covered = np.float32(0)
-        near = np.float32(0)
-        for q in range(people):
-            if q == p or not (
-                boxes[p, 0] <= boxes[q, 2] and boxes[q, 0] <= boxes[p, 2]
-                and boxes[p, 1] <= boxes[q, 3] and boxes[q, 1] <= boxes[p, 3]
-            ):  # fmt: skip
-                continue
-            alike = max(
-                _oks(p, p, q, areas, keypoints, variances),
-                _oks(q, p, q, areas, keypoints, variances),
-            )
-            near = max(near, alike)
-            if ranks[q] > ranks[p] or (ranks[q] == ranks[p] and q < p):
-                covered = max(covered, alike)
         found = 0
         total = np.float32(0)
         lowest = one
@@ -124,8 +139,8 @@ def _rate(keypoints, scores, ranks, size, scale, variances, w0, b0, w1, b1, w2, 
         x[2] = lowest
         x[3] = np.log(max(np.sqrt(max(width, one) * max(height, one)) * scale, np.float32(2)))
         x[4] = np.log(max(side * scale, np.float32(2)))
-        x[5] = covered
-        x[6] = near
+        x[5] = covered[p]
+        x[6] = near[p]
         border = own + 4 * count
         x[border] = min(max(middle_x / side, np.float32(0)), _FAR)
         x[border + 1] = min(max(middle_y / side, np.float32(0)), _FAR)
@@ -151,18 +166,17 @@ def rate_people(poses: Poses, by: RatedBy, *, scale: float = 1.0) -> Float32[np.
         >>> bool(rate_people(chaos, "found")[0] < 0.3)
         True
     """
-    people = poses.to_skeleton(COCO_17)
-    ratings = np.empty(len(people), np.float32)
-    if len(people):
+    ratings = np.empty(len(poses), np.float32)
+    columns = _columns(poses.skeleton)
+    if len(poses) and columns is not None:
         _rate(
-            np.ascontiguousarray(people.keypoints), np.ascontiguousarray(people.keypoint_scores),
-            np.ascontiguousarray(people.scores), np.array(people.image_size, np.float32), np.float32(scale),
+            np.ascontiguousarray(poses.keypoints), np.ascontiguousarray(poses.keypoint_scores), columns,
+            np.ascontiguousarray(poses.scores), np.array(poses.image_size, np.float32), np.float32(scale),
             _VARIANCES, *_layers(by), ratings,
         )  # fmt: skip
     return ratings
 
 
-@lru_cache(maxsize=64)
 def can_rate(skeleton: Skeleton) -> bool:
     """Return whether a skeleton has all of COCO's keypoints, from which people are rated.
 
@@ -171,7 +185,7 @@ def can_rate(skeleton: Skeleton) -> bool:
         >>> can_rate(OPENPOSE_18), can_rate(Skeleton.create("dot", ["tip"], []))
         (True, False)
     """
-    return all(skeleton.mapping_to(COCO_17))
+    return _columns(skeleton) is not None
 
 
 def read_rating(path: Path) -> Layers:
@@ -192,6 +206,13 @@ def load_rating() -> None:
         np.zeros((1, 17, 2), np.float32), np.ones((1, 17), np.float32), np.ones(1, np.float32), COCO_17, (8, 8)
     )
     rate_people(pose, "found")
+
+
+@lru_cache(maxsize=64)
+def _columns(skeleton: Skeleton) -> Int64[np.ndarray, " 17"] | None:
+    """Where COCO's keypoints are, None if one is missing; none of them is a midpoint of others."""
+    sources = skeleton.mapping_to(COCO_17)
+    return np.array([one for (one,) in sources]) if all(len(s) == 1 for s in sources) else None
 
 
 @cache
