@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 from featherpose.errors import ModelError, OptionError, SourceError
 from featherpose.jit import kernels_are_cached
 from featherpose.media.images import read_image
-from featherpose.methods.method import Arrays
+from featherpose.methods.method import Arrays, keep_everyone
 from featherpose.methods.person_boxes import PERSON_BOX
 from featherpose.opening import open_networks
 from featherpose.poses import Poses
@@ -240,7 +240,8 @@ class PoseEstimator:
         self._view_options = views
         self._refiner = refiner
         self._quality = quality
-        self._decoder = backend.spec.decoder(options)
+        decoder = backend.spec.decoder(options)
+        self._decoder = decoder if refiner is None else backend.spec.decoder(keep_everyone(decoder.options))
 
     @property
     def info(self) -> EngineInfo:

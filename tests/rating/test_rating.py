@@ -91,3 +91,9 @@ def test_estimators_score_people_by_it(astronaut: np.ndarray) -> None:
         refined = refining(astronaut)
     assert 0.3 < refined.scores[0] <= 1
     assert np.all(np.diff(refined.scores) <= 0)
+
+
+def test_nobody_is_dropped_before_refinement() -> None:
+    with PoseEstimator(quality="fast", height=64) as alone, PoseEstimator(quality="balanced", height=64) as refining:
+        assert (alone.options.min_rating, refining.options.min_rating) == (0.01, 0.0)
+        assert refining.at_height(128).options == refining.options

@@ -34,6 +34,7 @@ __all__ = [
     "Target",
     "change_options",
     "find_candidates",
+    "keep_everyone",
     "preset_of",
 ]
 
@@ -369,6 +370,20 @@ def find_candidates(decoder: Decoder, outputs: Arrays, letterbox: Letterbox, min
             expected="a model of method paf",
         )
     return decoder.candidates(outputs, letterbox, min_score)
+
+
+def keep_everyone(options: Any) -> Any:
+    """Return options under which nobody is dropped for a low rating: refinement may still find their pose.
+
+    Args:
+        options: Decoding options of any method; only those with a ``min_rating`` change.
+
+    Example:
+        >>> from featherpose.methods.paf.decode_options import PafOptions
+        >>> keep_everyone(PafOptions()).min_rating
+        0.0
+    """
+    return replace(options, min_rating=0.0) if hasattr(options, "min_rating") else options
 
 
 def preset_of(method: Method, name: str) -> Any:

@@ -41,7 +41,7 @@ _VARIANCES = ((2 * np.asarray(COCO_17.sigmas, np.float32)) ** 2).astype(np.float
 
 @kernel
 def _alike(a, b, areas, keypoints, variances):  # type: ignore[no-untyped-def]
-    """The higher of both OKS of two persons: at the size of one and of the other."""
+    """Compute the higher of both OKS of two persons, at the size of one and of the other."""
     at_a = np.float32(0)
     at_b = np.float32(0)
     shared = 0

@@ -76,8 +76,8 @@ class PafOptions:
             around their keypoints in network pixels. The joints of small people are found less exactly. 0 ignores it.
         rate: Whether people of skeletons with COCO's keypoints are scored by the accuracy that is expected of them
             (`featherpose.rating.rate`), 0 to 1, instead of by their rank.
-        min_rating: Rated people of lower score are dropped. 0.01 drops half of the false people and hardly anybody
-            else; higher removes more of both.
+        min_rating: Rated people of lower score are dropped, unless they are refined. 0.01 drops half of the false
+            people and hardly anybody else; higher removes more of both.
 
     Raises:
         OptionError: If a value is outside its range.
