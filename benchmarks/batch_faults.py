@@ -96,7 +96,7 @@ def below(process: subprocess.Popen[str], name: str) -> list[psutil.Process]:
 
 def kill_runs(trials: Trials, victim: str, kills: int, until_s: float) -> dict[str, Any]:
     """Kill the driver or the head at random moments, again and again, and finish."""
-    moments, verdicts, said, failed = [], [], 0, []
+    moments, verdicts, said, failed = [], [], [], []
     number, out = 0, trials.work / f"{victim}-0"
     while len(moments) < kills and time.monotonic() < until_s and len(failed) < _MOST_FAILURES:
         process = trials.start(out)
@@ -113,10 +113,10 @@ def kill_runs(trials: Trials, victim: str, kills: int, until_s: float) -> dict[s
             moments.append(round(time.monotonic() - began, 2))
         _, talk = process.communicate()
         if killed:
-            said += "run the same command again" in talk
+            said.append((talk.strip().splitlines() or [""])[-1][-300:])
             with contextlib.suppress(psutil.Error):
                 psutil.wait_procs([p for p in family if "Agent" not in p.name()], timeout=30)
-            print(victim, len(moments), moments[-1], process.returncode, flush=True)
+            print(victim, len(moments), moments[-1], process.returncode, said[-1], flush=True)
         elif process.returncode:
             failed.append([process.returncode, talk.strip()[-300:]])
             print(victim, "ended by itself", failed[-1], flush=True)
@@ -127,7 +127,7 @@ def kill_runs(trials: Trials, victim: str, kills: int, until_s: float) -> dict[s
     verdicts.append(trials.judge(out))
     return {
         "finished": final, "kills": len(moments), "after_s": moments, "failed_by_itself": failed,
-        "one_clear_line": said if victim == "head" else None, "outputs": verdicts,
+        "said": said if victim == "head" else None, "outputs": verdicts,
     }  # fmt: skip
 
 
