@@ -96,7 +96,9 @@ def below(process: subprocess.Popen[str], name: str) -> list[psutil.Process]:
 
 def kill_runs(trials: Trials, victim: str, kills: int, until_s: float) -> dict[str, Any]:
     """Kill the driver or the head at random moments, again and again, and finish."""
-    moments, verdicts, said, failed = [], [], [], []
+    moments: list[float] = []
+    failed: list[list[Any]] = []
+    verdicts, said = [], []
     number, out = 0, trials.work / f"{victim}-0"
     while len(moments) < kills and time.monotonic() < until_s and len(failed) < _MOST_FAILURES:
         process = trials.start(out)

@@ -22,6 +22,7 @@ __all__ = ["RaySession", "check_installed"]
 
 _OBJECT_STORE_BYTES = 100 * 2**20  # jobs and reports are small: images never pass through it
 _SHUTDOWN_S = 20.0
+_TRY_AGAIN = "run the same command again; if it fails again, see /tmp/ray/session_latest/logs"
 
 # Read when Ray is imported or its processes start; the names are Ray's.
 _LOCAL_ENVIRONMENT = {
@@ -96,7 +97,7 @@ class RaySession:
             )
             raise ClusterError(
                 f"{what}: {' '.join(str(error).split())[:300] or type(error).__name__}",
-                hint="check the address" if address else "see /tmp/ray/session_latest/logs",
+                hint="check the address" if address else _TRY_AGAIN,
             ) from error
 
     def _find_head(self) -> Any:
