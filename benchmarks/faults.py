@@ -389,16 +389,16 @@ def main() -> None:
 
 def markdown(report: dict[str, Any]) -> str:
     """Return the tables of the documentation."""
-    totals, lost = report["kills"]["totals"], report["kills"]["frames lost"]
+    kills: dict[str, Any] = report.get("kills", {"totals": {}, "frames lost": {}})
     lines = ["| kill -9 | |", "|---|---|"]
-    lines += [f"| {name} | {value:,} |" for name, value in totals.items()]
-    lines += [f"| frames lost, {name} | {value:,} |" for name, value in lost.items()]
+    lines += [f"| {name} | {value:,} |" for name, value in kills["totals"].items()]
+    lines += [f"| frames lost, {name} | {value:,} |" for name, value in kills["frames lost"].items()]
     lines += [
         "",
         "| full disk under | exit code | lines of message | frames readable | right |",
         "|---|---|---|---|---|",
     ]
-    for name, row in report["disks"].items():
+    for name, row in report.get("disks", {}).items():
         lines.append(
             f"| {name} | {row['returncode']} | {row.get('lines', 1)} | {row.get('readable', '')} | "
             f"{'yes' if row['right'] else 'no'} |"
