@@ -31,6 +31,8 @@ DEFAULT_BUDGET_CROPS = 10
 """Crops an image under ``auto`` where no budget is given."""
 # Of two alike of whom one was refined, the refined one stays: this much of another's score compares with its.
 _UNREFINED = 0.3
+# Refined people of lower score are dropped, by the accuracy that is expected of them or by the mean of their keypoints.
+_RATED, _RANKED = 0.02, 0.15
 # With more people than this many times the budget nobody is refined: a few better poses among many do not change the
 # result, only the time.
 _CROWD = 4
@@ -97,6 +99,8 @@ class Refiner:
         self._budget = budget
         of_people = estimator.spec.skeleton if skeleton == PERSON_BOX else skeleton
         self._rated = rated and can_rate(of_people)
+        least = (_RATED if self._rated else _RANKED) if options.min_person_score is None else options.min_person_score
+        self._least = np.float32(least)
 
     @property
     def budget_crops(self) -> int | None:
@@ -206,7 +210,7 @@ class Refiner:
                 ratings = np.where(refined, ratings, rate_people(people, "found", scale=scale))
             order = np.argsort(-ratings, kind="stable")
             people, sure = replace(people, scores=ratings)[order], np.zeros(len(people), np.bool_)
-        return people[np.flatnonzero(sure | (people.scores >= np.float32(self._options.min_person_score)))]
+        return people[np.flatnonzero(sure | (people.scores >= self._least))]
 
     def close(self) -> None:
         """Release the engine; the refiner cannot be used afterwards."""
