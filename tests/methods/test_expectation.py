@@ -85,7 +85,7 @@ def test_person_in_two_parts_becomes_one() -> None:
     for limb in ((1, 8), (1, 11)):  # no field leads from the neck to the hips
         maps.pafs[list(OPENPOSE_18.paf_channels[OPENPOSE_18.limbs.index(limb)])] = 0
     box = Letterbox.fit((320, 320), height=320, multiple=8)
-    apart = PafDecoder(OPENPOSE_18, PafOptions(pose_prior=False))(maps, box)
+    apart = PafDecoder(OPENPOSE_18, PafOptions(pose_prior=False, rate=False))(maps, box)
     assert len(apart) == 3
     (whole,) = PafDecoder(OPENPOSE_18)(maps, box)
     assert whole.detected.all()
