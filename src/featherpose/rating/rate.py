@@ -1,10 +1,10 @@
 """Score people by the accuracy that a small network expects of them.
 
-A network's own scores rank people poorly: ranked by their true accuracy the same poses would reach a tenth more AP. The
+A network's own scores rank people poorly: ranked by their true accuracy the same poses would have a tenth more AP. The
 rating sees what the scores miss: the shape of the pose, its size, how it lies in the image, and who covers whom. It is
 the share of COCO's ten OKS thresholds (0.5 to 0.95) that the pose is expected to pass, so 0.5 means the same for every
-network. ``benchmarks/recipes/person-rating/fit.py`` fitted it; `featherpose.evaluation.reference.rating` has the plain
-form.
+network. ``benchmarks/recipes/person-rating/fit_rating.py`` fitted it; `featherpose.evaluation.reference.rating` has the
+plain form.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def can_rate(skeleton: Skeleton) -> bool:
 
 
 def read_rating(path: Path) -> Layers:
-    """Read a rating network, as ``benchmarks/recipes/person-rating/fit.py`` writes it.
+    """Read a rating network, as ``benchmarks/recipes/person-rating/fit_rating.py`` writes it.
 
     Raises:
         CheckpointError: If the file is damaged, or has other layers than three.

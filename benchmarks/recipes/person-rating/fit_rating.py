@@ -1,6 +1,6 @@
 """Fit the networks that rate people: what accuracy is expected of a pose, judged by itself.
 
-    python benchmarks/recipes/person-rating/fit.py DATA --out src/featherpose/rating
+    python benchmarks/recipes/person-rating/fit_rating.py DATA --out src/featherpose/rating
 
 DATA is a folder with coco-train (COCO keypoint format). The bundled networks find people at heights 256 and 368; each
 person's target is the share of COCO's ten thresholds at which the evaluation matches it with an annotated person, and
