@@ -32,6 +32,7 @@ __all__ = [
     "coordinate_uncertainty",
     "frame_uncertainty_s",
     "score_doubt",
+    "seen_scores",
 ]
 
 _TYPICAL_SCORE = 0.6
@@ -106,10 +107,14 @@ def coordinate_uncertainty(sequence: PoseSequence) -> np.ndarray:
         share = min(1.0, 2 * cutoff / rate) if rate == rate else 1.0
     elif len(points) > 2:
         noise = _robust(points[2:] - 2 * points[1:-1] + points[:-2]) / np.sqrt(6)
+    return np.asarray(noise * np.sqrt(share) * score_doubt(seen_scores(sequence)))
+
+
+def seen_scores(sequence: PoseSequence) -> np.ndarray:
+    """Return float64[P, K]: the mean score of each keypoint where it is seen; NaN where it never is."""
     seen = sequence.scores > 0
     with np.errstate(invalid="ignore"):
-        mean = np.where(seen, sequence.scores, 0.0).sum(0) / seen.sum(0)  # NaN where never seen
-    return np.asarray(noise * np.sqrt(share) * score_doubt(mean))
+        return np.asarray(np.where(seen, sequence.scores, 0.0).sum(0) / seen.sum(0))
 
 
 def score_doubt(scores: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
-"""Small fully connected networks that come with the package: read, checked, run."""
+"""Small fully connected networks that come with the package: read, checked, run, written."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from jaxtyping import Float32
 from featherpose.errors import CheckpointError
 from featherpose.parsing import ParseError, read_arrays
 
-__all__ = ["Layers", "read_layers", "run_layers"]
+__all__ = ["Layers", "read_layers", "run_layers", "write_layers"]
 
 Layers = tuple[tuple[np.ndarray, np.ndarray], ...]
 """For each layer float32[outputs, inputs] and float32[outputs]."""
@@ -49,6 +50,14 @@ def read_layers(path: Path, *, inputs: int, outputs: int, what: str) -> Layers:
     if not layers or inputs != outputs:
         raise CheckpointError(f"{path} holds no {what}: it ends with {inputs} numbers", expected=str(outputs))
     return layers
+
+
+def write_layers(path: Path, layers: Iterable[tuple[np.ndarray, np.ndarray]]) -> None:
+    """Write weights and biases as `read_layers` reads them, in the number formats that they have."""
+    arrays: dict[str, np.ndarray] = {}
+    for number, (weight, bias) in enumerate(layers):
+        arrays |= {f"weight{number}": weight, f"bias{number}": bias}
+    np.savez_compressed(path, allow_pickle=False, **arrays)
 
 
 def run_layers(layers: Layers, features: Float32[np.ndarray, "P F"]) -> Float32[np.ndarray, "P O"]:

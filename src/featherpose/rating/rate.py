@@ -3,7 +3,7 @@
 A network's own scores rank people poorly: ranked by their true accuracy the same poses would have a tenth more AP. The
 rating sees what the scores miss: the shape of the pose, its size, how it lies in the image, and who covers whom. It is
 the share of COCO's ten OKS thresholds (0.5 to 0.95) that the pose is expected to pass, so 0.5 means the same for every
-network. ``benchmarks/recipes/person-rating/fit_rating.py`` fitted it; `featherpose.evaluation.reference.rating` has the
+network. ``benchmarks/recipes/people/fit_rating.py`` fitted it; `featherpose.evaluation.reference.rating` has the
 plain form.
 """
 
@@ -123,13 +123,12 @@ def _rate(  # type: ignore[no-untyped-def]
         middle_x = (boxes[p, 0] + boxes[p, 2]) / np.float32(2)
         middle_y = (boxes[p, 1] + boxes[p, 3]) / np.float32(2)
         side = max(max(width, height), one)
-        own = x.shape[0] - 4 - 4 * count
         for k in range(count):
             here = keypoints[p, k, 0] == keypoints[p, k, 0]
-            x[own + k] = scores[p, k]
-            x[own + count + 2 * k] = (keypoints[p, k, 0] - middle_x) / side if here else np.float32(0)
-            x[own + count + 2 * k + 1] = (keypoints[p, k, 1] - middle_y) / side if here else np.float32(0)
-            x[own + 3 * count + k] = one if here else np.float32(0)
+            x[_OWN + k] = scores[p, k]
+            x[_OWN + count + 2 * k] = (keypoints[p, k, 0] - middle_x) / side if here else np.float32(0)
+            x[_OWN + count + 2 * k + 1] = (keypoints[p, k, 1] - middle_y) / side if here else np.float32(0)
+            x[_OWN + 3 * count + k] = one if here else np.float32(0)
             if here:
                 found += 1
                 total += scores[p, k]
@@ -141,7 +140,7 @@ def _rate(  # type: ignore[no-untyped-def]
         x[4] = np.log(max(side * scale, np.float32(2)))
         x[5] = covered[p]
         x[6] = near[p]
-        border = own + 4 * count
+        border = _OWN + 4 * count
         x[border] = min(max(middle_x / side, np.float32(0)), _FAR)
         x[border + 1] = min(max(middle_y / side, np.float32(0)), _FAR)
         x[border + 2] = min(max((size[0] - middle_x) / side, np.float32(0)), _FAR)
@@ -189,7 +188,7 @@ def can_rate(skeleton: Skeleton) -> bool:
 
 
 def read_rating(path: Path) -> Layers:
-    """Read a rating network, as ``benchmarks/recipes/person-rating/fit_rating.py`` writes it.
+    """Read a rating network, as ``benchmarks/recipes/people/fit_rating.py`` writes it.
 
     Raises:
         CheckpointError: If the file is damaged, or has other layers than three.
@@ -200,12 +199,12 @@ def read_rating(path: Path) -> Layers:
     return layers
 
 
-def load_rating() -> None:
-    """Compile the kernel, or load it from disk."""
+def load_rating(by: RatedBy) -> None:
+    """Compile the kernel, or load it from disk, and read the network."""
     pose = Poses(
         np.zeros((1, 17, 2), np.float32), np.ones((1, 17), np.float32), np.ones(1, np.float32), COCO_17, (8, 8)
     )
-    rate_people(pose, "found")
+    rate_people(pose, by)
 
 
 @lru_cache(maxsize=64)

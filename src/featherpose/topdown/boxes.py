@@ -1,7 +1,7 @@
 """From the keypoints that a bottom-up network found to the box of the whole person.
 
 The box around the found keypoints is a poor one: half of a person may be missing, and nobody marks the top of the head
-or the toes. A small fully connected network, fitted to annotated boxes by ``benchmarks/recipes/person-box/fit.py``,
+or the toes. A small fully connected network, fitted to annotated boxes by ``benchmarks/recipes/people/fit_box.py``,
 estimates how far the person reaches beyond them; it knows that legs follow below hips unless the image ends there.
 """
 
@@ -52,7 +52,7 @@ def person_boxes(poses: Poses) -> Float32[np.ndarray, "P 4"]:
 
 
 def read_box_layers(path: Path) -> Layers:
-    """Read the weights and biases of a box network, as ``benchmarks/recipes/person-box/fit.py`` writes them.
+    """Read the weights and biases of a box network, as ``benchmarks/recipes/people/fit_box.py`` writes them.
 
     Args:
         path: ``.npz``, as `read_layers` reads it.

@@ -121,7 +121,7 @@ class Refiner:
         """Load or compile whatever the first person would wait for."""
         self._estimator.warm_up()
         if self._rated:
-            load_rating()
+            load_rating("refined")
 
     def choose(self, poses: Poses) -> Int64[np.ndarray, " n"]:
         """Return the indices of people to refine, in order: all, those with the highest gain, or none in a crowd."""

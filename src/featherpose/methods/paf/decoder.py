@@ -221,4 +221,4 @@ class PafDecoder:
             ),
         )
         if self.options.rate and can_rate(self.skeleton):
-            load_rating()
+            load_rating("found")

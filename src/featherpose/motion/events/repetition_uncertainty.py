@@ -24,7 +24,7 @@ from featherpose.motion.events.repetitions import (
     sought_signal,
     used_angles,
 )
-from featherpose.motion.measures import angle_uncertainty_by_row, frame_uncertainty_s, score_doubt
+from featherpose.motion.measures import angle_uncertainty_by_row, frame_uncertainty_s, score_doubt, seen_scores
 from featherpose.motion.sequence import PoseSequence
 
 __all__ = ["with_uncertainty"]
@@ -116,9 +116,6 @@ def _of_repetition(
 def _errors(one: PoseSequence, names: Sequence[str], noise: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Return the standard deviation of each angle in some rows, degrees."""
     scores, times = one.scores[:, 0], one.timestamps_s
-    seen = scores > 0
-    with np.errstate(invalid="ignore"):
-        mean = np.where(seen, scores, 0.0).sum(0) / seen.sum(0)
     # A keypoint that was filled in has score 0 there and counts as the least certain.
     total = np.concatenate([np.zeros((1, scores.shape[1])), scores.cumsum(0)])
     first = np.searchsorted(times, times[rows] - _AROUND_S)
@@ -128,7 +125,7 @@ def _errors(one: PoseSequence, names: Sequence[str], noise: np.ndarray, rows: np
         one, keypoints=one.keypoints[rows], scores=one.scores[rows], timestamps_s=times[rows], frames=one.frames[rows],
         original=None,
     )  # fmt: skip
-    return angle_uncertainty_by_row(part, names, noise / score_doubt(mean) * score_doubt(around))
+    return angle_uncertainty_by_row(part, names, noise / score_doubt(seen_scores(one)[0]) * score_doubt(around))
 
 
 def _bent(angles: Angles, name: str, row: int) -> float:

@@ -1,6 +1,6 @@
 """Fit the network that estimates a person's box from the keypoints that a bottom-up network found.
 
-    python benchmarks/recipes/person-box/fit.py DATA --out src/featherpose/topdown/person_box.npz
+    python benchmarks/recipes/people/fit_box.py DATA --out src/featherpose/topdown/person_box.npz
 
 DATA is a folder with coco-train, coco-extra and people (COCO keypoint format with boxes). The bundled network sees
 every image at height 256, those of COCO at 368 as well; the people it finds are matched with annotated ones by OKS over
@@ -15,12 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from small_network import linear_layers, train
 from torch import nn
 
 from featherpose import PoseEstimator, Poses
 from featherpose.data.coco_file import CocoPerson, read_coco_file
 from featherpose.media.images import read_image
 from featherpose.oks import oks_matrix
+from featherpose.rating.layers import write_layers
 from featherpose.rating.shape import shape_features
 from featherpose.skeleton import COCO_17
 
@@ -109,18 +111,12 @@ def fit(data: dict[str, np.ndarray], seed: int) -> nn.Sequential:
     network = nn.Sequential(
         nn.Linear(inputs.shape[1], HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 4)
     )
-    optimizer = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=3e-3)
-    for epoch in range(EPOCHS):
-        order = torch.randperm(len(inputs))
-        for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * (1 - epoch / EPOCHS)
-        for start in range(0, len(inputs), 256):
-            some = order[start : start + 256]
-            error = nn.functional.smooth_l1_loss(network(inputs[some]), wanted[some], beta=0.1, reduction="none")
-            loss = (error.sum(1) * weights[some]).mean()
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+
+    def loss(some: torch.Tensor) -> torch.Tensor:
+        error = nn.functional.smooth_l1_loss(network(inputs[some]), wanted[some], beta=0.1, reduction="none")
+        return (error.sum(1) * weights[some]).mean()
+
+    train(network, len(inputs), loss, epochs=EPOCHS, weight_decay=3e-3)
     features, hulls, sides, boxes = both[0]
     held = data["held_out"] & np.isfinite(features).all(axis=1)
     with torch.no_grad():
@@ -147,12 +143,8 @@ def main() -> None:
     else:
         data = collect(arguments.data)
         np.savez_compressed(arguments.cache, allow_pickle=False, **data)
-    layers = [layer for layer in fit(data, arguments.seed) if isinstance(layer, nn.Linear)]
-    arrays = {}
-    for number, layer in enumerate(layers):
-        arrays[f"weight{number}"] = layer.weight.detach().numpy().astype(np.float16)
-        arrays[f"bias{number}"] = layer.bias.detach().numpy().astype(np.float16)
-    np.savez_compressed(arguments.out, allow_pickle=False, **arrays)
+    layers = linear_layers(fit(data, arguments.seed))
+    write_layers(arguments.out, [(weight.half().numpy(), bias.half().numpy()) for weight, bias in layers])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Fit the networks that rate people: what accuracy is expected of a pose, judged by itself.
 
-    python benchmarks/recipes/person-rating/fit_rating.py DATA --out src/featherpose/rating
+    python benchmarks/recipes/people/fit_rating.py DATA --out src/featherpose/rating
 
 DATA is a folder with coco-train (COCO keypoint format). The bundled networks find people at heights 256 and 368; each
 person's target is the share of COCO's ten thresholds at which the evaluation matches it with an annotated person, and
@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from small_network import linear_layers, train
 from torch import nn
 
 from featherpose import PafOptions, PoseEstimator, Poses
@@ -26,8 +27,13 @@ from featherpose.evaluation.keypoints.coco_ap import evaluated, poses_as_results
 from featherpose.evaluation.keypoints.dataset import CocoDataset, read_coco_dataset
 from featherpose.evaluation.reference.rating import rate, rating_features
 from featherpose.media.images import read_image
-from featherpose.rating.layers import Layers
+from featherpose.rating.layers import Layers, write_layers
+from featherpose.runtime.engines import open_backend
 from featherpose.skeleton import COCO_17
+from featherpose.topdown.person_estimator import open_person_estimator
+from featherpose.topdown.refinement import Refiner
+from featherpose.topdown.topdown_options import RefineOptions
+from featherpose.zoo.resolve import resolve_model
 
 RUNS = {
     "found": (("feather", 256), ("feather", 368), ("accurate", 256), ("accurate", 368)),
@@ -38,21 +44,15 @@ EPOCHS = 25
 DROPOUT = 0.3
 
 
-@dataclass(frozen=True)
-class Run:
-    """The people that one network found in the images."""
-
-    name: str
-    poses: list[Poses]
-    scales: list[float]
-
-
 def collect(data: CocoDataset, model: str, height: int, *, refine: bool) -> list[Poses]:
     """Find everyone, ranked as without a rating."""
+    resolved = resolve_model(model)
+    refiner: Refiner | None = None
+    if refine:  # one that does not rate, whatever its card says
+        refiner = Refiner(open_person_estimator("refiner"), resolved.spec.skeleton, RefineOptions(mode="all"), None)
+    backend = open_backend(resolved.path, resolved.spec)
     options = PafOptions(rate=False)
-    with PoseEstimator(
-        model, quality="fast", height=height, refine="all" if refine else "off", options=options
-    ) as estimator:
+    with PoseEstimator.from_backend(backend, height=height, options=options, refiner=refiner) as estimator:
         return list(estimator.map(read_image(image.path) for image in data.images))
 
 
@@ -120,19 +120,12 @@ def fit(features: np.ndarray, wanted: np.ndarray, seed: int) -> Layers:
         nn.Linear(features.shape[1], HIDDEN), nn.ReLU(), nn.Dropout(DROPOUT),
         nn.Linear(HIDDEN, HIDDEN), nn.ReLU(), nn.Dropout(DROPOUT), nn.Linear(HIDDEN, 1),
     )  # fmt: skip
-    optimizer = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=0.05)
-    for epoch in range(EPOCHS):
-        order = torch.randperm(len(inputs))
-        for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * (1 - epoch / EPOCHS)
-        for start in range(0, len(inputs), 256):
-            some = order[start : start + 256]
-            loss = nn.functional.binary_cross_entropy_with_logits(network(inputs[some])[:, 0], truth[some])
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-    layers = [layer for layer in network if isinstance(layer, nn.Linear)]
-    parts = [(layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy()) for layer in layers]
+
+    def loss(some: torch.Tensor) -> torch.Tensor:
+        return nn.functional.binary_cross_entropy_with_logits(network(inputs[some])[:, 0], truth[some])
+
+    train(network, len(inputs), loss, epochs=EPOCHS, weight_decay=0.05)
+    parts = [(weight.numpy(), bias.numpy()) for weight, bias in linear_layers(network)]
     weight, bias = parts[0]
     parts[0] = weight / spread, bias - weight @ (mean / spread)
     return tuple((w.astype(np.float16).astype(np.float32), b.astype(np.float32)) for w, b in parts)
@@ -173,9 +166,7 @@ def main() -> None:
             after = precision(held_out, people, rated)
             best = precision(held_out, people, [np.nan_to_num(share) for share in truth])
             print(f"{name} {label}: AP {before:.4f}, rated {after:.4f}, with the true shares {best:.4f}", flush=True)
-        arrays = {f"weight{i}": weight.astype(np.float16) for i, (weight, _) in enumerate(layers)}
-        arrays |= {f"bias{i}": bias for i, (_, bias) in enumerate(layers)}
-        np.savez_compressed(arguments.out / f"{name}.npz", allow_pickle=False, **arrays)
+        write_layers(arguments.out / f"{name}.npz", [(weight.astype(np.float16), bias) for weight, bias in layers])
 
 
 if __name__ == "__main__":
