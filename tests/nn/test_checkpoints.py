@@ -16,6 +16,7 @@ from featherpose.nn.checkpoints import load_network, read_checkpoint, save_netwo
 from featherpose.nn.networks import as_module, create_network, network_factory
 from featherpose.preprocess import prepare
 from featherpose.skeleton import COCO_17, LSP_14, OPENPOSE_18
+from featherpose.training.networks import bundled_weights
 
 
 def _published_tensors() -> dict[str, tuple[int, ...]]:
@@ -218,3 +219,27 @@ def test_failed_save_leaves_the_earlier_file(tmp_path: Path, monkeypatch: pytest
             save_network(path, network, "lightweight-openpose")
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["network.safetensors"]
+
+
+def test_weights_too_large_for_16_bits_survive_a_compact_file(tmp_path: Path) -> None:
+    network = create_network("single-person")
+    bias = next(p for p in as_module(network).parameters() if p.dim() == 1)
+    with torch.no_grad():
+        bias[0] = 70_000.0
+    save_network(tmp_path / "large.safetensors", network, "single-person", compact=True)
+    tensors = read_checkpoint(tmp_path / "large.safetensors").tensors
+    assert max(float(tensor.max()) for tensor in tensors.values()) == 70_000.0
+
+
+def test_infinite_weights_are_refused(tmp_path: Path) -> None:
+    network = create_network("single-person")
+    with torch.no_grad():
+        next(as_module(network).parameters()).view(-1)[3] = float("inf")
+    save_network(tmp_path / "infinite.safetensors", network, "single-person")
+    with pytest.raises(CheckpointError, match="infinite or no numbers"):
+        load_network(tmp_path / "infinite.safetensors")
+
+
+@pytest.mark.parametrize("family", ["feather", "refiner", "accurate"])
+def test_bundled_weights_are_read(family: str) -> None:
+    assert read_checkpoint(bundled_weights(family)).tensors

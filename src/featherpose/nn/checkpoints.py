@@ -123,7 +123,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read the tensors of a file.
 
     Raises:
-        CheckpointError: If the file is missing, truncated, damaged or holds no tensors.
+        CheckpointError: If the file is missing, truncated, damaged, holds no tensors, or values that are not finite.
     """
     path = Path(path)
     if not is_file(path):
@@ -154,6 +154,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
         # Networks trained on several devices carry the prefix.
         own = rename_released(name) if is_released else name.removeprefix("module.")
         named[own] = tensor.float() if tensor.is_floating_point() else tensor
+        if not torch.isfinite(named[own]).all():
+            raise CheckpointError(
+                f"{path} holds values in {own} that are infinite or no numbers", hint="take an earlier checkpoint"
+            )
     return Checkpoint(path, named, facts)
 
 
