@@ -206,14 +206,13 @@ def residual(network: PoseNetwork) -> Figure:
     given, chosen = multiposenet.choices(heatmaps, boxes[None])
     left, top, right, bottom = boxes[0].round().int().tolist()
     inside = image[top:bottom, left:right]
-    figure = Figure(figsize=(4.4, 3.2), layout="constrained")
+    figure = Figure(figsize=(4.4, 1.9), layout="constrained")
     for axes, grids, title in zip(
         figure.subplots(1, 2), (given, chosen), ("in: everyone's peaks in the box", "out: one person's"), strict=True
     ):
-        each = grids[0, 0].numpy()
-        if grids is chosen:  # a softmax over all cells: sharp peaks of different heights
-            each = each / each.max(axis=(1, 2), keepdims=True).clip(1e-6)
-        shown = each.max(axis=0)
+        shown = grids[0, 0].numpy().max(axis=0)
+        if grids is chosen:  # a softmax over all cells: where nothing is seen it is spread, and its root is still faint
+            shown = np.sqrt(shown)
         _over(axes, inside, title)
         _map(axes, shown, inside, cmap="inferno", alpha=_alpha(shown / max(shown.max(), 1e-6)))
     return figure
