@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 
 from featherpose.crops import CropShape
 from featherpose.data.augment import View
+from featherpose.data.proposals import Proposals
 from featherpose.errors import ConfigError
 
 __all__ = ["BoxOf", "CropOptions", "CropViews"]
@@ -30,6 +31,8 @@ class CropOptions:
             a coherent part (all below or above a line, or one side), or each keypoint with a chance of its own.
         shift: Standard deviation of the box's center along each axis, as a part of the box's longer side.
         scale: Standard deviation of the logarithm of the box's size.
+        detector: A model file or a name of the zoo that finds people: boxes are drawn as it gets them wrong, in place
+            of ``shift`` and ``scale``. See `featherpose.data.proposals`.
         rotation_deg: Twice the standard deviation of the rotation, which never exceeds 1.5 times this.
         flip: Probability of a mirrored view.
 
@@ -42,6 +45,7 @@ class CropOptions:
     scale: float = 0.1
     rotation_deg: float = 30.0
     flip: float = 0.5
+    detector: str = ""
 
     def __post_init__(self) -> None:
         if not (0 <= self.missed <= 1 and 0 <= self.flip <= 1):
@@ -59,6 +63,7 @@ class CropViews:
         box_of: Box of a person whose keypoints were found, or some of them.
         pad_value: Gray value where a crop reaches out of the image.
         options: Ranges.
+        proposals: What the detector of the options gets wrong, if there is one.
 
     Example:
         >>> views = CropViews(
@@ -76,6 +81,7 @@ class CropViews:
     box_of: BoxOf
     pad_value: int = 0
     options: CropOptions = CropOptions()
+    proposals: Proposals | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -92,12 +98,10 @@ class CropViews:
         """
         options = self.options
         found = _some_missed(person, rng) if rng.random() < options.missed else person
-        left, top, right, bottom = (float(v) for v in self.box_of(found, image_size))
-        side = max(right - left, bottom - top, 1.0)
-        x, y = rng.normal(0, 1, 2) * options.shift * side
-        factor = math.exp(float(np.clip(rng.normal(0, 1), -2, 2)) * options.scale)
-        center = np.array([(left + right) / 2 + x, (top + bottom) / 2 + y])
-        half = np.array([right - left, bottom - top]) * factor / 2
+        box = self.box_of(found, image_size)
+        center, half = (
+            self._moved(box, rng) if self.proposals is None else _halves(self.proposals.draw(found, box, rng))
+        )
         (matrix,) = self.shape.matrices(np.concatenate([center - half, center + half])[None].astype(np.float32))
         angle = math.radians(float(np.clip(rng.normal(0, 0.5), -1.5, 1.5)) * options.rotation_deg)
         flipped = bool(rng.random() < options.flip)
@@ -108,6 +112,20 @@ class CropViews:
         # The box's center is the crop's, also where the crop is turned.
         offset = (np.array(self.size) - 1) / 2 - linear @ center
         return View(linear, offset, self.size, flipped, 0, self.pad_value)
+
+    def _moved(
+        self, box: Float32[np.ndarray, " 4"], rng: np.random.Generator
+    ) -> tuple[Float64[np.ndarray, " 2"], Float64[np.ndarray, " 2"]]:
+        """Return center and halves of the sides of a box that was moved and scaled by chance."""
+        center, half = _halves(box)
+        x, y = rng.normal(0, 1, 2) * self.options.shift * max(2 * float(half.max()), 1.0)
+        factor = math.exp(float(np.clip(rng.normal(0, 1), -2, 2)) * self.options.scale)
+        return center + np.array([x, y]), half * factor
+
+
+def _halves(box: Float32[np.ndarray, " 4"]) -> tuple[Float64[np.ndarray, " 2"], Float64[np.ndarray, " 2"]]:
+    low, high = np.asarray(box[:2], np.float64), np.asarray(box[2:], np.float64)
+    return (low + high) / 2, (high - low) / 2
 
 
 def _some_missed(person: Float32[np.ndarray, "K 2"], rng: np.random.Generator) -> Float32[np.ndarray, "K 2"]:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 from jaxtyping import Float32
 
+from featherpose.data.coco import AnnotatedImage
 from featherpose.data.crops import CropOptions, CropViews
+from featherpose.data.labeled_pixels import read_sample
+from featherpose.data.proposals import Proposals
+from featherpose.estimator import PoseEstimator
 from featherpose.nn.outputs import PoseNetwork
 from featherpose.poses import Poses
 from featherpose.skeleton import Skeleton
 from featherpose.topdown.boxes import person_boxes
 
 __all__ = ["crop_views", "person_box"]
+
+_log = logging.getLogger(__name__)
 
 
 def person_box(
@@ -41,12 +51,46 @@ def person_box(
     return box
 
 
-def crop_views(network: PoseNetwork, options: CropOptions | None) -> CropViews | None:
-    """Return how a network's training crops are drawn; None without options, or for a network of whole images."""
+def crop_views(
+    network: PoseNetwork, options: CropOptions | None, people: Sequence[AnnotatedImage], folder: Path
+) -> CropViews | None:
+    """Return how a network's training crops are drawn; None without options, or for a network of whole images.
+
+    Args:
+        network: Its crop and skeleton.
+        options: Ranges.
+        people: The training samples, from which the errors of a detector are learned if the options name one.
+        folder: Of the run; what was learned is kept there, so that a resumed run draws the same boxes.
+
+    Raises:
+        ConfigError: If the detector finds too few people.
+        ModelError: If it cannot be opened.
+    """
     if network.crop is None or options is None:
         return None
     skeleton = network.skeleton
+    proposals = _proposals(options.detector, people, skeleton, folder / "proposals.npz") if options.detector else None
     return CropViews(
         shape=network.crop, box_of=lambda person, size: person_box(person, size, skeleton),
-        pad_value=network.pad_value, options=options,
+        pad_value=network.pad_value, options=options, proposals=proposals,
     )  # fmt: skip
+
+
+def _proposals(detector: str, people: Sequence[AnnotatedImage], skeleton: Skeleton, kept: Path) -> Proposals:
+    """Learn what a detector gets wrong in the training images, or read what was learned before."""
+    if kept.is_file():
+        return Proposals.read(kept)
+    seen: dict[Path, tuple[np.ndarray, tuple[int, int]]] = {}
+    with PoseEstimator(detector, refine="off") as estimator:
+        for sample in people:
+            if sample.path not in seen:
+                image = read_sample(sample)
+                seen[sample.path] = estimator(image).boxes(), (image.shape[1], image.shape[0])
+    persons = np.stack([sample.keypoints[0] for sample in people])
+    boxes = np.stack(
+        [person_box(p, seen[s.path][1], skeleton) for p, s in zip(persons, people, strict=True)]
+    )  # fmt: skip
+    proposals = Proposals.learn(persons, boxes, [seen[sample.path][0] for sample in people])
+    _log.info("%s found %d of %d people", detector, len(proposals.offsets), len(people))
+    proposals.save(kept)
+    return proposals

@@ -132,7 +132,7 @@ def _train(
     dataset = PoseDataset(
         training_images, skeleton, method=network.method, outputs=network.outputs, augment=config.data.augment,
         targets=config.data.targets, seed=run.seed, mosaic=config.data.mosaic, teacher_folder=teacher_folder,
-        needs_targets=config.loss.kind != "none", crops=crop_views(network, config.data.crops),
+        needs_targets=config.loss.kind != "none", crops=crop_views(network, config.data.crops, training_images, folder),
     )  # fmt: skip
     average = copy.deepcopy(network) if config.optimizer.ema else network
     # After the copy, which would have the hooks as well.
