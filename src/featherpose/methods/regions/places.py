@@ -15,6 +15,8 @@ from featherpose.methods.box_suppression import PeopleRowOptions, best_rows
 from featherpose.methods.box_targets import BoxTargets, box_target
 from featherpose.methods.declared import DeclaredDecoder, DeclaredMethod, check_arrays
 from featherpose.methods.method import Arrays, Output, Target
+from featherpose.methods.ranking import blended_with_rating
+from featherpose.option_ranges import check_within
 from featherpose.poses import Poses
 from featherpose.skeleton import Skeleton
 
@@ -29,7 +31,17 @@ _BEYOND = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlaceOptions(PeopleRowOptions):
-    """Rules by which rows become people."""
+    """Rules by which rows become people, besides those of `PeopleRowOptions`.
+
+    Attributes:
+        rating_weight: Weight of `featherpose.rating` in the scores of people, 0 to 1; 0 leaves it out.
+    """
+
+    rating_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        PeopleRowOptions.__post_init__(self)
+        check_within("rating_weight", self.rating_weight, 0, 1)
 
 
 class PlaceDecoder(DeclaredDecoder[PlaceOptions]):
@@ -54,7 +66,8 @@ class PlaceDecoder(DeclaredDecoder[PlaceOptions]):
         ranks = np.clip(scores[rows], 0, 1) * heights.mean(axis=1)
         some = np.flatnonzero(found.sum(axis=1) >= options.min_keypoints)
         best = some[np.argsort(-ranks[some], kind="stable")]
-        return Poses(keypoints[best], heights[best], ranks[best], self._skeleton, letterbox.source_size)
+        poses = Poses(keypoints[best], heights[best], ranks[best], self._skeleton, letterbox.source_size)
+        return blended_with_rating(poses, options.rating_weight, letterbox.scale[1])
 
     def locate(
         self, places: Float32[np.ndarray, "n K 3"], outputs: Arrays
@@ -113,7 +126,7 @@ class PlaceMethod(DeclaredMethod):
 
     Options = PlaceOptions
     Targets: type[Any] = BoxTargets
-    kernel_modules: tuple[str, ...] = ("featherpose.methods.box_suppression",)
+    kernel_modules: tuple[str, ...] = ("featherpose.methods.box_suppression", "featherpose.rating.rate")
     search_space: Mapping[str, Sequence[Any]] = {
         "min_score": (0.02, 0.05, 0.1, 0.2),
         "max_overlap": (0.5, 0.6, 0.7),

@@ -8,6 +8,7 @@ it is (section 3.4). The keypoint is the highest cell of the heatmap beside that
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,19 +19,26 @@ from featherpose.methods.declared import keypoint_output, map_shape
 from featherpose.methods.gaussians import draw_gaussians, ignore_boxes
 from featherpose.methods.hourglass import quarter_shift
 from featherpose.methods.method import Arrays, Output, Target
-from featherpose.methods.regions.places import PlaceDecoder, PlaceMethod, people_loss, row_outputs
+from featherpose.methods.regions.places import PlaceDecoder, PlaceMethod, PlaceOptions, people_loss, row_outputs
 from featherpose.skeleton import Skeleton
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["RESIDUAL", "ResidualDecoder", "ResidualMethod"]
+__all__ = ["RESIDUAL", "ResidualDecoder", "ResidualMethod", "ResidualOptions"]
 
 _STRIDE, _SIGMA_PX = 4, 7.0
 # A softmax over 56x36 cells begins at ln 2016 = 7.6 a keypoint, so weighted at 2.3; a box costs 5 at most (`box_loss`).
 _KEYPOINT_WEIGHT = 0.3
 # Cells of the heatmap around the chosen place in which the peak is looked for.
 _REACH = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResidualOptions(PlaceOptions):
+    """Rules by which rows and heatmaps become people: those of `PlaceOptions`, with people rated."""
+
+    rating_weight: float = 0.5
 
 
 class ResidualDecoder(PlaceDecoder):
@@ -66,6 +74,7 @@ class ResidualMethod(PlaceMethod):
 
     name = "multiposenet"
     title = "Heatmaps, boxes, and which peak is whose (Kocabas et al. 2018, MultiPoseNet)"
+    Options = ResidualOptions
     Decoder = ResidualDecoder
     kernel_modules = (*PlaceMethod.kernel_modules, "featherpose.methods.gaussians")
 

@@ -19,7 +19,7 @@ from featherpose.methods.declared import DeclaredDecoder, DeclaredMethod, check_
 from featherpose.methods.gaussians import draw_gaussians, ignore_boxes
 from featherpose.methods.hourglass import quarter_shift
 from featherpose.methods.method import Arrays, Output, Target
-from featherpose.methods.ranking import size_factors
+from featherpose.methods.ranking import blended_with_rating, size_factors
 from featherpose.methods.tags.grouping import fill, find_peaks, group
 from featherpose.option_ranges import check_within
 from featherpose.poses import Poses
@@ -45,6 +45,7 @@ class TagOptions:
         min_score: People with a lower mean score are dropped.
         rank_size_px: People rank by their size as well: mean score times s / (s + this), s the square root of the area
             of the box around their keypoints in network pixels. 0 ranks by mean scores alone, as the published code.
+        rating_weight: Weight of `featherpose.rating` in the scores of people, 0 to 1; 0 leaves it out.
 
     Raises:
         OptionError: If a value is outside its range.
@@ -56,9 +57,10 @@ class TagOptions:
     min_keypoints: int = 3
     min_score: float = 0.02
     rank_size_px: float = 8.0
+    rating_weight: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("peak_threshold", "min_score"):
+        for name in ("peak_threshold", "min_score", "rating_weight"):
             check_within(name, getattr(self, name), 0, 1)
         if not 0 < self.max_distance <= 100:
             raise OptionError(f"max_distance is {self.max_distance}", expected="over 0, at most 100")
@@ -132,7 +134,8 @@ class TagDecoder(DeclaredDecoder[TagOptions]):
         ranks = means * size_factors(pixels, found, options.rank_size_px)
         best = np.argsort(-ranks, kind="stable")
         best = best[means[best] >= options.min_score]
-        return Poses(keypoints[best], scores[best], ranks[best], self._skeleton, letterbox.source_size)
+        poses = Poses(keypoints[best], scores[best], ranks[best], self._skeleton, letterbox.source_size)
+        return blended_with_rating(poses, options.rating_weight, letterbox.scale[1])
 
     def warm_up(self) -> None:
         """Compile the kernels, or load them from disk."""
@@ -151,7 +154,7 @@ class TagMethod(DeclaredMethod):
     Options = TagOptions
     Decoder = TagDecoder
     Targets = TagTargets
-    kernel_modules = ("featherpose.methods.tags.grouping", "featherpose.methods.gaussians")
+    kernel_modules = ("featherpose.methods.tags.grouping", "featherpose.methods.gaussians", "featherpose.rating.rate")
     search_space: Mapping[str, Sequence[Any]] = {
         "peak_threshold": (0.05, 0.1, 0.15, 0.2, 0.3),
         "max_distance": (0.5, 0.75, 1.0, 1.5, 2.0),
