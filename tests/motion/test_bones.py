@@ -49,6 +49,16 @@ def test_the_joint_that_is_elsewhere_is_rejected(change: str, joint: str) -> Non
     assert clean.raw.found.all()
 
 
+def test_a_keypoint_alone_among_rejected_ones_is_rejected_with_them() -> None:
+    """A frame in which bone and knee are wrong together seems right, and a gap would be filled up to it."""
+    sequence = hurt("ankle on the knee", slice(60, 75))
+    points = sequence.keypoints.copy()
+    ankle = BODY_25.index("left_ankle")
+    points[67, 0, ankle] -= (0, 60)
+    missing = ~reject_bones(PoseSequence.from_arrays(points, sequence.timestamps_s, BODY_25)).found[:, 0, ankle]
+    assert np.flatnonzero(missing).tolist() == list(range(60, 75))
+
+
 def test_an_arm_that_turns_toward_the_camera_is_kept() -> None:
     """The forearm shortens to nothing within a third of a second, and grows again."""
     sequence = squatting(2).sequence

@@ -62,10 +62,38 @@ def test_a_movement_that_is_cut_off_is_not_counted() -> None:
 def test_a_bounce_at_the_bottom_is_one_repetition() -> None:
     times = np.arange(0, 4, 1 / 30)
     knee = np.interp(times, [0, 1, 1.6, 1.9, 2.2, 3, 4], [5, 5, 100, 85, 100, 5, 5])
-    sequence = squatting(1).sequence
-    angles = joint_angles(sequence)
-    bounced = type(angles)(knee[:, None, None], ("left_knee",), times, (0,), np.zeros((len(times), 1), int))
-    assert len(find_repetitions(bounced, "squat")) == 1
+    assert len(find_repetitions(one_angle("left_knee", knee, times), "squat")) == 1
+
+
+@pytest.mark.parametrize(
+    ("valley", "apart_s", "count"), [(70, 1.5, 2), (70, 0.5, 1), (88, 1.5, 1), (30, 0.7, 2)],
+    ids=["partly up", "too soon", "a wobble", "up"],
+)  # fmt: skip
+def test_who_does_not_stand_up_between_two_squats_comes_back_far_and_long_enough(
+    valley: float, apart_s: float, count: int
+) -> None:
+    times = np.arange(0, 6, 1 / 30)
+    knee = np.interp(times, [0, 1, 2, 2 + apart_s / 2, 2 + apart_s, 3 + apart_s, 6], [5, 5, 100, valley, 95, 5, 5])
+    found = find_repetitions(one_angle("left_knee", knee, times), "squat").found
+    assert len(found) == count
+    assert abs(found[0].turn_s - 2) < 0.05
+    if count == 2:
+        assert abs(found[1].turn_s - 2 - apart_s) < 0.05
+
+
+def test_the_arm_that_the_body_hides_does_not_say_when_a_push_up_turns() -> None:
+    times = np.arange(0, 6, 1 / 30)
+    near = 50 - 45 * np.cos(2 * np.pi * (times - 0.5) / 5)
+    far = near + 50 * np.sign(np.sin(2 * np.pi * times / 0.8))
+    names = ("left_elbow", "right_elbow")
+    both = Angles(np.stack([near, far], -1)[:, None], names, times, (0,), np.zeros((len(times), 1), int))
+    (push_up,) = find_repetitions(both, "push-up").found
+    assert abs(push_up.turn_s - 3) < 0.3
+
+
+def one_angle(name: str, values: np.ndarray, times: np.ndarray) -> Angles:
+    """A person who faces right, of whom one angle is seen."""
+    return Angles(values[:, None, None], (name,), times, (0,), np.zeros((len(times), 1), int))
 
 
 def test_a_signal_of_ones_own() -> None:

@@ -85,10 +85,12 @@ def test_jumping_jacks_equal_a_count_by_eye(walk_and_jacks: list[dict[str, Any]]
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("height", ["192", "256", "320", "368"])
 @pytest.mark.parametrize("name", EXERCISES)
-def test_repetitions_equal_a_count_by_eye(name: str, shared: Path, tmp_path: Path) -> None:
+def test_repetitions_equal_a_count_by_eye(name: str, height: str, shared: Path, tmp_path: Path) -> None:
+    """The smaller the image, the more often ankles lie on knees, and hidden arms elsewhere."""
     exercise, turns = EXERCISES[name]
-    found = analyze(shared / f"data/videos/{name}.mp4", tmp_path, "--exercise", exercise)
+    found = analyze(shared / f"data/videos/{name}.mp4", tmp_path, "--exercise", exercise, "--height", height)
     (person,) = found["people"]  # the fragments and what the network sees in machines are left out
     each = person["repetitions"]["each"]
     assert len(each) == len(turns), each
@@ -96,7 +98,7 @@ def test_repetitions_equal_a_count_by_eye(name: str, shared: Path, tmp_path: Pat
         assert repetition["start_frame"] < turn < repetition["end_frame"]
     if name == "squat":
         assert np.abs(np.array([r["turn_frame"] for r in each]) - turns).max() <= 6
-        assert all(75 <= r["depth_deg"] <= 115 for r in each)  # thighs level or nearly so
+        assert all(70 <= r["depth_deg"] <= 115 for r in each)  # thighs level or nearly so
 
 
 @pytest.mark.slow

@@ -38,6 +38,9 @@ _BONES = {("mid_hip", "neck"): 0.288} | {
 _STRETCHED = 75
 _SIZE_WINDOW_S = 2.0
 _MIN_BONES = 3
+# Frames on both sides that confirm a keypoint, and how many are enough: those of the outlier identifier.
+_AROUND = 3
+_CONFIRMED = 3
 
 
 def reject_bones(
@@ -89,6 +92,7 @@ def reject_bones(
             # With the joint between them elsewhere both bones are wrong, and this end may be right.
             out[..., names.index(outer)] |= second if first is None else second & ~first
     out &= sequence.found
+    out |= _unconfirmed(sequence.found & ~out, out)
     count = int(out.sum())
     step = Step(
         "reject_bones",
@@ -97,6 +101,20 @@ def reject_bones(
         f"rejected {count:,} keypoints at the end of bones of impossible length",
     )
     return sequence.without(out, step)
+
+
+def _unconfirmed(kept: np.ndarray, rejected: np.ndarray) -> np.ndarray:
+    """Return bool[T, P, K]: kept keypoints that stand almost alone among rejected ones.
+
+    Within ``_AROUND`` frames on both sides are more rejected ones, and too few others for the outlier identifier to
+    judge. A gap filled up to such a keypoint would be as wrong as it is.
+    """
+    out = np.zeros(kept.shape, bool)
+    for p, k in np.argwhere(rejected.any(0)).tolist():
+        near = np.ones(2 * _AROUND + 1, int)
+        others, bad = (np.convolve(each[:, p, k], near)[_AROUND:-_AROUND] for each in (kept, rejected))
+        out[:, p, k] = kept[:, p, k] & (others < _CONFIRMED) & (bad > others)
+    return out
 
 
 def _size(lengths: dict[tuple[str, str], np.ndarray], sequence: PoseSequence) -> np.ndarray:

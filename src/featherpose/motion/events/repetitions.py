@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.signal import find_peaks
 
 from featherpose.errors import OptionError
 from featherpose.motion.angles import Angles, folded
 from featherpose.motion.events.exercise_rules import EXERCISES, ExerciseRule
+from featherpose.motion.events.turning_points import turning_points
 from featherpose.motion.facing import FACINGS
 from featherpose.motion.measures import Measure
 
@@ -144,13 +144,25 @@ def exercise_signal(angles: Angles, rule: ExerciseRule, person: int = 0) -> np.n
 
 def sought_signal(angles: Angles, rule: ExerciseRule, person: int, signal: np.ndarray) -> np.ndarray:
     """Return float64[T]: the signal in which turning points are sought."""
-    along = [name for name in rule.along if name in angles]
-    # Face on, hips that bend are not seen to.
+    return _mean(_sought_kinds(angles, rule, person, signal))
+
+
+def _sought_kinds(angles: Angles, rule: ExerciseRule, person: int, signal: np.ndarray) -> list[np.ndarray]:
+    """Return the rule's angles, and those along in a view from the side; the less steady side counts less there."""
+    # Face on, hips that bend are not seen to, and neither side hides the other.
     aside = np.isin(angles.facing[:, person], (FACINGS.index("right"), FACINGS.index("left"))).mean() >= 0.5
-    if not along or not aside:
-        return signal
-    both = np.stack([signal, _combined(angles, along, "mean", person)])
-    return np.asarray(np.where(np.isfinite(both).all(0), both.mean(0), signal))
+    if not aside or rule.combine == "max":
+        return [signal]
+    own, along = ([name for name in names if name in angles] for names in (rule.angles, rule.along))
+    first = _combined(angles, own, "steady", person) if len(own) > 1 else signal
+    return [first, _combined(angles, along, "steady", person)] if along else [first]
+
+
+def _mean(kinds: list[np.ndarray]) -> np.ndarray:
+    if len(kinds) == 1:
+        return kinds[0]
+    both = np.stack(kinds)
+    return np.asarray(np.where(np.isfinite(both).all(0), both.mean(0), kinds[0]))
 
 
 def used_angles(angles: Angles, names: Sequence[str], person: int = 0) -> list[str]:
@@ -171,8 +183,22 @@ def _combined(angles: Angles, names: Sequence[str], combine: str, person: int) -
     if combine == "max":
         best = np.where(there, values, -np.inf).max(0)
         return np.where(there.any(0), best, np.nan)
-    count = there.sum(0)
-    return np.asarray(np.where(count > 0, np.where(there, values, 0).sum(0) / np.maximum(count, 1), np.nan))
+    weights = np.array([_steadiness(row) for row in values]) if combine == "steady" else np.ones(len(values))
+    total = weights @ there
+    known = total > 0
+    return np.asarray(np.where(known, weights @ np.where(there, values, 0) / np.where(known, total, 1), np.nan))
+
+
+def _steadiness(values: np.ndarray) -> float:
+    """Return the weight of an angle: the inverse square of its way up and down in multiples of its range.
+
+    A joint that the body hides is put here and there, and its angle goes up and down more often than the movement does.
+    """
+    known = values[np.isfinite(values)]
+    if len(known) < 2:
+        return 1.0
+    low, high = np.percentile(known, [5, 95])
+    return float((max(high - low, 1.0) / max(np.abs(np.diff(known)).sum(), 1.0)) ** 2)
 
 
 def find_repetitions(angles: Angles, rule: ExerciseRule | str, person: int = 0) -> Repetitions:
@@ -199,7 +225,7 @@ def find_repetitions(angles: Angles, rule: ExerciseRule | str, person: int = 0) 
             raise OptionError(f"exercise {rule!r} is unknown", expected=f"one of {', '.join(EXERCISES)}")
         rule = EXERCISES[rule]
     signal = exercise_signal(angles, rule, person)
-    sought = sought_signal(angles, rule, person, signal)
+    kinds = _sought_kinds(angles, rule, person, signal)
     times = angles.timestamps_s
     sides = {
         side: np.mean(
@@ -215,7 +241,7 @@ def find_repetitions(angles: Angles, rule: ExerciseRule | str, person: int = 0) 
     lean = angles["trunk_lean"][:, person] if "trunk_lean" in angles else None
     for stretch in np.split(known, np.flatnonzero(np.diff(times[known]) > max(1.0, rule.min_duration_s)) + 1):
         if len(stretch) >= 5:
-            found += _in_stretch(sought, signal, times, stretch, rule, sides)
+            found += _in_stretch(kinds, signal, times, stretch, rule, sides)
     if rule.level is not None and lean is not None:
         # NaN where the trunk is not seen: then the movement of the joint is all there is.
         found = [r for r in found if not np.isfinite(lean[r.turn]) or (folded(lean[r.turn]) > 45) == rule.level]
@@ -223,12 +249,12 @@ def find_repetitions(angles: Angles, rule: ExerciseRule | str, person: int = 0) 
 
 
 def _in_stretch(
-    sought: np.ndarray, signal: np.ndarray, times: np.ndarray, rows: np.ndarray, rule: ExerciseRule,
+    kinds: list[np.ndarray], signal: np.ndarray, times: np.ndarray, rows: np.ndarray, rule: ExerciseRule,
     sides: Mapping[str, np.ndarray],
 ) -> list[Repetition]:  # fmt: skip
+    sought = _mean(kinds)
     values, depths, t = sought[rows], signal[rows], times[rows]
-    peaks, _ = find_peaks(values, prominence=rule.prominence_deg, plateau_size=1)
-    peaks = _merged(values, peaks, rule.prominence_deg)
+    peaks = turning_points(t, values, [kind[rows] for kind in kinds], rule)
     out = []
     for i, peak in enumerate(peaks):
         low = 0 if i == 0 else int(peaks[i - 1] + np.argmin(values[peaks[i - 1] : peak + 1]))
@@ -237,7 +263,7 @@ def _in_stretch(
         end_row = peak + _leaves(values[peak : high + 1], rule.edge)
         if t[end_row] - t[start_row] < rule.min_duration_s:
             continue
-        turn_s, height = _vertex(t, values, int(peak))
+        turn_s, height = _vertex(t, values, peak)
         depth = height if sought is signal else float(np.interp(turn_s, t, depths))
         if depth < rule.least_deg:
             continue
@@ -261,20 +287,6 @@ def _in_stretch(
             )
         )
     return out
-
-
-def _merged(values: np.ndarray, peaks: Sequence[int] | np.ndarray, prominence: float) -> np.ndarray:
-    """Merge two peaks between which the signal does not come back by the prominence: one repetition with a bounce."""
-    kept: list[int] = []
-    for peak in peaks:
-        if kept:
-            valley = values[kept[-1] : peak + 1].min()
-            if min(values[kept[-1]], values[peak]) - valley < prominence:
-                if values[peak] > values[kept[-1]]:
-                    kept[-1] = int(peak)
-                continue
-        kept.append(int(peak))
-    return np.array(kept, int)
 
 
 def _leaves(away: np.ndarray, edge: float) -> int:
