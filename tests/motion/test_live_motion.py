@@ -7,6 +7,7 @@ import pytest
 
 from featherpose.errors import OptionError
 from featherpose.evaluation.motion.known_people import KnownMotion, jumping_jacks, squatting
+from featherpose.evaluation.motion.noise import bundled_noise, see_with_noise
 from featherpose.motion.live import LiveMotion
 from featherpose.poses import Poses
 from featherpose.skeleton import COCO_17, LSP_14, OPENPOSE_18, Skeleton
@@ -30,6 +31,15 @@ def test_squats_are_counted_soon_after_the_turn(skeleton: Skeleton, rate_hz: flo
     for number, turn in enumerate(known.events["turn"], 1):
         counted = known.sequence.timestamps_s[seen.index(number)]
         assert turn < counted < turn + 1.0
+
+
+@pytest.mark.parametrize("period_s", [2.5, 10, 20, 40])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_slow_squats_count_once_with_all_errors_of_the_network(period_s: float, seed: int) -> None:
+    sequence = see_with_noise(squatting(2, period_s=period_s), OPENPOSE_18, bundled_noise(), seed=seed)
+    live = LiveMotion("squat", OPENPOSE_18)
+    states = [live.update(sequence.poses(row), float(sequence.timestamps_s[row])) for row in range(sequence.num_frames)]
+    assert next(state for state in reversed(states) if state)[0]["count"] == 2
 
 
 def test_jumping_jacks_are_counted_face_on() -> None:

@@ -1,14 +1,18 @@
 """Live angles and repetitions: one frame in, the state of each person out.
 
 The rules are those of `featherpose.motion.events.repetitions`, applied to past frames only: a repetition is counted
-when the joint has come back by the rule's prominence. Angles have no sign here and are smoothed over a tenth of a
-second, which is their delay.
+when the joint has come back by the rule's prominence and by two fifths of the movement: the slower the movement, the
+more often errors of keypoints look like a smaller one. Angles have no sign here. What jumps away for a frame or two is
+left out by a median over half of the shortest repetition, and the rest is smoothed over a tenth of a second. Half of
+the median and the tenth are the delay.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from featherpose.errors import OptionError
@@ -20,14 +24,17 @@ from featherpose.skeleton import Skeleton
 __all__ = ["LiveMotion"]
 
 _SMOOTH_S = 0.1
+_MOST_VALUES = 31  # in the median, of sources with many frames a second
+_BACK = 0.4
 _FORGET_S = 5.0
 _SIDES = {"neck": ("left_shoulder", "right_shoulder"), "mid_hip": ("left_hip", "right_hip")}
 
 
 @dataclass(slots=True)
 class _Counter:
-    """One person: the smoothed signal, the last turning point and the count."""
+    """One person: the latest values, the smoothed signal, the last turning point and the count."""
 
+    latest: deque[tuple[float, float]]
     seen_s: float
     value: float
     low: float
@@ -115,8 +122,13 @@ class LiveMotion:
     def _follow(self, number: int, value: float, now_s: float) -> _Counter:
         counter = self._people.get(number)
         if counter is None:
-            self._people[number] = counter = _Counter(now_s, value, value, value, now_s)
+            latest = deque([(now_s, value)], maxlen=_MOST_VALUES)
+            self._people[number] = counter = _Counter(latest, now_s, value, value, value, now_s)
             return counter
+        counter.latest.append((now_s, value))
+        while counter.latest[0][0] < now_s - self.rule.min_duration_s / 2:
+            counter.latest.popleft()
+        value = median(value for _, value in counter.latest)
         share = 1 - math.exp(-max(0.0, now_s - counter.seen_s) / _SMOOTH_S)
         counter.value += share * (value - counter.value)
         counter.seen_s = now_s
@@ -127,7 +139,7 @@ class LiveMotion:
                 counter.bent, counter.high = True, counter.value
             return counter
         counter.high = max(counter.high, counter.value)
-        if counter.high - counter.value >= self.rule.prominence_deg:
+        if counter.high - counter.value >= max(self.rule.prominence_deg, _BACK * (counter.high - counter.low)):
             long = now_s - counter.left_s >= self.rule.min_duration_s
             counter.count += long and counter.high >= self.rule.least_deg
             counter.bent, counter.low, counter.left_s = False, counter.value, now_s
