@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 
 from featherpose.cli.main import run
+from featherpose.errors import SourceError
 from featherpose.evaluation.motion.known_people import squatting
 from featherpose.formats.coco import CocoWriter
+from featherpose.formats.jsonl import JsonlWriter
 from featherpose.formats.openpose import OpenPoseWriter
 from featherpose.formats.record import FrameRecord
 from featherpose.motion.files.reading import holds_poses, read_poses
 from featherpose.motion.sequence import PoseSequence
 from featherpose.poses import Poses
-from featherpose.skeleton import BODY_25, COCO_17, load_skeleton
+from featherpose.skeleton import BODY_25, COCO_17, Skeleton, builtin_skeletons, load_skeleton
 
 Write = Callable[[Path, PoseSequence, bool], Path]
 
@@ -258,3 +260,35 @@ def test_squats_of_a_real_video_by_way_of_both_formats(shared: Path, tmp_path: P
         assert len(turns) == 2
         assert np.abs(np.array(turns) - (76, 113)).max() <= 6
         assert data["steps"][1]["name"] == "follow_people"
+
+
+@pytest.mark.parametrize("name", sorted(builtin_skeletons()))
+def test_lines_without_a_header_are_known_by_their_number_of_keypoints(name: str, tmp_path: Path) -> None:
+    skeleton = load_skeleton(name)
+    truth = squatting(1).in_skeleton(skeleton)
+    with JsonlWriter(tmp_path / "poses.jsonl", skeleton) as writer:
+        for record in frames_of(truth, True):
+            writer.write(record)
+    again = read_poses(tmp_path / "poses.jsonl")
+    assert again.skeleton == skeleton
+    assert again.steps[0].settings == {"skeleton": name}
+    assert f"{skeleton.num_keypoints} are those of {name}" in again.steps[0].text
+    np.testing.assert_allclose(again.keypoints, truth.keypoints, atol=0.02)
+
+
+def test_a_number_of_keypoints_that_fits_none_or_several_skeletons_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Skeleton.create("own", [f"point_{number}" for number in range(5)], [])
+    with JsonlWriter(tmp_path / "poses.jsonl", own) as writer:
+        writer.write(FrameRecord(0, 0.0, Poses.empty(own, (64, 64)), ""))
+        points = np.ones((1, 5, 2), np.float32)
+        one = np.ones(1, np.float32)
+        writer.write(FrameRecord(1, 0.1, Poses(points, np.ones((1, 5), np.float32), one, own, (64, 64)), ""))
+    with pytest.raises(SourceError, match="people of 5 keypoints, whose names are not known; expected 11 "):
+        read_poses(tmp_path / "poses.jsonl")
+    other = Skeleton.create("other", [f"dot_{number}" for number in range(5)], [])
+    monkeypatch.setattr("featherpose.formats.frame_numbers.builtin_skeletons", lambda: {"own": own, "other": other})
+    with pytest.raises(SourceError, match="may be those of own or other"):
+        read_poses(tmp_path / "poses.jsonl")
+    assert read_poses(tmp_path / "poses.jsonl", skeleton=other).skeleton == other

@@ -71,21 +71,27 @@ def skeleton_by_size(k: int, path: object) -> Skeleton:
     """Return the built-in skeleton of K keypoints.
 
     Raises:
-        SourceError: If there is none.
+        SourceError: If there is none, or more than one.
 
     Example:
         >>> skeleton_by_size(26, "poses").name
         'halpe_26'
     """
-    known = {skeleton.num_keypoints: skeleton for skeleton in builtin_skeletons().values()}
-    if k not in known:
-        names = ", ".join(f"{n} ({known[n].name})" for n in sorted(known))
+    known = sorted(builtin_skeletons().values(), key=lambda skeleton: skeleton.num_keypoints)
+    fitting = [skeleton for skeleton in known if skeleton.num_keypoints == k]
+    if not fitting:
         raise SourceError(
             f"{path} has people of {k} keypoints, whose names are not known",
-            expected=names,
+            expected=", ".join(f"{skeleton.num_keypoints} ({skeleton.name})" for skeleton in known),
             hint="in Python, read_poses takes a skeleton of your own",
         )
-    return known[k]
+    if len(fitting) > 1:
+        names = " or ".join(skeleton.name for skeleton in fitting)
+        raise SourceError(
+            f"{path} has people of {k} keypoints, which may be those of {names}",
+            hint="in Python, read_poses takes the one that is meant; files of `predict --jsonl-header` name theirs",
+        )
+    return fitting[0]
 
 
 def numbered_records(

@@ -30,7 +30,7 @@ from featherpose.parsing import ParseError, is_finite, is_integer, parse_json, r
 from featherpose.poses import Poses
 from featherpose.skeleton import Skeleton
 
-__all__ = ["JsonlWriter", "frame_to_dict", "people_to_dicts", "read_jsonl"]
+__all__ = ["JsonlWriter", "count_keypoints", "frame_to_dict", "people_to_dicts", "read_jsonl"]
 
 _VERSION = 1
 # Some 30,000 people of 133 keypoints.
@@ -178,6 +178,31 @@ def read_jsonl(
             yield _frame_from_dict(data, skeleton, image_size, where)
     except ParseError as error:
         raise SourceError(f"{path} {error}") from error
+
+
+def count_keypoints(path: str | Path) -> int | None:
+    """Return how many keypoints the first person of a file has.
+
+    Args:
+        path: A file that `JsonlWriter` wrote.
+
+    Returns:
+        Their number; None if there is nobody, or a line that `read_jsonl` will refuse before.
+
+    Raises:
+        SourceError: If the file cannot be read.
+    """
+    try:
+        for _, line, _ in read_lines(Path(path), _MAX_LINE):
+            data = parse_json(line) if line.strip() else {}
+            people = data.get("people") if isinstance(data, dict) else None
+            if people:
+                first = people[0] if isinstance(people, list) else None
+                points = first.get("keypoints") if isinstance(first, dict) else None
+                return len(points) if isinstance(points, list) else None
+    except ParseError:
+        return None
+    return None
 
 
 def _skeleton_of(header: Mapping[str, Any], where: str) -> Skeleton:

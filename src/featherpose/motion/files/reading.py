@@ -16,13 +16,14 @@ import numpy as np
 
 from featherpose.errors import MissingExtraError, OptionError, SourceError
 from featherpose.formats.coco_reading import read_coco_people
-from featherpose.formats.jsonl import read_jsonl
+from featherpose.formats.frame_numbers import skeleton_by_size
+from featherpose.formats.jsonl import count_keypoints, read_jsonl
 from featherpose.formats.openpose_reading import openpose_files, read_openpose_folder
 from featherpose.formats.record import FrameRecord
 from featherpose.motion.sequence import PoseSequence, Step
 from featherpose.parsing import is_folder, reason_of
 from featherpose.poses import Poses
-from featherpose.skeleton import COCO_17, OPENPOSE_18, Skeleton, builtin_skeletons
+from featherpose.skeleton import Skeleton, builtin_skeletons
 from featherpose.tracking import PoseTracker
 
 __all__ = ["RESULT_SUFFIXES", "holds_poses", "read_poses"]
@@ -58,7 +59,8 @@ def read_poses(
         path: ``.jsonl`` (or ``.ndjson``), ``.csv`` or ``.parquet`` by ``featherpose predict``; ``.json`` with COCO
             keypoint results, or a folder of OpenPose JSON, one file a frame, by it or other tools.
         skeleton: What the keypoints are. Where the file does not say, the built-in skeleton of that number of
-            keypoints (17 is coco_17, 18 is openpose_18, 25 body_25, 26 halpe_26); tables name their keypoints.
+            keypoints (17 is coco_17, 18 is openpose_18, 25 body_25, 26 halpe_26), which ``steps`` says; tables name
+            their keypoints.
         image_size: (width, height) of the video in pixels, which these files do not hold.
         source: Which of several sources in the file; the only one unless given.
         fps: Frames a second, for COCO results and OpenPose JSON, which hold no times.
@@ -67,7 +69,8 @@ def read_poses(
         Everyone over time, in pixels. If nobody has an id, the tracker gives them, and ``steps`` says so.
 
     Raises:
-        SourceError: If the file cannot be read, holds no people, or holds several sources and none is named.
+        SourceError: If the file cannot be read, holds no people, has a number of keypoints that fits no built-in
+            skeleton or several, or holds several sources and none is named.
         OptionError: If ``fps`` is missing, impossible, or given for a file that holds times.
         MissingExtraError: For Parquet without the ``parquet`` extra.
 
@@ -86,8 +89,10 @@ def read_poses(
     if suffix in _TIMED and fps is not None:
         raise OptionError(f"{path} holds times, and {fps:g} frames a second are given as well", expected="no --fps")
     records: Sequence[FrameRecord] | Iterator[FrameRecord]
+    by_number = skeleton is None and suffix not in (".csv", ".parquet")
     if suffix in (".jsonl", ".ndjson"):
-        records = _jsonl_records(path, skeleton, image_size)
+        by_number = by_number and not _has_header(path)
+        records = read_jsonl(path, _by_number(path) if by_number else skeleton, image_size=image_size)
     elif suffix == ".csv":
         records = _table_records(path, *_read_csv(path), skeleton, image_size)
     elif suffix == ".parquet":
@@ -108,10 +113,18 @@ def read_poses(
     if source is None and len(names) > 1:
         raise SourceError(f"{path} holds {len(names)} sources", expected=f"--source with one: {', '.join(names[:10])}")
     kept, steps = _followed([record for record in kept if source is None or record.source == source])
-    if fps is not None:
-        text = f"the file holds no times: frame numbers at {fps:g} frames a second"
-        steps = [Step("read", {"fps": fps}, 0, text), *steps]
     sequence = PoseSequence.from_records(kept)
+    settings: dict[str, Any] = {}
+    left_open = []
+    if fps is not None:
+        settings["fps"] = fps
+        left_open.append(f"the file holds no times: frame numbers at {fps:g} frames a second")
+    if by_number:
+        taken = sequence.skeleton
+        settings["skeleton"] = taken.name
+        left_open.append(f"the file names no keypoints: {taken.num_keypoints} are those of {taken.name}")
+    if left_open:
+        steps = [Step("read", settings, 0, "; ".join(left_open)), *steps]
     return replace(sequence, steps=(*steps, *sequence.steps))
 
 
@@ -135,12 +148,6 @@ def _followed(records: list[FrameRecord]) -> tuple[list[FrameRecord], list[Step]
     return out, [Step("follow_people", {}, sum(len(record.poses) for record in records), text)]
 
 
-def _jsonl_records(path: Path, skeleton: Skeleton | None, image_size: tuple[int, int]) -> Iterator[FrameRecord]:
-    if skeleton is None and not _has_header(path):
-        skeleton = _by_number(path)
-    return read_jsonl(path, skeleton, image_size=image_size)
-
-
 def _has_header(path: Path) -> bool:
     try:
         with path.open(encoding="utf-8") as file:
@@ -150,14 +157,9 @@ def _has_header(path: Path) -> bool:
 
 
 def _by_number(path: Path) -> Skeleton | None:
-    """Return the built-in skeleton that has as many keypoints as the first person of the file."""
-    for candidate in (OPENPOSE_18, COCO_17):
-        try:
-            if any(len(record.poses) for record in read_jsonl(path, candidate)):
-                return candidate
-        except SourceError:
-            continue
-    return None
+    """Return the built-in skeleton that has as many keypoints as the first person of the file; None without people."""
+    count = count_keypoints(path)
+    return None if count is None else skeleton_by_size(count, path)
 
 
 def _read_csv(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
