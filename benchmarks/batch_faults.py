@@ -4,8 +4,10 @@
 
 Kills fall on random moments from the start of the command on; the same command is then run again, into the same output,
 until it is complete. Every key must be there once, and the poses must be those of a run that nothing happened to. The
-disk is a small tmpfs, which needs root; the store is localbucket (``pip install localbucket``), an S3-compatible server
-that keeps its objects on disk.
+driver is the process that speaks to Ray and, every other time, the command itself, its parent, which then can say
+nothing; ``raylet`` is Ray's process for this machine. Runs that end with one line and exit code 1 are counted. The disk
+is a small tmpfs, which needs root; the store is localbucket (``pip install localbucket``), an S3-compatible server that
+keeps its objects on disk.
 """
 
 from __future__ import annotations
@@ -95,8 +97,9 @@ def below(process: subprocess.Popen[str], name: str) -> list[psutil.Process]:
 
 
 def kill_runs(trials: Trials, victim: str, kills: int, until_s: float) -> dict[str, Any]:
-    """Kill the driver or the head at random moments, again and again, and finish."""
+    """Kill the driver, the head or the raylet at random moments, again and again, and finish."""
     moments: list[float] = []
+    ends: list[list[Any]] = []
     failed: list[list[Any]] = []
     verdicts, said = [], []
     number, out = 0, trials.work / f"{victim}-0"
@@ -107,18 +110,19 @@ def kill_runs(trials: Trials, victim: str, kills: int, until_s: float) -> dict[s
         while time.monotonic() - began < wait_s and process.poll() is None:
             time.sleep(0.05)
         family = [*below(process, "ray"), *below(process, "gcs_server")]
-        heads = [p.pid for p in family if "gcs_server" in p.name()]
-        target = process.pid if victim == "driver" else next(iter(heads), None)
+        target = _target(process, victim, of_the_command=len(moments) % 2 == 1)
         killed = process.poll() is None and target is not None
         if killed and target is not None:
             os.kill(target, signal.SIGKILL)
             moments.append(round(time.monotonic() - began, 2))
         _, talk = process.communicate()
         if killed:
-            said.append((talk.strip().splitlines() or [""])[-1][-300:])
+            lines = talk.strip().splitlines()
+            ends.append([process.returncode, len(lines), round(time.monotonic() - began - moments[-1], 1)])
+            said.append((lines or [""])[-1][-300:])
             with contextlib.suppress(psutil.Error):
                 psutil.wait_procs([p for p in family if "Agent" not in p.name()], timeout=30)
-            print(victim, len(moments), moments[-1], process.returncode, said[-1], flush=True)
+            print(victim, len(moments), moments[-1], ends[-1], said[-1], flush=True)
         elif process.returncode:
             failed.append([process.returncode, talk.strip()[-300:]])
             print(victim, "ended by itself", failed[-1], flush=True)
@@ -129,8 +133,20 @@ def kill_runs(trials: Trials, victim: str, kills: int, until_s: float) -> dict[s
     verdicts.append(trials.judge(out))
     return {
         "finished": final, "kills": len(moments), "after_s": moments, "failed_by_itself": failed,
-        "said": said if victim == "head" else None, "outputs": verdicts,
+        "code_lines_seconds": ends, "said": said, "outputs": verdicts,
+        "ended_by_one_line": sum(code == 1 and lines == 1 for code, lines, _ in ends),
     }  # fmt: skip
+
+
+def _target(process: subprocess.Popen[str], victim: str, *, of_the_command: bool) -> int | None:
+    if victim != "driver":
+        name = {"head": "gcs_server"}.get(victim, victim)
+        return next((p.pid for p in below(process, name) if p.name() == name), None)
+    if of_the_command:
+        return process.pid
+    with contextlib.suppress(psutil.Error):
+        return next((p.pid for p in psutil.Process(process.pid).children()), None)
+    return None
 
 
 def kill_workers(trials: Trials, kills: int, until_s: float) -> dict[str, Any]:
@@ -256,7 +272,7 @@ def main() -> None:
         found.update(machine=machine_facts(), images=options.images)
         for part in options.parts:
             until_s = time.monotonic() + 60 * options.minutes
-            if part in ("driver", "head"):
+            if part in ("driver", "head", "raylet"):
                 found[part] = kill_runs(trials, part, options.kills, until_s)
             elif part == "worker":
                 found[part] = kill_workers(trials, options.kills, until_s)

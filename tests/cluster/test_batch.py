@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -75,6 +76,36 @@ def test_whoever_is_killed_every_input_is_done_once(
     clean = tmp_path / "clean"
     batch(photos, "--out", clean, "--workers", "2", "--shard-size", "5")
     assert keys_and_poses(out) == keys_and_poses(clean)
+
+
+@pytest.mark.parametrize("victim", ["run", "raylet", "gcs_server"])
+def test_whatever_dies_while_ray_starts_is_told_in_one_line(
+    ray_is_here: None, photos: Path, tmp_path: Path, victim: str
+) -> None:
+    # Ray's core then ends the process that connects to it, with lines of its own and no exception.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "featherpose.cli.main", "batch", str(photos), "--out", str(tmp_path / "out")],
+        stderr=subprocess.PIPE, text=True, env=os.environ.copy(),
+    )  # fmt: skip
+    found: dict[str, int] = {}
+    deadline = time.monotonic() + 120
+    while "raylet" not in found:
+        assert time.monotonic() < deadline, "Ray did not start"
+        assert process.poll() is None
+        below = psutil.Process(process.pid).children(recursive=True)
+        found = {"run": below[0].pid} if below else {}
+        for child in below:
+            with contextlib.suppress(psutil.Error):
+                found[child.name()] = child.pid
+        time.sleep(0.02)
+    os.kill(found[victim], signal.SIGKILL)
+    _, talk = process.communicate(timeout=240)
+    assert process.returncode == 1
+    assert talk.startswith("featherpose: ")
+    assert "run the same command again" in talk
+    assert len(talk.splitlines()) == 1, talk
+    _, alive = psutil.wait_procs(below, timeout=60)
+    assert not [p for p in alive if "Agent" not in p.name()]
 
 
 def test_ctrl_c_ends_with_what_is_committed(ray_is_here: None, photos: Path, tmp_path: Path) -> None:

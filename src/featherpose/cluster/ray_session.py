@@ -32,6 +32,9 @@ _LOCAL_ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_enable_metrics_collection": "0",
     "RAY_worker_niceness": "0",  # 15 otherwise, behind every other process of the machine
+    # Ray's core ends this process when the head has not answered for so long, a minute otherwise. On one machine a head
+    # that is silent is dead.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "30",
 }
 
 _tokens: list[str] = []

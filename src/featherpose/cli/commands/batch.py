@@ -20,9 +20,10 @@ from featherpose.cli.options import ModelOptions
 from featherpose.cli.options.predict_options import PeopleOptions
 from featherpose.cli.report import write_json
 from featherpose.cli.stopping import stop_on_signal
+from featherpose.cli.supervision import run_supervised
 from featherpose.cluster.batch_options import BatchFormat, BatchOptions, DetectionOptions
 from featherpose.cluster.run_batch import BatchProgress, BatchSummary, run_batch
-from featherpose.errors import OptionError
+from featherpose.errors import ClusterError, OptionError
 from featherpose.runtime.processor import available_cores
 from featherpose.zoo.resolve import resolve_model
 
@@ -95,7 +96,10 @@ def batch(
         return _estimate(sources, options, price, summary, quiet)
     if out is None:
         raise OptionError("no output was named", expected="--out with a folder or an address")
-    talk = not quiet
+    return run_supervised(lambda: _run(sources, out, options, summary, talk=not quiet), _ended)
+
+
+def _run(sources: list[str], out: str, options: BatchOptions, summary: Path | None, *, talk: bool) -> int:
     with stop_on_signal() as stop, _progress_line(talk and sys.stderr.isatty()) as show:
         result = run_batch(
             sources, out, options, on_progress=show, stop=stop.event,
@@ -108,6 +112,13 @@ def batch(
     if stop.exit_code and not result.complete:
         return stop.exit_code
     return 1 if result.counts.failed else 0
+
+
+def _ended(how: str) -> ClusterError:
+    return ClusterError(
+        f"the run ended without a result ({how}): it was killed, or a process of Ray died",
+        hint="run the same command again: it continues",
+    )
 
 
 def _options(run: RunOptions, model: ModelOptions, people: PeopleOptions) -> BatchOptions:
