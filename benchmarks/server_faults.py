@@ -39,7 +39,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests/support"))
 import slow_clients
 from slow_clients import CLIENTS, KINDS
 
-_SECURE = ("idle TLS connections", "TLS handshakes that stop")
+_SECURE = ("idle TLS connections", "TLS handshakes that stop", "TLS handshakes that stop, of another address")
 _PATIENCE_S = 75.0
 _OWN_WORK_S = 5.0  # requests of the crowd that are computed like any other
 

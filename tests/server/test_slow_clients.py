@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,20 @@ from pathlib import Path
 import httpx
 import pytest
 from pose_server import Running, Start
-from slow_clients import KINDS, Client, Target, annotated, crowd, half_tls, idle, sessions, slow_bodies, vanish, views
+from slow_clients import (
+    KINDS,
+    Client,
+    Target,
+    annotated,
+    crowd,
+    half_tls,
+    half_tls_elsewhere,
+    idle,
+    sessions,
+    slow_bodies,
+    vanish,
+    views,
+)
 
 from featherpose.server.options import ServeLimits, ServeOptions
 
@@ -78,8 +92,9 @@ def test_they_are_cut_off_and_others_are_served(
     assert len(caplog.records) <= 4, caplog.text
 
 
+@pytest.mark.parametrize("kind", [half_tls, half_tls_elsewhere] if sys.platform == "linux" else [half_tls])
 def test_idle_handshakes_keep_nobody_out(
-    start: Start, certified: tuple[Path, Path], photo: bytes, caplog: pytest.LogCaptureFixture
+    start: Start, certified: tuple[Path, Path], photo: bytes, caplog: pytest.LogCaptureFixture, kind: Client
 ) -> None:
     """More connections than there may be, none of which goes on with its handshake."""
     certificate, key = certified
@@ -89,7 +104,7 @@ def test_idle_handshakes_keep_nobody_out(
 
         async def all_of_them() -> None:
             context = ssl.create_default_context(cafile=str(certificate))
-            async with crowd(half_tls, Target(server.port, photo), 60):
+            async with crowd(kind, Target(server.port, photo), 60):
                 for _ in range(3):
                     async with httpx.AsyncClient(
                         base_url=server.url, timeout=60, trust_env=False, verify=context

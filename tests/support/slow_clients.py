@@ -26,6 +26,7 @@ __all__ = [
     "annotated",
     "crowd",
     "half_tls",
+    "half_tls_elsewhere",
     "idle",
     "sessions",
     "slow_bodies",
@@ -61,12 +62,13 @@ class Target:
 Client = Callable[[Target], Awaitable[None]]
 
 
-async def _connect(target: Target) -> socket.socket:
+async def _connect(target: Target, address: str = "127.0.0.1") -> socket.socket:
     """Return a connected socket that takes little before it is full; nothing reads it in the background."""
     connection = socket.socket()
     connection.setblocking(False)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
     try:
+        connection.bind((address, 0))
         await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", target.port))
     except BaseException:
         connection.close()
@@ -182,7 +184,16 @@ async def idle(target: Target) -> None:
 
 async def half_tls(target: Target) -> None:
     """Begin a TLS handshake, which the server answers at some cost, and say nothing more."""
-    with await _connect(target) as connection:
+    await _half_tls(target, "127.0.0.1")
+
+
+async def half_tls_elsewhere(target: Target) -> None:
+    """Do the same from an address that nobody else has."""
+    await _half_tls(target, "127.0.0.2")
+
+
+async def _half_tls(target: Target, address: str) -> None:
+    with await _connect(target, address) as connection:
         await _send(connection, _client_hello())
         await asyncio.Event().wait()
 
@@ -221,6 +232,7 @@ CLIENTS: dict[str, Client] = {
     **KINDS,
     "idle TLS connections": idle,
     "TLS handshakes that stop": half_tls,
+    "TLS handshakes that stop, of another address": half_tls_elsewhere,
     "vanished uploads": vanish,
 }
 """Those, and others."""

@@ -14,7 +14,8 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 
-from featherpose.server.connections.connections import Connections, Link
+from featherpose.server.connections.connections import Connections, Link, Phase
+from featherpose.server.connections.handshakes import Handshakes, network_of
 
 __all__ = ["Acceptor"]
 
@@ -49,6 +50,7 @@ class Acceptor:
         self._connections = connections
         self._tls = tls
         self._handshake_timeout_s = handshake_timeout_s
+        self._handshakes = Handshakes()
         self._opening: dict[asyncio.Task[None], None] = {}
         self._untouched: set[Link] = set()
         self._accepting = asyncio.get_running_loop().create_task(self._accept())
@@ -58,9 +60,9 @@ class Acceptor:
         self._accepting.cancel()
         with suppress(OSError):  # BlockingIOError: there are no more
             while True:
-                connection, _ = self._listener.accept()
+                connection, peer = self._listener.accept()
                 connection.setblocking(False)
-                self._begin(connection)
+                self._begin(connection, peer)
         self._listener.close()
 
     def abandon(self) -> None:
@@ -77,8 +79,8 @@ class Acceptor:
         accepted = 0
         while True:
             try:
-                connection, _ = await loop.sock_accept(self._listener)
-                self._begin(connection)
+                connection, peer = await loop.sock_accept(self._listener)
+                self._begin(connection, peer)
             except (ConnectionAbortedError, InterruptedError):
                 continue
             except (OSError, MemoryError) as error:  # out of descriptors or memory
@@ -90,9 +92,9 @@ class Acceptor:
             if accepted % _BATCH == 0:
                 await asyncio.sleep(0)
 
-    def _begin(self, connection: socket.socket) -> None:
+    def _begin(self, connection: socket.socket, peer: tuple[str, int]) -> None:
         link = self._connections.admit()
-        task = asyncio.get_running_loop().create_task(self._open(connection, link))
+        task = asyncio.get_running_loop().create_task(self._open(connection, link, network_of(peer[0])))
         self._opening[task] = None
         self._untouched.add(link)
 
@@ -107,7 +109,7 @@ class Acceptor:
         if self._tls is not None:  # without TLS it has a transport in a moment and receives the refusal
             link.cancel = task.cancel
 
-    async def _open(self, connection: socket.socket, link: Link) -> None:
+    async def _open(self, connection: socket.socket, link: Link, network: str) -> None:
         """Make a transport of a connection, with TLS after the handshake."""
         loop = asyncio.get_running_loop()
         opened = False
@@ -118,14 +120,19 @@ class Acceptor:
                 await loop.connect_accepted_socket(lambda: _Plain(link, self._make_protocol), connection)
                 opened = True
                 return
-            await self._first_byte(connection)
-            self._untouched.discard(link)
-            raw, waiting = await loop.connect_accepted_socket(_Waiting, connection)
-            link.raw = raw
-            # A client that leaves or speaks another protocol is not worth a log line.
-            transport = await loop.start_tls(
-                raw, waiting, self._tls, server_side=True, ssl_handshake_timeout=self._handshake_timeout_s
-            )
+            async with asyncio.timeout(self._handshake_timeout_s) as deadline:
+                await self._first_byte(connection)
+                link.enter(Phase.QUEUED)
+                async with self._handshakes.turn(network):
+                    deadline.reschedule(None)  # from here on the handshake's own deadline holds
+                    link.enter(Phase.OPENING)
+                    self._untouched.discard(link)
+                    raw, waiting = await loop.connect_accepted_socket(_Waiting, connection)
+                    link.raw = raw
+                    # A client that leaves or speaks another protocol is not worth a log line.
+                    transport = await loop.start_tls(
+                        raw, waiting, self._tls, server_side=True, ssl_handshake_timeout=self._handshake_timeout_s
+                    )
             opened = transport is not None and waiting.hand_over(transport, self._make_protocol(link))
         except (OSError, TimeoutError):
             pass
@@ -136,11 +143,7 @@ class Acceptor:
                 self._connections.remove(link)
 
     async def _first_byte(self, connection: socket.socket) -> None:
-        """Wait until a client has begun its handshake: nothing of TLS is set up for a client that never does.
-
-        Raises:
-            TimeoutError: If it does not begin in time.
-        """
+        """Wait until a client has begun its handshake: nothing of TLS is set up for a client that never does."""
         loop = asyncio.get_running_loop()
         begun = asyncio.Event()
         try:
@@ -148,8 +151,7 @@ class Acceptor:
         except NotImplementedError:  # the event loop of Windows
             return
         try:
-            async with asyncio.timeout(self._handshake_timeout_s):
-                await begun.wait()
+            await begun.wait()
         finally:
             loop.remove_reader(connection)
 

@@ -44,12 +44,17 @@ class Phase(enum.Enum):
     """Phase of a connection: what it waits for."""
 
     OPENING = "the TLS handshake"
+    QUEUED = "the server's part in the TLS handshake"
     HEAD = "a whole request head"
     BUSY = "the server's answer"
     REST = "the rest of a body that has been answered"
     IDLE = "the next request"
     SOCKET = "WebSocket messages"
     LINGERING = "the client to read that it was turned away"
+
+
+# Which connections give way to new ones, the first first, and after which time in their phase.
+_GIVING_WAY = {Phase.OPENING: 0.0, Phase.QUEUED: 0.0, Phase.HEAD: 0.0, Phase.IDLE: _IDLE_S}
 
 
 class Link:
@@ -176,10 +181,11 @@ class Connections:
     def make_room(self) -> bool:
         """End the connection that has waited longest without a request in progress.
 
-        Connections that never sent a request come first, then those that are idle after one.
+        Connections that never sent a request come first, then those that are idle after one. Who does not go on with
+        a handshake comes before those whom the server has not answered yet.
         """
         now = monotonic()
-        for phase, age_s in ((Phase.OPENING, 0.0), (Phase.HEAD, 0.0), (Phase.IDLE, _IDLE_S)):
+        for phase, age_s in _GIVING_WAY.items():
             waiting = (link for link in self._links if link.phase is phase and now - link.since >= age_s)
             oldest = next(waiting, None) if phase is not Phase.IDLE else min(
                 waiting, key=lambda link: link.since, default=None
