@@ -59,13 +59,12 @@ def test_whoever_leaves_while_waiting_keeps_nobody_up() -> None:
     assert asyncio.run(all_of_them()) == [1, 3, 4]
 
 
-def test_a_handshake_that_the_server_has_not_answered_gives_way_after_those_that_stopped() -> None:
-    connections = Connections(ServeLimits(connections=3))
+def test_the_address_with_most_connections_gives_way() -> None:
+    connections = Connections(ServeLimits(connections=4))
     turned_away = []
-    for name, phase in (("waits", Phase.QUEUED), ("reads", Phase.HEAD), ("stopped", Phase.OPENING)):
-        link = connections.admit()
-        link.enter(phase)
+    for name in ("alone", "crowd 1", "crowd 2", "crowd 3"):
+        link = connections.admit(name.split()[0])
         link.turn_away = lambda name=name: turned_away.append(name)  # type: ignore[misc]
-    for _ in range(3):
-        connections.admit().enter(Phase.BUSY)
-    assert turned_away == ["stopped", "waits", "reads"]
+    for _ in range(4):
+        connections.admit("other").enter(Phase.BUSY)
+    assert turned_away == ["crowd 1", "crowd 2", "alone", "crowd 3"]

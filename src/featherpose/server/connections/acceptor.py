@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 
-from featherpose.server.connections.connections import Connections, Link, Phase
+from featherpose.server.connections.connections import Connections, Link
 from featherpose.server.connections.handshakes import Handshakes, network_of
 
 __all__ = ["Acceptor"]
@@ -93,8 +93,8 @@ class Acceptor:
                 await asyncio.sleep(0)
 
     def _begin(self, connection: socket.socket, peer: tuple[str, int]) -> None:
-        link = self._connections.admit()
-        task = asyncio.get_running_loop().create_task(self._open(connection, link, network_of(peer[0])))
+        link = self._connections.admit(network_of(peer[0]))
+        task = asyncio.get_running_loop().create_task(self._open(connection, link))
         self._opening[task] = None
         self._untouched.add(link)
 
@@ -109,7 +109,7 @@ class Acceptor:
         if self._tls is not None:  # without TLS it has a transport in a moment and receives the refusal
             link.cancel = task.cancel
 
-    async def _open(self, connection: socket.socket, link: Link, network: str) -> None:
+    async def _open(self, connection: socket.socket, link: Link) -> None:
         """Make a transport of a connection, with TLS after the handshake."""
         loop = asyncio.get_running_loop()
         opened = False
@@ -122,10 +122,8 @@ class Acceptor:
                 return
             async with asyncio.timeout(self._handshake_timeout_s) as deadline:
                 await self._first_byte(connection)
-                link.enter(Phase.QUEUED)
-                async with self._handshakes.turn(network):
+                async with self._handshakes.turn(link.network):
                     deadline.reschedule(None)  # from here on the handshake's own deadline holds
-                    link.enter(Phase.OPENING)
                     self._untouched.discard(link)
                     raw, waiting = await loop.connect_accepted_socket(_Waiting, connection)
                     link.raw = raw

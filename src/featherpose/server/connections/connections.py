@@ -12,6 +12,7 @@ import enum
 import logging
 import socket
 import struct
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
@@ -44,17 +45,12 @@ class Phase(enum.Enum):
     """Phase of a connection: what it waits for."""
 
     OPENING = "the TLS handshake"
-    QUEUED = "the server's part in the TLS handshake"
     HEAD = "a whole request head"
     BUSY = "the server's answer"
     REST = "the rest of a body that has been answered"
     IDLE = "the next request"
     SOCKET = "WebSocket messages"
     LINGERING = "the client to read that it was turned away"
-
-
-# Which connections give way to new ones, the first first, and after which time in their phase.
-_GIVING_WAY = {Phase.OPENING: 0.0, Phase.QUEUED: 0.0, Phase.HEAD: 0.0, Phase.IDLE: _IDLE_S}
 
 
 class Link:
@@ -69,12 +65,14 @@ class Link:
         give_up: Called when the head or the rest of a body does not arrive in time.
         turn_away: Called when the connection has to give way to another one.
         turned_away: Whether it was one too many when it was accepted.
+        network: The address of the client, as `network_of` tells.
     """
 
-    __slots__ = ("_progress", "_unsent", "cancel", "give_up", "phase", "raw", "since", "stalled_at", "transport",
-                 "turn_away", "turned_away")  # fmt: skip
+    __slots__ = ("_progress", "_unsent", "cancel", "give_up", "network", "phase", "raw", "since", "stalled_at",
+                 "transport", "turn_away", "turned_away")  # fmt: skip
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, network: str = "") -> None:
+        self.network = network
         self.phase = Phase.OPENING
         self.since = now
         self.raw: asyncio.Transport | None = None
@@ -152,12 +150,12 @@ class Connections:
     def __len__(self) -> int:
         return len(self._links) + len(self._lingering)
 
-    def admit(self) -> Link:
+    def admit(self, network: str = "") -> Link:
         """Make room for a connection that was accepted, and count it from now on.
 
         If there is no room it is marked as turned away and stays open only until the refusal is sent.
         """
-        link = Link(monotonic())
+        link = Link(monotonic(), network)
         if len(self._links) >= self.limits.connections and not self.make_room():
             self.ended("limit", "more than %d connections: the newest are turned away", self.limits.connections)
             link.turned_away = True
@@ -181,15 +179,16 @@ class Connections:
     def make_room(self) -> bool:
         """End the connection that has waited longest without a request in progress.
 
-        Connections that never sent a request come first, then those that are idle after one. Who does not go on with
-        a handshake comes before those whom the server has not answered yet.
+        Connections that never sent a request come first, those of the address that has most of them, then those that
+        are idle after one.
         """
         now = monotonic()
-        for phase, age_s in _GIVING_WAY.items():
-            waiting = (link for link in self._links if link.phase is phase and now - link.since >= age_s)
-            oldest = next(waiting, None) if phase is not Phase.IDLE else min(
-                waiting, key=lambda link: link.since, default=None
-            )  # fmt: skip
+        for phase, age_s in ((Phase.OPENING, 0.0), (Phase.HEAD, 0.0), (Phase.IDLE, _IDLE_S)):
+            waiting = [link for link in self._links if link.phase is phase and now - link.since >= age_s]
+            oldest = min(waiting, key=lambda link: link.since, default=None)
+            if oldest is not None and phase is not Phase.IDLE:
+                crowd = Counter(link.network for link in waiting).most_common(1)[0][0]
+                oldest = next(link for link in waiting if link.network == crowd)
             if oldest is not None:
                 self.ended("gave way", "%d connections: those that wait without a request give way to new ones",
                            len(self._links))  # fmt: skip
