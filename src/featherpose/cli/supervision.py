@@ -48,9 +48,16 @@ def run_supervised(work: Callable[[], int], ended: Callable[[str], Exception]) -
     fork = multiprocessing.get_context("fork")
     receiver, sender = fork.Pipe(duplex=False)
     child = fork.Process(target=_child, args=(work, sender, os.getpid()), name="featherpose-run")
-    child.start()
-    sender.close()
+    # A signal that came while the process forks would be raised in a hook of the fork, and be lost there.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
+    try:
+        child.start()
+        sender.close()
+    except BaseException:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
+        raise
     with receiver, _forwarding(child):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
         wait([receiver, child.sentinel])
         answer = b""
         with suppress(EOFError):
@@ -72,6 +79,7 @@ def _child(work: Callable[[], int], sender: Connection, parent: int) -> None:
     _keep_native_lines_away()
     answer: int | list[BaseException]
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
         answer = work()
     except BaseException as error:
         answer = [_portable(link) for link in _chain(error)]
