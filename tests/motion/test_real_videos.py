@@ -85,8 +85,12 @@ def test_jumping_jacks_equal_a_count_by_eye(walk_and_jacks: list[dict[str, Any]]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("height", ["192", "256", "320", "368"])
-@pytest.mark.parametrize("name", EXERCISES)
+@pytest.mark.parametrize(
+    ("name", "height"),
+    # All heights where they were counted wrong once, the default height and a large one for the others.
+    [(name, height) for name in EXERCISES for height in ("192", "256", "320", "368")
+     if name in ("squat", "push_up") or height in ("256", "368")],
+)  # fmt: skip
 def test_repetitions_equal_a_count_by_eye(name: str, height: str, shared: Path, tmp_path: Path) -> None:
     """The smaller the image, the more often ankles lie on knees, and hidden arms elsewhere."""
     exercise, turns = EXERCISES[name]
