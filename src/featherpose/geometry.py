@@ -12,11 +12,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
 from featherpose.errors import OptionError
 
-__all__ = ["Letterbox", "cell_to_pixel", "pixel_to_cell"]
+__all__ = ["Letterbox", "box_overlaps", "cell_to_pixel", "pixel_to_cell"]
+
+
+def box_overlaps(a: Float[np.ndarray, "*n 4"], b: Float[np.ndarray, "*m 4"]) -> Float[np.ndarray, "..."]:
+    """Return the intersection over union of boxes (left, top, right, bottom), broadcast; 0 without extent.
+
+    Example:
+        >>> boxes = np.array([[0, 0, 2, 1], [5, 5, 6, 6]], np.float32)
+        >>> box_overlaps(np.array([0, 0, 2, 2], np.float32), boxes).tolist()
+        [0.5, 0.0]
+    """
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    shared = np.clip(sides, 0, None).prod(-1)
+    areas = [(box[..., 2:] - box[..., :2]).prod(-1) for box in (a, b)]
+    return np.asarray(shared / np.maximum(areas[0] + areas[1] - shared, 1e-6))
 
 
 def cell_to_pixel(cell: float, stride: int) -> float:

@@ -9,8 +9,9 @@ import pytest
 
 from featherpose.crops import CropShape
 from featherpose.data.crops import CropOptions, CropViews
-from featherpose.data.proposals import Proposals, box_overlaps
+from featherpose.data.proposals import Proposals
 from featherpose.errors import ConfigError
+from featherpose.geometry import box_overlaps
 
 STANDING = np.array([[40, 0], [60, 0], [45, 100], [55, 100], [45, 200], [55, 200]], np.float32)
 LYING = STANDING[:, ::-1].copy()

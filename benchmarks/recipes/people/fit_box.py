@@ -10,16 +10,16 @@ printed for them. Everything is seeded; what was found is kept in --cache.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 import torch
-from small_network import linear_layers, train
+from small_network import linear_layers, parse_arguments, train
 from torch import nn
 
 from featherpose import PoseEstimator, Poses
 from featherpose.data.coco_file import CocoPerson, read_coco_file
+from featherpose.geometry import box_overlaps
 from featherpose.media.images import read_image
 from featherpose.oks import oks_matrix
 from featherpose.rating.layers import write_layers
@@ -92,13 +92,6 @@ def mirrored(data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {**data, "keypoints": keypoints, "boxes": boxes}
 
 
-def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union, row by row."""
-    inside = np.prod(np.maximum(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0), axis=1)
-    areas = [np.prod(x[:, 2:] - x[:, :2], axis=1) for x in (a, b)]
-    return np.asarray(inside / np.maximum(areas[0] + areas[1] - inside, 1e-6))
-
-
 def fit(data: dict[str, np.ndarray], seed: int) -> nn.Sequential:
     """Train the network and print the overlap on held-out people."""
     torch.manual_seed(seed)
@@ -122,8 +115,8 @@ def fit(data: dict[str, np.ndarray], seed: int) -> nn.Sequential:
     with torch.no_grad():
         estimated = hulls[held] + network(torch.tensor(features[held])).numpy() * sides[held]
     limits = np.concatenate((data["sizes"], data["sizes"]), axis=1)[held]
-    result = overlap(np.clip(estimated, 0, limits), boxes[held])
-    hull = overlap(hulls[held], boxes[held])
+    result = box_overlaps(np.clip(estimated, 0, limits), boxes[held])
+    hull = box_overlaps(hulls[held], boxes[held])
     print(f"{held.sum()} held-out people; mean overlap {result.mean():.4f}, boxes of the keypoints {hull.mean():.4f}")
     print(f"under one half: {(result < 0.5).mean():.4f}, boxes of the keypoints {(hull < 0.5).mean():.4f}")
     return network
@@ -131,12 +124,7 @@ def fit(data: dict[str, np.ndarray], seed: int) -> nn.Sequential:
 
 def main() -> None:
     """Collect, fit and save."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, default=Path("person-box-data.npz"))
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    arguments = parse_arguments("person-box-data.npz")
     if arguments.cache.exists():
         with np.load(arguments.cache) as file:
             data = dict(file)

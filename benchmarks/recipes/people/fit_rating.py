@@ -12,14 +12,13 @@ in --cache.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from small_network import linear_layers, train
+from small_network import linear_layers, parse_arguments, train
 from torch import nn
 
 from featherpose import PafOptions, PoseEstimator, Poses
@@ -133,12 +132,7 @@ def fit(features: np.ndarray, wanted: np.ndarray, seed: int) -> Layers:
 
 def main() -> None:
     """Collect, fit, report and save both networks."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, default=Path("person-rating"))
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    arguments = parse_arguments("person-rating")
     arguments.cache.mkdir(exist_ok=True)
     data = read_coco_dataset(arguments.data / "coco-train")
     held = np.array([image.image_id % 10 == 0 for image in data.images])

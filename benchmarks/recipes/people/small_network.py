@@ -1,13 +1,15 @@
-"""The training of small fully connected networks, which both fits share."""
+"""The training of small fully connected networks and the command line, which both fits share."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import nn
 
-__all__ = ["linear_layers", "train"]
+__all__ = ["linear_layers", "parse_arguments", "train"]
 
 _RATE = 2e-3
 _BATCH = 256
@@ -44,3 +46,17 @@ def train(
 def linear_layers(network: nn.Sequential) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Return weights and biases of the linear layers, in order."""
     return [(layer.weight.detach(), layer.bias.detach()) for layer in network if isinstance(layer, nn.Linear)]
+
+
+def parse_arguments(cache: str) -> argparse.Namespace:
+    """Read the command line: data, out, cache and seed.
+
+    Args:
+        cache: Where collected people are kept unless the command line says so.
+    """
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, default=Path(cache))
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()

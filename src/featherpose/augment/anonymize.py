@@ -15,6 +15,7 @@ from jaxtyping import Bool, UInt8
 
 from featherpose.augment.heads import HeadOptions, Heads, find_heads
 from featherpose.errors import OptionError
+from featherpose.geometry import box_overlaps
 from featherpose.poses import Poses
 
 __all__ = ["Anonymizer", "AuditFile", "HeadMemory", "HideMethod", "hidden_area", "hide_heads"]
@@ -191,18 +192,10 @@ def _with_missing(heads: Heads, others: Heads) -> Heads:
         return heads
     fresh = np.ones(len(others), bool)
     if len(heads):
-        fresh = _overlap(others.boxes, heads.boxes).max(1) < _SAME_HEAD
+        fresh = box_overlaps(others.boxes[:, None], heads.boxes[None]).max(1) < _SAME_HEAD
     if not fresh.any():
         return heads
     return heads.joined(Heads(others.boxes[fresh], others.scores[fresh], ("held",) * int(fresh.sum())))
-
-
-def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    both = np.clip(high - low, 0, None).prod(-1)
-    areas = [(box[:, 2:] - box[:, :2]).prod(-1) for box in (a, b)]
-    return np.asarray(both / np.maximum(areas[0][:, None] + areas[1][None] - both, 1e-6))
 
 
 class AuditFile:

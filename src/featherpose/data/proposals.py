@@ -8,8 +8,6 @@ was seen, so nothing has to be fitted but its width.
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,28 +17,16 @@ from jaxtyping import Float32, Int64
 from scipy.cluster.vq import kmeans2
 
 from featherpose.errors import ConfigError
+from featherpose.geometry import box_overlaps
+from featherpose.parsing import ParseError, read_arrays
 
-__all__ = ["Proposals", "box_overlaps"]
+__all__ = ["Proposals"]
 
 MIN_OVERLAP = 0.5
 """A box found is a person's from this intersection over union on, as in COCO's AP50."""
 _MIN_FOUND = 40
 _MOST_CLUSTERS, _OFFSETS_PER_CLUSTER = 12, 40
 _MIN_SIDE = 0.2
-
-
-def box_overlaps(box: Float32[np.ndarray, " 4"], boxes: Float32[np.ndarray, "N 4"]) -> Float32[np.ndarray, " N"]:
-    """Return the intersection over union of a box with others, (left, top, right, bottom).
-
-    Example:
-        >>> box = np.array([0, 0, 2, 2], np.float32)
-        >>> box_overlaps(box, np.array([[0, 0, 2, 1], [5, 5, 6, 6]], np.float32)).tolist()
-        [0.5, 0.0]
-    """
-    sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
-    shared = np.clip(sides, 0, None).prod(axis=1)
-    areas = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1) + np.clip(box[2:] - box[:2], 0, None).prod()
-    return np.asarray(shared / np.maximum(areas - shared, 1e-9), np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,15 +123,15 @@ class Proposals:
             ConfigError: If the file is damaged or something else.
         """
         try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-                return cls(file["poses"], file["offsets"], file["clusters"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            arrays = read_arrays(path)
+            return cls(arrays["poses"], arrays["offsets"], arrays["clusters"])
+        except (ParseError, KeyError) as error:
             raise ConfigError(f"{path} cannot be read ({error})", hint="remove it: it is made again") from error
 
 
 def normalized(person: Float32[np.ndarray, "K 2"], box: Float32[np.ndarray, " 4"]) -> Float32[np.ndarray, "K 2"]:
     """Return keypoints in halves of the box's longer side around its center; 0 where unknown."""
-    half = max(float(_sides(box).max()), 1e-3) / 2
+    half = float(_sides(box).max()) / 2
     center = (box[:2] + box[2:]) / 2
     return np.asarray(np.nan_to_num((person - center) / half), np.float32)
 

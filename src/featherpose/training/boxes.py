@@ -80,17 +80,14 @@ def _proposals(detector: str, people: Sequence[AnnotatedImage], skeleton: Skelet
     """Learn what a detector gets wrong in the training images, or read what was learned before."""
     if kept.is_file():
         return Proposals.read(kept)
-    seen: dict[Path, tuple[np.ndarray, tuple[int, int]]] = {}
+    images = {sample.path: sample for sample in people}
     with PoseEstimator(detector, refine="off") as estimator:
-        for sample in people:
-            if sample.path not in seen:
-                image = read_sample(sample)
-                seen[sample.path] = estimator(image).boxes(), (image.shape[1], image.shape[0])
-    persons = np.stack([sample.keypoints[0] for sample in people])
-    boxes = np.stack(
-        [person_box(p, seen[s.path][1], skeleton) for p, s in zip(persons, people, strict=True)]
-    )  # fmt: skip
-    proposals = Proposals.learn(persons, boxes, [seen[sample.path][0] for sample in people])
+        found = dict(zip(images, estimator.map(read_sample(sample) for sample in images.values()), strict=True))
+    persons = np.array([s.keypoints[0] for s in people], np.float32).reshape(-1, skeleton.num_keypoints, 2)
+    boxes = [person_box(s.keypoints[0], found[s.path].image_size, skeleton) for s in people]
+    proposals = Proposals.learn(
+        persons, np.array(boxes, np.float32).reshape(-1, 4), [found[sample.path].boxes() for sample in people]
+    )
     _log.info("%s found %d of %d people", detector, len(proposals.offsets), len(people))
     proposals.save(kept)
     return proposals

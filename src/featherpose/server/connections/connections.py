@@ -185,16 +185,18 @@ class Connections:
         now = monotonic()
         for phase, age_s in ((Phase.OPENING, 0.0), (Phase.HEAD, 0.0), (Phase.IDLE, _IDLE_S)):
             waiting = [link for link in self._links if link.phase is phase and now - link.since >= age_s]
-            oldest = min(waiting, key=lambda link: link.since, default=None)
-            if oldest is not None and phase is not Phase.IDLE:
+            if not waiting:
+                continue
+            if phase is Phase.IDLE:
+                oldest = min(waiting, key=lambda link: link.since)
+            else:  # in the order in which they came
                 crowd = Counter(link.network for link in waiting).most_common(1)[0][0]
                 oldest = next(link for link in waiting if link.network == crowd)
-            if oldest is not None:
-                self.ended("gave way", "%d connections: those that wait without a request give way to new ones",
-                           len(self._links))  # fmt: skip
-                oldest.turn_away()
-                self.linger(oldest)
-                return True
+            self.ended("gave way", "%d connections: those that wait without a request give way to new ones",
+                       len(self._links))  # fmt: skip
+            oldest.turn_away()
+            self.linger(oldest)
+            return True
         return False
 
     def relieve(self) -> bool:
