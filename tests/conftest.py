@@ -88,13 +88,24 @@ SLOW_EXAMPLES = (
 )
 
 
+def _is_slow(file: Path) -> bool:
+    tests = Path(__file__).parent
+    return any(
+        file.is_relative_to(folder) and file.relative_to(folder).as_posix().startswith(names)
+        for folder, names in ((tests, SLOW), (tests.parent / "src/featherpose", SLOW_EXAMPLES))
+    )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave files without a fast test unread when fast tests run: to read them takes every process several seconds."""
+    return True if config.option.markexpr == "not slow" and _is_slow(collection_path) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests of the files above, and the examples that build large networks."""
-    tests = Path(__file__).parent
     for item in items:
-        for folder, names in ((tests, SLOW), (tests.parent / "src/featherpose", SLOW_EXAMPLES)):
-            if item.path.is_relative_to(folder) and item.path.relative_to(folder).as_posix().startswith(names):
-                item.add_marker(pytest.mark.slow)
+        if _is_slow(item.path):
+            item.add_marker(pytest.mark.slow)
 
 
 # What these test is opened or closed anew in each of them.
