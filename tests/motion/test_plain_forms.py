@@ -13,12 +13,14 @@ from featherpose.evaluation.motion.known_people import walking
 from featherpose.evaluation.motion.noise import bundled_noise, see_with_noise
 from featherpose.motion.body_points import body_boxes, body_size
 from featherpose.motion.cleaning.cutoffs import pass_cutoff
-from featherpose.motion.cleaning.filters import FilterOptions, filter_sequence, filter_values
+from featherpose.motion.cleaning.filters import FilterOptions, derivative, filter_sequence, filter_values
 from featherpose.motion.cleaning.gaps import fill_gaps
 from featherpose.motion.cleaning.hampel import hampel_outliers
 from featherpose.motion.cleaning.lowpass import low_pass
 from featherpose.motion.cleaning.medians import row_medians
+from featherpose.motion.cleaning.runs import true_runs
 from featherpose.motion.cleaning.swaps import _cheapest
+from featherpose.motion.events.supports import _rests
 from featherpose.motion.sequence import PoseSequence
 from featherpose.skeleton import OPENPOSE_18, Skeleton
 
@@ -133,3 +135,31 @@ def test_boxes_and_medians_are_those_of_numpy(noisy: PoseSequence) -> None:
     for length in (1, 2, 7, 100):
         values = np.random.default_rng(length).normal(size=(5, length))
         np.testing.assert_array_equal(row_medians(values), np.median(values, axis=1))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rests_of_a_foot_are_those_of_slices(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    times, leg, clear = np.arange(3000) / 60, 0.9, 0.1
+    height = np.repeat(rng.choice([0.0, 0.05, 0.3], 100), 30) + rng.normal(0, 0.004, 3000)
+    height[rng.random(3000) < 0.01] = np.nan
+    height[rng.random(3000) < 0.02] += 0.2
+
+    stretches: list[list[tuple[int, int]]] = []
+    with np.errstate(invalid="ignore"):
+        still = np.abs(derivative(height, times)) < 0.5 * leg
+    for first, last in true_runs(still):
+        if stretches and np.ptp(height[stretches[-1][0][0] : last]) <= clear:
+            stretches[-1].append((first, last))
+        else:
+            stretches.append([(first, last)])
+    plain = []
+    for runs in stretches:
+        first, last = runs[0][0], runs[-1][1]
+        top_s = 1.07 * float(np.sqrt(np.ptp(height[first:last]) / leg))
+        if times[last - 1] - times[first] >= max(0.15, top_s) or any(times[b - 1] - times[a] >= 0.15 for a, b in runs):
+            plain.append((first, last, float(np.median(height[first:last]))))
+
+    assert len(plain) > 20
+    assert any(len(runs) > 1 for runs in stretches)
+    np.testing.assert_array_equal(_rests(height, times, leg, clear), plain)

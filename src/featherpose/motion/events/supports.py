@@ -14,6 +14,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from featherpose.jit import kernel
 from featherpose.motion.cleaning.filters import derivative
 from featherpose.motion.cleaning.runs import true_runs
 
@@ -103,20 +104,45 @@ def _rests(height: np.ndarray, times: np.ndarray, leg: float, clear: float) -> l
     """Return (first row, first row after it, height) of each rest."""
     with np.errstate(invalid="ignore"):
         still = np.abs(derivative(height, times)) < _STILL * leg
-    stretches: list[list[tuple[int, int]]] = []
-    for first, last in true_runs(still):
-        if stretches and float(np.ptp(height[stretches[-1][0][0] : last])) <= clear:  # NaN is not
-            stretches[-1].append((first, last))
-        else:
-            stretches.append([(first, last)])
-    out = []
-    for runs in stretches:
-        first, last = runs[0][0], runs[-1][1]
+    runs = np.asarray(true_runs(still), np.int64).reshape(-1, 2)
+    bounds, levels = np.empty_like(runs), np.empty(len(runs))
+    count = _join(height, times, runs, leg, clear, bounds, levels)
+    return [(first, last, level) for (first, last), level in zip(bounds[:count].tolist(), levels[:count].tolist())]
+
+
+@kernel
+def _join(
+    height: np.ndarray,
+    times: np.ndarray,
+    runs: np.ndarray,
+    leg: float,
+    clear: float,
+    bounds: np.ndarray,
+    levels: np.ndarray,
+) -> int:
+    """Write rows and median height of each rest, made of still runs that stay within ``clear``; return their number."""
+    count, i = 0, 0
+    while i < len(runs):
+        first, last, next_run, rests = runs[i, 0], runs[i, 0], i, False
+        low, high = np.inf, -np.inf
+        while next_run < len(runs):
+            lowest, highest = low, high
+            for row in range(last, runs[next_run, 1]):
+                known = height[row] == height[row]  # nothing is joined over a gap
+                lowest = min(lowest, height[row] if known else -np.inf)
+                highest = max(highest, height[row] if known else np.inf)
+            if next_run > i and highest - lowest > clear:
+                break
+            low, high, last = lowest, highest, runs[next_run, 1]
+            rests = rests or times[last - 1] - times[runs[next_run, 0]] >= _REST_S
+            next_run += 1
+        i = next_run
         lasts_s = times[last - 1] - times[first]
-        at_the_top_s = _AT_THE_TOP_S * float(np.sqrt(np.ptp(height[first:last]) / leg))
-        if lasts_s >= max(_REST_S, at_the_top_s) or any(times[b - 1] - times[a] >= _REST_S for a, b in runs):
-            out.append((first, last, float(np.median(height[first:last]))))
-    return out
+        if rests or lasts_s >= max(_REST_S, _AT_THE_TOP_S * np.sqrt((high - low) / leg)):
+            bounds[count, 0], bounds[count, 1] = first, last
+            levels[count] = np.median(height[first:last])
+            count += 1
+    return count
 
 
 def crossing(times: np.ndarray, values: np.ndarray, a: int, b: int, level: float) -> float:
