@@ -88,6 +88,24 @@ SLOW_EXAMPLES = (
 )
 
 
+# Slow tests begin with the longest files, so that no process is left with one at the end.
+LONGEST = (
+    "cluster/test_batch.py",
+    "foundation/test_container.py",
+    "training/test_commands.py",
+    "server/",
+    "training/test_training.py",
+    "cli/test_mixed_folder.py",
+)
+# Tests of these files share nothing that takes long to make: each may run in any process.
+SPREAD = (
+    "docs/test_code_blocks.py",
+    "export/test_quantize.py",
+    "motion/test_real_videos.py",
+    "training/test_light_systems.py",
+)
+
+
 def _is_slow(file: Path) -> bool:
     tests = Path(__file__).parent
     return any(
@@ -101,11 +119,24 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if config.option.markexpr == "not slow" and _is_slow(collection_path) else None
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of the files above, and the examples that build large networks."""
+    """Mark the tests of the files above, and the examples that build large networks; group and order tests by file."""
+    tests = Path(__file__).parent
+
+    def file_of(item: pytest.Item) -> str:
+        return item.path.relative_to(tests).as_posix() if item.path.is_relative_to(tests) else str(item.path)
+
     for item in items:
         if _is_slow(item.path):
             item.add_marker(pytest.mark.slow)
+        if not file_of(item).startswith(SPREAD):
+            item.add_marker(pytest.mark.xdist_group(file_of(item)))
+
+    def rank_of(item: pytest.Item) -> int:
+        return next((i for i, name in enumerate(LONGEST) if file_of(item).startswith(name)), len(LONGEST))
+
+    items.sort(key=rank_of)
 
 
 # What these test is opened or closed anew in each of them.

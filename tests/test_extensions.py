@@ -38,9 +38,16 @@ def line(beginning: str) -> str:
     return found[1]
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The one place of all copies: compiled kernels are found again where their files have the same paths and times."""
+    return tmp_path_factory.mktemp("extended") / "src/featherpose"
+
+
 @pytest.fixture
-def package(tmp_path: Path) -> Path:
-    copied = tmp_path / "src/featherpose"
+def package(place: Path) -> Path:
+    copied = place
+    shutil.rmtree(copied, ignore_errors=True)
     shutil.copytree(PACKAGE, copied, ignore=shutil.ignore_patterns("__pycache__"))
     return copied
 

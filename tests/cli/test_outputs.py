@@ -395,8 +395,15 @@ def state() -> dict[str, object]:
 
 @POSIX
 @pytest.mark.slow
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
-@pytest.mark.parametrize("kind", ["video", "folder"])
+@pytest.mark.parametrize(
+    ("kind", "end"),
+    [
+        ("video", signal.SIGKILL),
+        ("folder", signal.SIGINT),
+        pytest.param("video", signal.SIGINT, marks=pytest.mark.thorough),
+        pytest.param("folder", signal.SIGKILL, marks=pytest.mark.thorough),
+    ],
+)
 def test_an_interrupted_run_goes_on(here: Path, shared: Path, kind: str, end: signal.Signals) -> None:
     if kind == "video":
         source, out = str(shared / "data/videos/two-people.mp4"), "out.webm"

@@ -40,8 +40,9 @@ def _short(name: str, photograph: ImageFolder) -> TrainConfig:
 @pytest.mark.parametrize(
     "name",
     [
-        "hourglass", "deeppose", "cpn", "cfn", "rmpe", "g-rmi", "associative-embedding", "paf", "person-detector",
-        "multiposenet", "mask-rcnn",
+        "hourglass", "deeppose", "rmpe", "g-rmi", "associative-embedding", "person-detector", "multiposenet",
+        "mask-rcnn",
+        *(pytest.param(name, marks=pytest.mark.thorough) for name in ("cpn", "cfn", "paf")),
     ],
 )  # fmt: skip
 def test_configuration_trains_exports_and_runs(

@@ -17,6 +17,7 @@ _CONFIGS = Path(configuration.__file__).parent / "configs"
 
 
 @pytest.mark.slow
+@pytest.mark.thorough  # docs/tutorials/own-skeleton.md is run each time
 def test_twelve_joints_of_single_people(shared: Path, tmp_path: Path) -> None:
     try:
         bundled_weights()
