@@ -121,6 +121,8 @@ def all_runs(shared: Path, vtest: Path) -> list[Run]:
         Run("stream", ("stream.py", "--data", str(shared), "--out", str(RESULTS)), 3),
         Run("mixed_folder", ("mixed_folder.py", "--out", str(RESULTS / "mixed_folder.json")), 3),
         Run("server_load", ("server_load.py", "--data", str(shared), "--out", str(RESULTS)), 7),
+        Run("serve_replicas", ("serve_replicas.py", "--data", str(shared), "--out", str(RESULTS)), 6),
+        Run("batch_scaling", ("batch_scaling.py", "--data", str(shared), "--out", str(RESULTS)), 11),
         Run("server-faults", ("server_faults.py", "--out", str(RESULTS)), 11),
         Run("live", ("live.py", "--data", str(shared), "--out", str(RESULTS)), 11),
     ]  # fmt: skip

@@ -52,7 +52,8 @@ def clip_units(images: Sequence[np.ndarray]) -> bytes:
     encoder = av.CodecContext.create("libx264", "w")
     encoder.width, encoder.height, encoder.pix_fmt = images[0].shape[1], images[0].shape[0], "yuv420p"
     encoder.time_base = Fraction(1, 25)
-    encoder.options = {"preset": "ultrafast", "tune": "zerolatency", "g": "10"}
+    # "zerolatency" cuts a picture into a slice for each core, and the server would send the last one only.
+    encoder.options = {"preset": "ultrafast", "tune": "zerolatency", "g": "10", "x264-params": "sliced-threads=0"}
     units = []
     for i, image in enumerate(images):
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="bgr24")
