@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from jaxtyping import install_import_hook
+from xdist.scheduler import LoadFileScheduling
 
 # Shapes and dtypes in signatures are enforced while tests run. Left out: modules with compiled kernels (their cache
 # cannot hold wrapped functions), the command line (cyclopts reads its annotations itself), engines (objects without
@@ -119,24 +120,27 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if config.option.markexpr == "not slow" and _is_slow(collection_path) else None
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of the files above, and the examples that build large networks; group and order tests by file."""
-    tests = Path(__file__).parent
-
-    def file_of(item: pytest.Item) -> str:
-        return item.path.relative_to(tests).as_posix() if item.path.is_relative_to(tests) else str(item.path)
-
+    """Mark the tests of the files above, and the examples that build large networks; the longest files come first."""
     for item in items:
         if _is_slow(item.path):
             item.add_marker(pytest.mark.slow)
-        if not file_of(item).startswith(SPREAD):
-            item.add_marker(pytest.mark.xdist_group(file_of(item)))
 
     def rank_of(item: pytest.Item) -> int:
-        return next((i for i, name in enumerate(LONGEST) if file_of(item).startswith(name)), len(LONGEST))
+        file = item.nodeid.removeprefix("tests/")
+        return next((i for i, name in enumerate(LONGEST) if file.startswith(name)), len(LONGEST))
 
     items.sort(key=rank_of)
+
+
+class _FilesAndSpread(LoadFileScheduling):  # type: ignore[misc]  # pytest-xdist has no types
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if nodeid.removeprefix("tests/").startswith(SPREAD) else nodeid.split("::", 1)[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _FilesAndSpread | None:
+    """Send each file to one process, but for those whose tests may run anywhere."""
+    return _FilesAndSpread(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 # What these test is opened or closed anew in each of them.

@@ -107,7 +107,8 @@ def _rests(height: np.ndarray, times: np.ndarray, leg: float, clear: float) -> l
     runs = np.asarray(true_runs(still), np.int64).reshape(-1, 2)
     bounds, levels = np.empty_like(runs), np.empty(len(runs))
     count = _join(height, times, runs, leg, clear, bounds, levels)
-    return [(first, last, level) for (first, last), level in zip(bounds[:count].tolist(), levels[:count].tolist())]
+    found = zip(bounds[:count].tolist(), levels[:count].tolist(), strict=True)
+    return [(first, last, level) for (first, last), level in found]
 
 
 @kernel
