@@ -30,7 +30,7 @@ from featherpose.runtime.engines import open_backend  # noqa: E402
 
 # Slow as a whole: they start browsers, servers, trainings and other processes, build networks and wheels, quantize,
 # export, measure, or run the pages of the docs. Without them (``scripts/task test-fast``) some 2,300 tests are left. On
-# two idle cores with AVX2 alone they take 134 s; without the data folder 52 are skipped. The aim is 90 s.
+# two idle cores with AVX2 alone they take 132 s; without the data folder 52 are skipped. The aim is 90 s.
 SLOW = (
     "augment/test_anonymize.py",
     "cli/test_analyze.py",
