@@ -17,7 +17,6 @@ import socket
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -25,44 +24,12 @@ from typing import Any
 import numpy as np
 import psutil
 from reports import publish
-from server_load import Client, Tally, closed_loop, load_images, open_loop
+from server_load import Client, closed_loop, load_images, open_loop
 
 from featherpose.cluster.serving import ReplicaOptions, Served, serve
 from featherpose.server.options import ServeLimits, ServeOptions
 
 _RECOVERED = 0.9  # of the answers a second before
-
-
-@dataclass
-class TimedTally(Tally):
-    """A tally that also keeps when each request ended."""
-
-    ended: list[tuple[float, str]] = field(default_factory=list)
-
-    def note(self, outcome: str, seconds: float, *, retry_after: bool) -> None:
-        """Count one request."""
-        super().note(outcome, seconds, retry_after=retry_after)
-        self.ended.append((perf_counter(), outcome))
-
-
-class TimedClient(Client):
-    """Connections whose requests are counted in one tally with times, whichever loop sends them."""
-
-    def __init__(self, port: int, requests: list[bytes]) -> None:
-        super().__init__(port, requests)
-        self.timed = TimedTally()
-        self.under_way = 0
-
-    async def ask(self, tally: Tally) -> None:
-        """One request, on an idle connection or a new one."""
-        self.under_way += 1
-        own = TimedTally()
-        await super().ask(own)
-        self.under_way -= 1
-        for target in (tally, self.timed):
-            ((outcome, count),) = own.statuses.items()
-            target.note(outcome, own.seconds[0] if own.seconds else 0.0, retry_after=not own.without_retry_after)
-            assert count == 1
 
 
 def replicas() -> list[psutil.Process]:
@@ -75,7 +42,7 @@ def replicas() -> list[psutil.Process]:
     return sorted(found, key=lambda process: float(process.info["create_time"]))
 
 
-async def kill_one(server: Served, client: TimedClient, at_s: float) -> dict[str, Any]:
+async def kill_one(server: Served, client: Client, at_s: float) -> dict[str, Any]:
     """Kill the older replica after a while, and time how long it takes until there are two again."""
     await asyncio.sleep(at_s)
     victim = replicas()[0]
@@ -83,7 +50,7 @@ async def kill_one(server: Served, client: TimedClient, at_s: float) -> dict[str
     victim.kill()
     await asyncio.sleep(1)
     # Ray Serve may still count the killed one: two running processes are what counts, and that both are ready.
-    while len([p for p in replicas() if p.pid != victim.pid]) < 2:
+    while sum(process.pid != victim.pid for process in replicas()) < 2:
         await asyncio.sleep(0.2)
     started_s = perf_counter() - killed
     while (await asyncio.to_thread(server.replicas)).get("RUNNING", 0) < 2:
@@ -106,19 +73,18 @@ def recovery_s(ended: list[tuple[float, str]], killed: float, before_hz: float, 
 
 async def measure(options: argparse.Namespace, server: Served, port: int) -> dict[str, Any]:
     """Capacity, overload with the kill, capacity."""
-    client = TimedClient(port, load_images(options.data))
+    client = Client(port, load_images(options.data))
     await closed_loop(client, options.connections, 10)
     tally, seconds = await closed_loop(client, options.connections, options.capacity_seconds)
     capacity = tally.report(seconds)
     capacity_hz = capacity["answered a second"]
     print(f"capacity {capacity_hz} a second", file=sys.stderr)
-    client.timed.ended.clear()
     began = perf_counter()
     killing = asyncio.create_task(kill_one(server, client, options.kill_at))
     tally, seconds, _ = await open_loop(client, 2 * capacity_hz, options.seconds, psutil.Process())
     end = perf_counter()
     kill = await asyncio.wait_for(killing, 120)
-    ended, killed = client.timed.ended, kill["at"]
+    ended, killed = tally.ended, kill["at"]
     wrong = [(at, outcome) for at, outcome in ended if outcome not in ("200", "503")]
     before_hz = answered(ended, began + 5, killed)
     tally_after, seconds_after = await closed_loop(client, options.connections, options.capacity_seconds)

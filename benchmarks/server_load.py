@@ -39,12 +39,14 @@ class Tally:
 
     statuses: Counter[str] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
+    ended: list[tuple[float, str]] = field(default_factory=list)
     without_retry_after: int = 0
     started: float = field(default_factory=perf_counter)
 
     def note(self, outcome: str, seconds: float, *, retry_after: bool) -> None:
         """Count one request."""
         self.statuses[outcome] += 1
+        self.ended.append((perf_counter(), outcome))
         if outcome == "200":
             self.seconds.append(seconds)
         if outcome == "503" and not retry_after:
@@ -73,16 +75,20 @@ class Client:
         self._sent = 0
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         self.open = 0
+        self.under_way = 0
 
     async def ask(self, tally: Tally) -> None:
         """One request, on an idle connection or a new one."""
         started = perf_counter()
         retry_after = False
+        self.under_way += 1
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 outcome, retry_after = await self._ask()
         except TimeoutError:
             outcome = "no answer in time"
+        finally:
+            self.under_way -= 1
         tally.note(outcome, perf_counter() - started, retry_after=retry_after)
 
     async def _ask(self) -> tuple[str, bool]:
@@ -138,7 +144,7 @@ async def closed_loop(client: Client, connections: int, seconds: float) -> tuple
 async def open_loop(
     client: Client, rate_hz: float, seconds: float, server: psutil.Process, *, terminate_at_s: float | None = None
 ) -> tuple[Tally, float, list[tuple[float, float]]]:
-    """InferRequestPool at random moments (a Poisson process) of a given rate, whatever becomes of them."""
+    """Send requests at random moments (a Poisson process) of a given rate, whatever becomes of them."""
     rng, tally, started = np.random.default_rng(0), Tally(), perf_counter()
     tasks: set[asyncio.Task[None]] = set()
     memory: list[tuple[float, float]] = []

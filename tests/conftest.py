@@ -91,6 +91,7 @@ SLOW_EXAMPLES = (
 
 # Slow tests begin with the longest files, so that no process is left with one at the end.
 LONGEST = (
+    "motion/test_real_videos.py",
     "cluster/test_batch.py",
     "foundation/test_container.py",
     "training/test_commands.py",
@@ -102,7 +103,6 @@ LONGEST = (
 SPREAD = (
     "docs/test_code_blocks.py",
     "export/test_quantize.py",
-    "motion/test_real_videos.py",
     "training/test_light_systems.py",
 )
 

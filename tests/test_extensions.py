@@ -46,10 +46,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def package(place: Path) -> Path:
-    copied = place
-    shutil.rmtree(copied, ignore_errors=True)
-    shutil.copytree(PACKAGE, copied, ignore=shutil.ignore_patterns("__pycache__"))
-    return copied
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(PACKAGE, place, ignore=shutil.ignore_patterns("__pycache__"))
+    return place
 
 
 @pytest.fixture
