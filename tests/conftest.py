@@ -82,7 +82,10 @@ SLOW = (
 )
 SLOW_EXAMPLES = (
     "augment/several_heights.py",
+    "estimator.py",
     "nn/published/",
+    "prediction.py",
+    "server/app.py",
     "stream/detect_every.py",
     "topdown/person_estimator.py",
     "training/",
@@ -138,6 +141,7 @@ class _FilesAndSpread(LoadFileScheduling):  # type: ignore[misc]  # pytest-xdist
         return nodeid if nodeid.removeprefix("tests/").startswith(SPREAD) else nodeid.split("::", 1)[0]
 
 
+@pytest.hookimpl(optionalhook=True)  # without pytest-xdist there is nothing to send
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _FilesAndSpread | None:
     """Send each file to one process, but for those whose tests may run anywhere."""
     return _FilesAndSpread(config, log) if config.getoption("dist") == "loadfile" else None

@@ -169,6 +169,7 @@ def test_astronaut(estimator: PoseEstimator, astronaut: np.ndarray) -> None:
     assert poses.keypoint_scores[0, 10] < 0.2
 
 
+@pytest.mark.slow
 def test_lists_equal_one_by_one(estimator: PoseEstimator, photographs: list[np.ndarray]) -> None:
     alone = [estimator(image) for image in photographs]
     assert sum(map(len, alone)) > 30
@@ -178,6 +179,7 @@ def test_lists_equal_one_by_one(estimator: PoseEstimator, photographs: list[np.n
         same(one, pending.result())
 
 
+@pytest.mark.slow
 def test_lists_of_one_size(estimator: PoseEstimator, photographs: list[np.ndarray]) -> None:
     """Poses equal those of single images."""
     cut = [image[:400, :400] for image in photographs if min(image.shape[:2]) >= 400]
@@ -186,6 +188,7 @@ def test_lists_of_one_size(estimator: PoseEstimator, photographs: list[np.ndarra
         same(one, together)
 
 
+@pytest.mark.slow
 def test_threads(estimator: PoseEstimator, photographs: list[np.ndarray]) -> None:
     alone = [estimator(image) for image in photographs[:8]]
 

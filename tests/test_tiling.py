@@ -165,6 +165,7 @@ def recall(found: Poses, truth: Poses) -> float:
     return float((oks_matrix(truth, found.to_skeleton(COCO_17)).max(axis=1, initial=0) >= 0.5).mean())
 
 
+@pytest.mark.slow
 def test_tiles_find_small_people(plain: PoseEstimator, released_int8: Path, mosaic: tuple[np.ndarray, Poses]) -> None:
     scene, truth = mosaic
     assert len(truth) > 25
@@ -182,6 +183,7 @@ def test_tiles_find_small_people(plain: PoseEstimator, released_int8: Path, mosa
         assert [len(poses) for poses in tiled([scene, scene])] == [len(found)] * 2
 
 
+@pytest.mark.slow
 def test_borders_cut_nobody(plain: PoseEstimator, released_int8: Path, astronaut: np.ndarray) -> None:
     """One real person moved over the borders of the tiles stays one person, nearly where the large view sees her."""
     options = TileOptions(rows=2, columns=2, whole=False, overlap_px=96)

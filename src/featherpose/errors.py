@@ -51,7 +51,15 @@ class FeatherposeError(Exception):
             parts.append(f"expected {expected}")
         if hint:
             parts.append(hint)
-        super().__init__("; ".join(parts))
+        super().__init__("; ".join(map(_shortened, parts)))
+
+
+# What was given may be a list of thousands of numbers or a name of a megabyte; both ends of it say what it is.
+_MAX_PART = 600
+
+
+def _shortened(part: str) -> str:
+    return part if len(part) <= _MAX_PART else f"{part[: _MAX_PART * 2 // 3]} ... {part[-_MAX_PART // 3 :]}"
 
 
 class OptionError(FeatherposeError, ValueError):

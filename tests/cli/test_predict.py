@@ -50,6 +50,7 @@ def test_a_image_by_default(
     assert "wrote grace_hopper.poses.jpg" in err
 
 
+@pytest.mark.slow
 def test_all_outputs_of_a_video(here: Path, model: list[str], shared: Path) -> None:
     video = shared / "data/videos/two-people.mp4"
     outputs = ["-o", "out.mp4", "--jsonl", "p.jsonl", "--coco", "p.json", "--openpose", "op", "--csv", "p.csv",
@@ -190,6 +191,7 @@ def test_one_clear_line(
     assert len(err.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_video_cut_off_is_used_and_reported(
     here: Path, model: list[str], shared: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -269,6 +271,7 @@ def test_tiles_find_people_too(here: Path, model: list[str], grace_hopper: Path)
     assert len(record.poses) >= 1
 
 
+@pytest.mark.slow
 def test_ids_with_track(here: Path, model: list[str], shared: Path) -> None:
     video = shared / "data/videos/two-people.mp4"
     assert run(["predict", str(video), *model, "--end", "0.4", "--smooth", "--jsonl", "p.jsonl", "-q"]) == 0

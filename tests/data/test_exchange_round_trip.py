@@ -71,6 +71,7 @@ def test_a_zip_file_is_read_as_it_was_exported(tmp_path: Path, capsys: pytest.Ca
     assert run(["data", "convert", str(tmp_path / "coco.zip"), "-o", str(tmp_path / "c"), "--no-copy-images"]) == 0
 
 
+@pytest.mark.slow
 def test_poses_become_pre_annotations(tmp_path: Path, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()

@@ -139,6 +139,7 @@ def test_wrong_places(folder: Path, tmp_path: Path) -> None:
         read_coco_dataset(folder / "annotations.json", tmp_path / "elsewhere")
 
 
+@pytest.mark.slow
 def test_mutated_files_never_escape_the_error_tree(folder: Path) -> None:
     file = folder / "annotations.json"
     whole = np.frombuffer(file.read_bytes(), np.uint8)

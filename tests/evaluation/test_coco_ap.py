@@ -118,6 +118,7 @@ def test_failures_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert line.startswith("featherpose: ")
 
 
+@pytest.mark.slow
 def test_a_list_chooses_the_images(two_people: CocoDataset, coco_val: Path, tmp_path: Path) -> None:
     first = two_people.images[0]
     for name in (str(first.image_id), first.path.name, first.path.stem):
@@ -133,6 +134,7 @@ def test_a_list_chooses_the_images(two_people: CocoDataset, coco_val: Path, tmp_
     assert run(["evaluate", str(coco_val), "--only", str(tmp_path / "no.txt")]) == 1
 
 
+@pytest.mark.slow
 def test_single_person_networks_are_measured_flipped_and_in_boxes_that_are_off(
     coco_val: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

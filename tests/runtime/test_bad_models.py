@@ -134,6 +134,7 @@ def test_weights_outside_the_folder(engine: str, tmp_path: Path, small: SmallNet
         refused(inside / "model.onnx", small_spec, EngineOptions(engine=engine))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 def test_mutated_files_never_crash(engine: str, tmp_path: Path, small_ir: Path, small_onnx: Path) -> None:
     """Bytes of real model files are changed at random; a crash of native code would end the child process."""

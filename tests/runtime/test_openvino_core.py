@@ -48,6 +48,7 @@ print(len(threads), "threads")
 """
 
 
+@pytest.mark.slow
 def test_networks_opened_side_by_side_do_not_wait_for_each_other(small_ir: Path) -> None:
     command = [sys.executable, "-c", ARRAYS_IN_THREADS, str(small_ir)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)

@@ -391,6 +391,7 @@ def test_two_processes_train_as_one(scenes: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(value, two[name], atol=1e-5, rtol=1e-3)
 
 
+@pytest.mark.thorough  # which images each machine takes is tested by itself
 def test_two_machines_train_on_images_of_their_own(scenes: Path, tmp_path: Path) -> None:
     """Two nodes of one process: each has half of the images; the second one learns from none of the first's."""
     data = json.loads(scenes.read_text())
