@@ -229,13 +229,15 @@ def kill_once(
         lost[kind] = max(0, need - readable)
     told_names = {*told, *_NAMES.values(), f"out.{suffix}"}
     stray = sorted(p.name for p in folder.iterdir() if p.name not in told_names)
-    stray += [p.name for p in (folder / "op").iterdir() if p.name.startswith(".")]
-    outcome: dict[str, Any] = {"lines": lines, "lost": lost, "stray": stray, "returncode": returncode}
+    # Of a file that was being written, under the name that the documentation gives; the next run removes it.
+    parts = [p.name for p in (folder / "op").iterdir() if p.name.startswith(".")]
+    outcome: dict[str, Any] = {"lines": lines, "lost": lost, "stray": stray, "parts": parts, "returncode": returncode}
     if resume:
         code, err = launcher.start(folder, source, [*outputs, "--resume", "-q"], pyav=pyav).wait()
         same = code == 0 and state_of(folder) == expected["state"]
         video = count_video(folder / f"out.{suffix}") == FRAMES
         left = {p.name for p in folder.iterdir()} == {*_NAMES.values(), f"out.{suffix}"}
+        left = left and not any(p.name.startswith(".") for p in (folder / "op").iterdir())
         outcome["resumed"] = same and video and left
         if not outcome["resumed"]:
             outcome["why"] = [err[-200:], same, video, left]
@@ -280,6 +282,7 @@ def kills(count: int, seed: int, resume_every: int, minutes: float) -> dict[str,
             totals["killed in time"] += outcome["returncode"] == -signal.SIGKILL
             totals["finished frames"] += max(0, outcome["lines"] - 1)
             totals["stray files"] += len(outcome["stray"])
+            totals["parts of one file"] += len(outcome["parts"])
             totals["resumed"] += outcome.get("resumed", False)
             totals["resume tried"] += "resumed" in outcome
             lost.update(outcome["lost"])

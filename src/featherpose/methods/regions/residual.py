@@ -57,7 +57,7 @@ class ResidualDecoder(PlaceDecoder):
         x = np.clip(start[:, :, 0, None, None] + steps, 0, columns - 1)
         y = np.clip(start[:, :, 1, None, None] + steps[:, None], 0, rows - 1)
         k = np.arange(heatmaps.shape[0])[None, :, None, None]
-        heights = heatmaps[k, y, x].reshape(*start.shape[:2], -1)
+        heights = heatmaps[k, y, x].reshape(*start.shape[:2], len(steps) ** 2)
         best = heights.argmax(axis=2)
         cells = np.stack((
             np.clip(start[:, :, 0] + best % len(steps) - _REACH, 0, columns - 1),
