@@ -6,7 +6,9 @@ exception is a defect of featherpose.
 
 from __future__ import annotations
 
+import copyreg
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "CheckpointError",
@@ -52,6 +54,10 @@ class FeatherposeError(Exception):
         if hint:
             parts.append(hint)
         super().__init__("; ".join(map(_shortened, parts)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go to another process as it is: subclasses take other arguments, and what is shortened stays as it is."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 # What was given may be a list of thousands of numbers or a name of a megabyte; both ends of it say what it is.

@@ -19,7 +19,7 @@ _CASES = {
     "usage": ('raise OptionError("tries 0", hint="one or more")', 2, "tries 0; one or more"),
     "defect": ('raise ValueError("what is this")', 1, "internal error, please report it: ValueError: what is this"),
     "no memory": ('raise RuntimeError("no") from MemoryError()', 1, "not enough memory"),
-    "large": ('raise OptionError("x" * 300_000)', 2, "x" * 300_000),
+    "large": ('raise OSError("x" * 300_000)', 1, "x" * 300_000),
     "speaks": ('print("a line", file=sys.stderr); return 0', 0, "a line"),
     "native lines": ('os.write(2, b"core dumped"); return 0', 0, ""),
     "ends": ('os.write(2, b"Check failed"); os._exit(1)', 1, "featherpose: it was gone (exit code 1); again"),
