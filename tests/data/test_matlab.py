@@ -121,7 +121,6 @@ def test_command_converts_to_what_train_and_evaluate_read(
     assert names == ["left_wrist", "left_hip", "right_ankle"]
 
 
-@pytest.mark.slow
 def test_other_files_are_refused(tmp_path: Path) -> None:
     files = ImageFiles(tmp_path)
     damaged = tmp_path / "damaged.mat"

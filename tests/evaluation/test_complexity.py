@@ -22,7 +22,6 @@ def _rows(counted: Complexity) -> list[float]:
     return [part.macs / 1e9 for part in counted.parts]
 
 
-@pytest.mark.slow
 def test_openpose_rows_and_totals() -> None:
     counted = network_complexity("openpose")
     published = [37.8, 2.5, 0.6, 2.2, *[18.6] * 5]

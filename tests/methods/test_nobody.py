@@ -21,7 +21,9 @@ def test_nobody_is_found_where_nothing_is_seen(method: Method) -> None:
     outputs = method.outputs(skeleton)
     letterbox = Letterbox.fit((64, 64), height=64, multiple=32)
     maps = {
-        output.name: np.zeros((1, 3, _ROWS[output.name]) if output.name in _ROWS else (output.channels, 8, 8), np.float32)
+        output.name: np.zeros(
+            (1, 3, _ROWS[output.name]) if output.name in _ROWS else (output.channels, 8, 8), np.float32
+        )
         for output in outputs
     }
     decode = method.decoder(skeleton, outputs)
