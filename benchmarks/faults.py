@@ -352,11 +352,12 @@ def disks() -> dict[str, Any]:
     """Fill the disk under every output."""
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="faults-") as base:
-        source = Path(base) / "moving.mp4"
+        source, longer = Path(base) / "moving.mp4", Path(base) / "longer.mp4"
         write_source(source)
+        write_source(longer, 3 * FRAMES)  # text is short: 60 frames of it fit on the disk
         launcher = Launcher(Path(base))
         for kind in DATA:
-            found[kind] = full_disk(launcher, source, kind, pyav=True, size_kb=200 if kind == "openpose" else 40)
+            found[kind] = full_disk(launcher, longer, kind, pyav=True, size_kb=200 if kind == "openpose" else 40)
             print(kind, found[kind], flush=True)
         for kind in VIDEOS:
             for pyav in (True, False):
