@@ -56,7 +56,7 @@ class FeatherposeError(Exception):
         super().__init__("; ".join(map(_shortened, parts)))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Go to another process as it is: subclasses take other arguments, and what is shortened stays as it is."""
+        """Return what pickle rebuilds the error from, without `__init__`: subclasses differ in its arguments."""
         return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 

@@ -37,10 +37,8 @@ def camera(tmp_path: Path, shared: Path) -> Iterator[Camera]:
 
 def test_jumping_jacks_are_counted_over_rtsp(camera: Camera) -> None:
     counts: dict[int, list[int]] = {}
-    with serve_command("--source", f"gym={camera.url}", "--motion", "jumping-jack", "--quality", "fast") as (
-        _,
-        address,
-    ):
+    options = ("--motion", "jumping-jack", "--quality", "fast")
+    with serve_command("--source", f"gym={camera.url}", *options) as (_, address):
         poses = address.replace("http://", "ws://") + "v1/sources/gym/poses"
         with connect(poses, proxy=None, open_timeout=60) as socket:
             assert json.loads(socket.recv(timeout=60))["type"] == "hello"
