@@ -26,9 +26,9 @@ import cv2
 import numpy as np
 from reports import publish, spread
 
-from featherpose.augment.anonymize import hide_heads
 from featherpose.augment.effects import CANDIDATE_SCORE
-from featherpose.augment.heads import HeadOptions, Heads, find_heads
+from featherpose.augment.privacy.anonymize import hide_heads
+from featherpose.augment.privacy.heads import HeadOptions, Heads, find_heads
 from featherpose.augment.scene_file import builtin_scenes, load_scene
 from featherpose.augment.several_heights import BEST_HEIGHTS, SeveralHeights
 from featherpose.evaluation.anonymize import HeadTruth, HiddenShare, heads_of_labels, judge_heads, summarize

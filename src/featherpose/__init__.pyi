@@ -1,10 +1,10 @@
 # The public names of featherpose, listed here and nowhere else: type checkers read this file, and __init__.py takes
 # from it where each name is loaded from. One name a line, "from MODULE import NAME as NAME".
-from featherpose.augment.anonymize import Anonymizer as Anonymizer
-from featherpose.augment.heads import HeadOptions as HeadOptions
-from featherpose.augment.heads import Heads as Heads
-from featherpose.augment.heads import find_heads as find_heads
 from featherpose.augment.player import ScenePlayer as ScenePlayer
+from featherpose.augment.privacy.anonymize import Anonymizer as Anonymizer
+from featherpose.augment.privacy.heads import HeadOptions as HeadOptions
+from featherpose.augment.privacy.heads import Heads as Heads
+from featherpose.augment.privacy.heads import find_heads as find_heads
 from featherpose.augment.scene import Scene as Scene
 from featherpose.augment.scene import SceneItem as SceneItem
 from featherpose.augment.scene_file import load_scene as load_scene

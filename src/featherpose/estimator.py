@@ -17,8 +17,8 @@ from jaxtyping import UInt8
 from featherpose.errors import ModelError, OptionError, SourceError
 from featherpose.jit import kernels_are_cached
 from featherpose.media.images import read_image
+from featherpose.methods.boxes.person_boxes import PERSON_BOX
 from featherpose.methods.method import Arrays, keep_everyone
-from featherpose.methods.person_boxes import PERSON_BOX
 from featherpose.opening import open_networks
 from featherpose.poses import Poses
 from featherpose.preprocess import as_bgr

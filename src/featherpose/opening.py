@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from featherpose.methods.person_boxes import PERSON_BOX
+from featherpose.methods.boxes.person_boxes import PERSON_BOX
 from featherpose.runtime.backend import Backend, EngineOptions
 from featherpose.runtime.engines import open_backend
 from featherpose.skeleton import COCO_17, Skeleton

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from featherpose import PoseEstimator, read_image
-from featherpose.augment.anonymize import Anonymizer, HeadMemory, LookAhead, hidden_area, hide_heads
 from featherpose.augment.effects import EffectOptions, FrameEffects
-from featherpose.augment.heads import HeadOptions, Heads, find_heads
+from featherpose.augment.privacy.anonymize import Anonymizer, HeadMemory, LookAhead, hidden_area, hide_heads
+from featherpose.augment.privacy.heads import HeadOptions, Heads, find_heads
 from featherpose.cli.main import run
 from featherpose.cli.options.effect_options import EffectArguments
 from featherpose.evaluation.anonymize import heads_of_labels, judge_heads, summarize

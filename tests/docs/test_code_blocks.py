@@ -42,7 +42,7 @@ INSTALLS = ("pip install", "python -m venv", "python3 -m venv", ". .venv", "git 
 # What a shell would replace, redirect or join.
 SHELL = re.compile(r"[|<>&;$*?~`(){}\[\]]")
 # The reader's own videos by the names that pages give them, what stands in for them here, and how many frames of it.
-VIDEOS = {"clip.mp4": ("jump-and-walk.mp4", 100), "my-squats.mp4": ("squat.mp4", 150)}
+VIDEOS = {"clip.mp4": ("jump-and-walk.mp4", 60), "my-squats.mp4": ("squat.mp4", 100)}
 
 
 @dataclass(frozen=True)

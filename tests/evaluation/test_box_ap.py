@@ -9,7 +9,7 @@ import pytest
 
 from featherpose.data.coco import AnnotatedImage, keypoints_alone
 from featherpose.evaluation.box_ap import box_precision, box_results, box_scores
-from featherpose.methods.person_boxes import PERSON_BOX
+from featherpose.methods.boxes.person_boxes import PERSON_BOX
 from featherpose.poses import Poses
 
 pytest.importorskip("pycocotools")

@@ -157,11 +157,13 @@ def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_kernels_are_compiled_while_the_image_is_built(container: Container) -> None:
     assert list((container.root / "var/cache/featherpose").rglob("*.nbi"))
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_the_first_command_of_the_readme_runs_without_a_network(container: Container, tmp_path: Path) -> None:
     words = [str(container.root / "opt/featherpose/bin/featherpose"), "demo", "-o", "result"]
     if os.geteuid() == 0 and subprocess.run(["unshare", "--net", "true"], check=False).returncode == 0:
@@ -176,6 +178,7 @@ def test_the_first_command_of_the_readme_runs_without_a_network(container: Conta
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_the_server_answers_is_healthy_and_ends(container: Container) -> None:
     last = stages()[-1]
     port = "8943"
@@ -212,6 +215,7 @@ def test_the_server_answers_is_healthy_and_ends(container: Container) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_source_archive_and_wheel_are_built_installed_and_run(container: Container, tmp_path: Path) -> None:
     pytest.importorskip("hatchling")
     subprocess.run(

@@ -9,9 +9,9 @@ import torch
 from featherpose.errors import ConfigError
 from featherpose.evaluation.reference import box_assignment as reference
 from featherpose.geometry import Letterbox
-from featherpose.methods.box_loss import assign, box_loss, cell_centers, generalized_overlap, overlaps
-from featherpose.methods.box_targets import BoxTargets, box_target
-from featherpose.methods.person_boxes import PERSON_BOX, PERSON_BOXES
+from featherpose.methods.boxes.box_loss import assign, box_loss, cell_centers, generalized_overlap, overlaps
+from featherpose.methods.boxes.box_targets import BoxTargets, box_target
+from featherpose.methods.boxes.person_boxes import PERSON_BOX, PERSON_BOXES
 from featherpose.skeleton import COCO_17
 from featherpose.training.config import LossConfig
 

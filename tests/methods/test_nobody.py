@@ -7,8 +7,8 @@ import pytest
 
 from featherpose.geometry import Letterbox
 from featherpose.methods import METHODS
+from featherpose.methods.boxes.person_boxes import PERSON_BOX
 from featherpose.methods.method import Method
-from featherpose.methods.person_boxes import PERSON_BOX
 from featherpose.skeleton import COCO_17
 
 # Numbers in a row of outputs that are rows, for 17 keypoints.

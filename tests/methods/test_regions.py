@@ -12,7 +12,7 @@ import torch
 from featherpose.errors import ModelError, OptionError
 from featherpose.evaluation.reference import roi_align as reference
 from featherpose.geometry import Letterbox
-from featherpose.methods.box_targets import BoxTargets
+from featherpose.methods.boxes.box_targets import BoxTargets
 from featherpose.methods.method import Method
 from featherpose.methods.regions.mask import MASK
 from featherpose.methods.regions.one_hot_loss import region_loss

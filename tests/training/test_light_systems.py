@@ -40,9 +40,8 @@ def _short(name: str, photograph: ImageFolder) -> TrainConfig:
 @pytest.mark.parametrize(
     "name",
     [
-        "hourglass", "deeppose", "rmpe", "g-rmi", "associative-embedding", "person-detector", "multiposenet",
-        "mask-rcnn",
-        *(pytest.param(name, marks=pytest.mark.thorough) for name in ("cpn", "cfn", "paf")),
+        "deeppose", "rmpe", "associative-embedding", "person-detector", "multiposenet", "mask-rcnn",
+        *(pytest.param(name, marks=pytest.mark.thorough) for name in ("hourglass", "g-rmi", "cpn", "cfn", "paf")),
     ],
 )  # fmt: skip
 def test_configuration_trains_exports_and_runs(

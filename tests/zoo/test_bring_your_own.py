@@ -15,10 +15,10 @@ from featherpose.errors import ConfigError, ModelError, OptionError
 from featherpose.estimator import PoseEstimator
 from featherpose.evaluation.reference import box_suppression as reference
 from featherpose.geometry import Letterbox
-from featherpose.methods.box_rows import BOX_ROWS, BoxRowOptions
-from featherpose.methods.box_suppression import suppress_boxes
+from featherpose.methods.boxes.box_rows import BOX_ROWS, BoxRowOptions
+from featherpose.methods.boxes.box_suppression import suppress_boxes
+from featherpose.methods.boxes.person_boxes import PERSON_BOX, PERSON_BOXES
 from featherpose.methods.method import Method
-from featherpose.methods.person_boxes import PERSON_BOX, PERSON_BOXES
 from featherpose.methods.simcc import SIMCC
 from featherpose.skeleton import COCO_17, Skeleton
 from featherpose.tiling import TileOptions

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import UInt8
 
-from featherpose.augment.anonymize import Anonymizer, HideMethod
-from featherpose.augment.heads import HeadOptions, Heads
+from featherpose.augment.privacy.anonymize import Anonymizer, HideMethod
+from featherpose.augment.privacy.heads import HeadOptions, Heads
 from featherpose.augment.scene import Scene
 from featherpose.errors import OptionError
 from featherpose.poses import Poses

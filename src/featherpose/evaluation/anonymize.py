@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from featherpose.augment.anonymize import hidden_area
 from featherpose.augment.bodies import head_sizes
-from featherpose.augment.heads import Heads
+from featherpose.augment.privacy.anonymize import hidden_area
+from featherpose.augment.privacy.heads import Heads
 from featherpose.poses import Poses
 from featherpose.skeleton import COCO_17
 

@@ -49,11 +49,11 @@ def box_results(poses: Poses, image_id: int) -> list[dict[str, Any]]:
     """Return the boxes of one image as COCO results.
 
     Args:
-        poses: People of skeleton `featherpose.methods.person_boxes.PERSON_BOX`.
+        poses: People of skeleton `featherpose.methods.boxes.person_boxes.PERSON_BOX`.
         image_id: COCO's id.
 
     Example:
-        >>> from featherpose.methods.person_boxes import PERSON_BOX
+        >>> from featherpose.methods.boxes.person_boxes import PERSON_BOX
         >>> corners, ones = np.float32([[[9.5, 19.5], [29.5, 59.5]]]), np.ones((1, 2), np.float32)
         >>> box_results(Poses(corners, ones, ones[0, :1], PERSON_BOX, (100, 100)), 7)[0]["bbox"]
         [10.0, 20.0, 20.0, 40.0]

@@ -7,7 +7,8 @@ and one line in `METHODS`.
 from __future__ import annotations
 
 from featherpose.errors import OptionError
-from featherpose.methods.box_rows import BOX_ROWS
+from featherpose.methods.boxes.box_rows import BOX_ROWS
+from featherpose.methods.boxes.person_boxes import PERSON_BOXES
 from featherpose.methods.cascade import CASCADE, PLAIN_CASCADE
 from featherpose.methods.coarse_fine import COARSE_FINE
 from featherpose.methods.disks.disk_method import DISKS
@@ -15,7 +16,6 @@ from featherpose.methods.heatmap import HEATMAP
 from featherpose.methods.hourglass import HOURGLASS
 from featherpose.methods.method import Arrays, Decoder, Method, Output, Target
 from featherpose.methods.paf.method import PAF
-from featherpose.methods.person_boxes import PERSON_BOXES
 from featherpose.methods.recentered import RECENTERED
 from featherpose.methods.regions.mask import MASK
 from featherpose.methods.regions.residual import RESIDUAL

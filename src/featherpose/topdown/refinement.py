@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
 from featherpose.errors import ModelError, OptionError
-from featherpose.methods.person_boxes import PERSON_BOX
+from featherpose.methods.boxes.person_boxes import PERSON_BOX
 from featherpose.poses import Poses
 from featherpose.rating.rate import can_rate, load_rating, rate_people
 from featherpose.runtime.backend import EngineOptions

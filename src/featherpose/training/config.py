@@ -13,8 +13,8 @@ from featherpose.data.augment import AugmentOptions
 from featherpose.data.coco import ImageFolder
 from featherpose.data.crops import CropOptions
 from featherpose.errors import ConfigError
+from featherpose.methods.boxes.person_boxes import PERSON_BOXES
 from featherpose.methods.method import BoxEncoder, Method
-from featherpose.methods.person_boxes import PERSON_BOXES
 from featherpose.nn.networks import NETWORK_NAMES, network_factory
 from featherpose.parsing import Limits, ParseError, is_file, parse_toml, read_document, shown
 from featherpose.skeleton import Skeleton, load_skeleton

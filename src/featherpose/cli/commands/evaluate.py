@@ -23,8 +23,8 @@ from featherpose.evaluation.keypoints.correct_keypoints import correct_keypoints
 from featherpose.evaluation.keypoints.dataset import CocoDataset, read_coco_dataset
 from featherpose.evaluation.performance.machine import machine_facts
 from featherpose.files import check_writable
+from featherpose.methods.boxes.person_boxes import PERSON_BOX
 from featherpose.methods.method import preset_of
-from featherpose.methods.person_boxes import PERSON_BOX
 from featherpose.option_ranges import check_within
 from featherpose.parsing import ParseError, read_document
 from featherpose.skeleton import load_skeleton

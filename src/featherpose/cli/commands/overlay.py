@@ -16,9 +16,9 @@ from cyclopts import Parameter
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 
-from featherpose.augment.anonymize import AuditFile, LookAhead, audit_path
 from featherpose.augment.effects import EffectOptions, FrameEffects
-from featherpose.augment.heads import Heads
+from featherpose.augment.privacy.anonymize import AuditFile, LookAhead, audit_path
+from featherpose.augment.privacy.heads import Heads
 from featherpose.augment.several_heights import BEST_HEIGHTS, SeveralHeights
 from featherpose.cli.annotating import AnnotatedOutput
 from featherpose.cli.compilation import note_compilation

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from featherpose.augment.effects import EffectOptions
-from featherpose.augment.heads import HeadOptions
+from featherpose.augment.privacy.heads import HeadOptions
 from featherpose.augment.scene_file import builtin_scenes, load_scene
 from featherpose.errors import OptionError
 

@@ -18,7 +18,7 @@ def assign(
     people: Sequence[Sequence[float]],
     centers: Sequence[Sequence[float]],
 ) -> tuple[list[int], Float64[np.ndarray, " N"]]:
-    """Choose what each cell of one image learns, as `featherpose.methods.box_loss.assign` does.
+    """Choose what each cell of one image learns, as `featherpose.methods.boxes.box_loss.assign` does.
 
     Args:
         boxes: What the cells answer: (left, top, right, bottom).

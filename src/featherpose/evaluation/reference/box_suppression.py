@@ -11,7 +11,7 @@ __all__ = ["suppress_boxes"]
 def suppress_boxes(
     boxes: Float32[np.ndarray, "N 4"], scores: Float32[np.ndarray, " N"], max_overlap: float
 ) -> list[int]:
-    """Return the indices that stay, best first, as `featherpose.methods.box_suppression.suppress_boxes` does."""
+    """Return the indices that stay, best first, as `featherpose.methods.boxes.box_suppression.suppress_boxes` does."""
     kept: list[int] = []
     for i in sorted(range(len(boxes)), key=lambda i: (-float(scores[i]), i)):
         if all(_overlap(boxes[i], boxes[j]) <= max_overlap for j in kept):

@@ -11,8 +11,8 @@ from jaxtyping import Float32
 
 from featherpose.errors import ModelError
 from featherpose.geometry import Letterbox
-from featherpose.methods.box_suppression import PeopleRowOptions, best_rows
-from featherpose.methods.box_targets import BoxTargets, box_target
+from featherpose.methods.boxes.box_suppression import PeopleRowOptions, best_rows
+from featherpose.methods.boxes.box_targets import BoxTargets, box_target
 from featherpose.methods.declared import DeclaredDecoder, DeclaredMethod, check_arrays
 from featherpose.methods.method import Arrays, Output, Target
 from featherpose.methods.ranking import blended_with_rating
@@ -126,7 +126,7 @@ class PlaceMethod(DeclaredMethod):
 
     Options = PlaceOptions
     Targets: type[Any] = BoxTargets
-    kernel_modules: tuple[str, ...] = ("featherpose.methods.box_suppression", "featherpose.rating.rate")
+    kernel_modules: tuple[str, ...] = ("featherpose.methods.boxes.box_suppression", "featherpose.rating.rate")
     search_space: Mapping[str, Sequence[Any]] = {
         "min_score": (0.02, 0.05, 0.1, 0.2),
         "max_overlap": (0.5, 0.6, 0.7),
@@ -180,7 +180,7 @@ def people_loss(
         values: Targets.
         masks: What is known.
     """
-    from featherpose.methods.box_loss import box_loss
+    from featherpose.methods.boxes.box_loss import box_loss
     from featherpose.methods.regions.one_hot_loss import region_loss
 
     boxes, scores = box_loss(

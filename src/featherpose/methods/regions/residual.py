@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float32
 
-from featherpose.methods.box_targets import BoxTargets
+from featherpose.methods.boxes.box_targets import BoxTargets
 from featherpose.methods.declared import keypoint_output, map_shape
 from featherpose.methods.gaussians import draw_gaussians, ignore_boxes
 from featherpose.methods.hourglass import quarter_shift

@@ -2,7 +2,7 @@
 
 As in FCOS (Tian et al. 2019, arXiv 1904.01355, section 3.1) a cell answers how far the four sides of a box lie from
 its center, in units of its stride and as exponents, and how sure it is; as in PAN (Liu et al. 2018, arXiv 1803.01534)
-fine features come back down to coarser levels. `featherpose.methods.box_loss` says which cells learn whom.
+fine features come back down to coarser levels. `featherpose.methods.boxes.box_loss` says which cells learn whom.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from featherpose.methods.box_loss import BOX_STRIDES
+from featherpose.methods.boxes.box_loss import BOX_STRIDES
+from featherpose.methods.boxes.person_boxes import PERSON_BOX, PERSON_BOXES
 from featherpose.methods.method import Method
-from featherpose.methods.person_boxes import PERSON_BOX, PERSON_BOXES
 from featherpose.nn.layers.residual import conv_norm_relu
 from featherpose.nn.outputs import BoxRows
 from featherpose.nn.trunk.network import ImageNetwork, Levels, cell_indices, maps_head, probability

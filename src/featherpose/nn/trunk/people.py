@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featherpose.methods.box_loss import overlaps
+from featherpose.methods.boxes.box_loss import overlaps
 from featherpose.methods.method import Output
 from featherpose.nn.outputs import BoxRows, Split, Stage
 from featherpose.nn.trunk.detector import PeopleHead

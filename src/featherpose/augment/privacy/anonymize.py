@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from featherpose.augment.heads import HeadOptions, Heads, find_heads
+from featherpose.augment.privacy.heads import HeadOptions, Heads, find_heads
 from featherpose.errors import OptionError
 from featherpose.geometry import box_overlaps
 from featherpose.poses import Poses

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from featherpose.errors import ConfigError
-from featherpose.methods.box_targets import KNOWN_STRIDE
+from featherpose.methods.boxes.box_targets import KNOWN_STRIDE
 from featherpose.methods.losses import cross_entropy
 
 __all__ = ["BOX_STRIDES", "assign", "box_loss", "cell_centers", "generalized_overlap", "overlaps"]

@@ -1,8 +1,8 @@
 """Boxes of people, and no keypoints: what a detector answers, in front of a network that sees one person at a time.
 
-Detectors are brought (PicoDet), or trained here: `featherpose.methods.box_loss` says what their cells learn. A box is a
-pose of two keypoints, its top left and bottom right corner, so engines, images and videos need no second path for
-detectors. `PERSON_BOX` is that skeleton.
+Detectors are brought (PicoDet), or trained here: `featherpose.methods.boxes.box_loss` says what their cells learn. A
+box is a pose of two keypoints, its top left and bottom right corner, so engines, images and videos need no second path
+for detectors. `PERSON_BOX` is that skeleton.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from featherpose.geometry import Letterbox
-from featherpose.methods.box_suppression import best_rows
-from featherpose.methods.box_targets import BoxTargets, box_target
+from featherpose.methods.boxes.box_suppression import best_rows
+from featherpose.methods.boxes.box_targets import BoxTargets, box_target
 from featherpose.methods.declared import IMAGENET_MEAN, IMAGENET_STD, DeclaredDecoder, DeclaredMethod, check_arrays
 from featherpose.methods.method import Arrays, GraphShapes, Output, Recognized, Target
 from featherpose.option_ranges import check_within
@@ -92,7 +92,7 @@ class PersonBoxMethod(DeclaredMethod):
     Options = PersonBoxOptions
     Decoder = PersonBoxDecoder
     Targets = BoxTargets
-    kernel_modules = ("featherpose.methods.box_suppression",)
+    kernel_modules = ("featherpose.methods.boxes.box_suppression",)
     search_space: Mapping[str, Sequence[Any]] = {"min_score": (0.1, 0.2, 0.3, 0.4, 0.5), "max_overlap": (0.5, 0.6, 0.7)}
 
     def declare(self, skeleton: Skeleton) -> tuple[Output, ...]:
@@ -161,7 +161,7 @@ class PersonBoxMethod(DeclaredMethod):
         """Compare boxes and scores with the people (`box_loss`), summed over stages."""
         import torch
 
-        from featherpose.methods.box_loss import box_loss
+        from featherpose.methods.boxes.box_loss import box_loss
 
         total, parts = torch.zeros((), device=values["boxes"].device), {}
         for number, stage in enumerate(stages):

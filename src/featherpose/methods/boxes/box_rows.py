@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from featherpose.geometry import Letterbox
-from featherpose.methods.box_suppression import PeopleRowOptions, likely_rows, suppress_boxes
+from featherpose.methods.boxes.box_suppression import PeopleRowOptions, likely_rows, suppress_boxes
 from featherpose.methods.declared import DeclaredDecoder, check_arrays
 from featherpose.methods.method import Arrays, GraphShapes, Output, Recognized, Target
 from featherpose.methods.untrained import NoTargets, UntrainedMethod
@@ -78,7 +78,7 @@ class BoxRowMethod(UntrainedMethod):
     title = "Boxes and keypoints in one output (Maji et al. 2022, YOLO-pose)"
     Options = BoxRowOptions
     Decoder = BoxRowDecoder
-    kernel_modules = ("featherpose.methods.box_suppression",)
+    kernel_modules = ("featherpose.methods.boxes.box_suppression",)
     search_space: Mapping[str, Sequence[Any]] = {
         "min_score": (0.02, 0.05, 0.1, 0.25),
         "max_overlap": (0.5, 0.6, 0.65, 0.7, 0.8),

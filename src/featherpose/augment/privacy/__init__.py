@@ -1,0 +1,1 @@
+"""Heads that are hidden: where they are, and how they are covered."""
