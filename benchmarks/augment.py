@@ -5,8 +5,7 @@ coco-val, at one height as `featherpose overlay` looks at it and at the heights 
 hidden if all its labeled noses and eyes lie in the hidden area. The missed ones go into a contact sheet.
 
 The least scores of `HeadOptions` are chosen on held-out images of coco-train (id divisible by ten) with
-``--min-scores``: the highest that hides, at one height and at several, no more than half a point fewer of all labeled
-heads than the lowest does.
+``--min-scores``: the highest that hides, at one height and at several, as many of all labeled heads as the lowest does.
 
     python benchmarks/augment.py --keep-heads --json benchmarks/results/augment.json
     python benchmarks/augment.py --heads ../shared/data/coco-val --sheet missed.png --json ...
