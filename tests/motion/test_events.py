@@ -91,6 +91,32 @@ def test_the_arm_that_the_body_hides_does_not_say_when_a_push_up_turns() -> None
     assert abs(push_up.turn_s - 3) < 0.3
 
 
+def test_an_arm_that_disappears_at_the_top_has_not_come_back() -> None:
+    """The other arm hangs down, so the larger of both angles falls as in a repetition."""
+    times = np.arange(0, 4, 1 / 30)
+    lifted = np.interp(times, [0, 1, 2, 3, 4], [5, 5, 100, 5, 5])
+    hanging = np.full_like(times, 5.0)
+    names = ("left_elbow", "right_elbow")
+
+    def curls(arm: np.ndarray) -> int:
+        angles = np.stack([hanging, arm], -1)[:, None]
+        return len(find_repetitions(Angles(angles, names, times, (0,), np.zeros((len(times), 1), int)), "curl"))
+
+    assert curls(lifted) == 1
+    assert curls(np.where((times > 2.05) & (times < 3.5), np.nan, lifted)) == 0
+
+
+def test_a_misplaced_ankle_does_not_say_when_a_squat_turns() -> None:
+    """Half a second before the turn the knees bend far for a moment, and the hips do not."""
+    times = np.arange(0, 4, 1 / 30)
+    bend = np.interp(times, [0, 0.5, 2, 3.5, 4], [0, 0, 100, 0, 0])
+    knee = bend + np.interp(times, [1.3, 1.5, 1.7], [0, 90, 0], 0, 0)
+    names = ("left_knee", "right_knee", "left_hip", "right_hip")
+    angles = Angles(np.stack([knee, knee, bend, bend], -1)[:, None], names, times, (0,), np.zeros((len(times), 1), int))
+    (squat,) = find_repetitions(angles, "squat").found
+    assert abs(squat.turn_s - 2) < 0.1
+
+
 def one_angle(name: str, values: np.ndarray, times: np.ndarray) -> Angles:
     """A person who faces right, of whom one angle is seen."""
     return Angles(values[:, None, None], (name,), times, (0,), np.zeros((len(times), 1), int))
@@ -351,6 +377,17 @@ def test_feet_that_are_drawn_under_rising_hips_do_not_jump() -> None:
     points[:, 0, low, 1] = points[0, 0, low, 1] + (60 * since / 0.17)[:, None]
     sequence = PoseSequence.from_arrays(points, times, BODY_25)
     assert find_jumps(sequence) == ()
+
+
+def test_feet_that_are_kicked_forward_under_rising_hips_do_not_jump() -> None:
+    """With the hands on the ground: the hips slow down as in free fall, but rise far more than a flight so short."""
+    times = np.arange(180) / 60
+    since = np.clip(times - 1.5, 0, 0.22)
+    low = [k for k, name in enumerate(BODY_25.keypoints) if name.endswith(("ankle", "toe", "heel"))]
+    points = np.repeat(jumping(1, rate_hz=60).sequence.keypoints[:1], 180, axis=0)
+    points[:, 0, :, 1] -= (228 * (4 * since - GRAVITY_M_S2 / 2 * since**2))[:, None]
+    points[:, 0, low, 1] = points[0, 0, low, 1] - (80 * np.sin(np.pi * since / 0.22))[:, None]
+    assert find_jumps(PoseSequence.from_arrays(points, times, BODY_25)) == ()
 
 
 def test_landing_on_both_feet_is_no_step() -> None:

@@ -8,8 +8,8 @@ Jumps onto a box or down from one take off and land on two levels: those are fou
 together and come to rest elsewhere (`featherpose.motion.events.supports`).
 
 In the air the hips fall freely: the curvature of their path, which is gravity, tells how long the legs would be in
-meters. Where no human has such legs nothing flew; the person stood on a box, or kicked the feet up with the hands on
-the ground.
+meters, and so does the rise of the hips in the time of the flight. Where no human has such legs nothing flew; the
+person stood on a box, or kicked the feet up with the hands on the ground.
 
 Height by flight time is g t^2 / 8 (Bosco, Luhtanen & Komi 1983), in meters whatever the scale of the image, and too
 large if the legs are drawn up for the landing. It holds for a landing at the level of the takeoff only, so it is
@@ -146,7 +146,11 @@ def _is_jump(off: Off, times: np.ndarray, hips: np.ndarray, leg: float) -> bool:
     if off.before - off.after > _OTHER_LEVEL * leg:
         moves = float(known[np.isfinite(known)][-1]) < takeoff
     else:
-        moves = float(np.nanmax(known)) - takeoff >= _MIN_RISE * leg
+        rise = float(np.nanmax(known)) - takeoff
+        moves = rise >= _MIN_RISE * leg
+        if abs(off.before - off.after) <= _OTHER_LEVEL * leg:
+            # Who lands where they took off rises by g t^2 / 8, or less if the legs are drawn up.
+            moves = moves and leg * GRAVITY_M_S2 * (off.ends_s - off.begins_s) ** 2 / 8 >= _LEGS_M[0] * rise
     return moves and _falls_freely(times, hips, off.first, off.last, leg)
 
 

@@ -30,6 +30,11 @@ __all__ = [
     "used_angles",
 ]
 
+# How much farther than usual knees and hips may be apart in one movement. A misplaced ankle bends the knee alone.
+_MAX_APART_DEG = 35.0
+# Of the way out and of the way back, the part of which more must be seen of the limb that moves.
+_SEEN = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class RepetitionUncertainty:
@@ -159,10 +164,15 @@ def _sought_kinds(angles: Angles, rule: ExerciseRule, person: int, signal: np.nd
 
 
 def _mean(kinds: list[np.ndarray]) -> np.ndarray:
+    """Return the mean of both kinds of angles; the less steady one never lies far from where the other expects it."""
     if len(kinds) == 1:
         return kinds[0]
-    both = np.stack(kinds)
-    return np.asarray(np.where(np.isfinite(both).all(0), both.mean(0), kinds[0]))
+    there = np.isfinite(kinds[0]) & np.isfinite(kinds[1])
+    steady, other = sorted(kinds, key=_steadiness, reverse=True)
+    apart = np.where(there, other - steady, 0.0)
+    usual = float(np.median(apart[there])) if there.any() else 0.0
+    limited = steady + np.clip(apart, usual - _MAX_APART_DEG, usual + _MAX_APART_DEG)
+    return np.asarray(np.where(there, (steady + limited) / 2, kinds[0]))
 
 
 def used_angles(angles: Angles, names: Sequence[str], person: int = 0) -> list[str]:
@@ -263,6 +273,8 @@ def _in_stretch(
         end_row = peak + _leaves(values[peak : high + 1], rule.edge)
         if t[end_row] - t[start_row] < rule.min_duration_s:
             continue
+        if rule.combine == "max" and not _is_seen(sides, rows, start_row, peak, end_row):
+            continue
         turn_s, height = _vertex(t, values, peak)
         depth = height if sought is signal else float(np.interp(turn_s, t, depths))
         if depth < rule.least_deg:
@@ -287,6 +299,19 @@ def _in_stretch(
             )
         )
     return out
+
+
+def _is_seen(sides: Mapping[str, np.ndarray], rows: np.ndarray, start: int, peak: int, end: int) -> bool:
+    """Whether the limb that is bent most at the turning point is seen on the way out and back.
+
+    Where it disappears the larger side is another one, and the fall of the signal no movement.
+    """
+    there = {side: np.isfinite(values[rows]) for side, values in sides.items()}
+    bent = [side for side in sides if there[side][peak]]
+    if not bent:
+        return False
+    own = there[max(bent, key=lambda side: float(folded(sides[side][rows[peak]])))]
+    return bool(own[start : peak + 1].mean() > _SEEN and own[peak + 1 : end + 1].mean() > _SEEN)
 
 
 def _leaves(away: np.ndarray, edge: float) -> int:
