@@ -106,7 +106,7 @@ def find_heads(poses: Poses, options: HeadOptions = _DEFAULT) -> Heads:
         >>> scores = np.isfinite(points[..., 0]).astype(np.float32)
         >>> heads = find_heads(Poses(points, scores, np.ones(1, np.float32), COCO_17, (100, 100)))
         >>> heads.boxes.round(), heads.sources
-        (array([[39., 35., 61., 61.]], dtype=float32), ('person',))
+        (array([[40., 34., 60., 60.]], dtype=float32), ('person',))
     """
     heads = _of_people(poses, options)
     if poses.candidates is None or options.min_peak_score is None or not len(poses.candidates):
