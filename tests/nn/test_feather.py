@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from featherpose.errors import ModelError
+from featherpose.nn.checkpoints import load_network
 from featherpose.nn.equalization import cross_layer as equalization
 from featherpose.nn.equalization import feather_equalization
 from featherpose.nn.equalization.feather_equalization import cross_layer_equalization
@@ -18,6 +19,7 @@ from featherpose.nn.feather_front import FeatherFront, FrontShape
 from featherpose.nn.movenet import MoveNetTrunk, SameConv2d, read_movenet
 from featherpose.nn.outputs import PoseNetwork
 from featherpose.skeleton import COCO_17, LSP_14, OPENPOSE_18
+from featherpose.training.validation import predict_image
 
 
 def _image(image: np.ndarray, side: tuple[int, int]) -> torch.Tensor:
@@ -205,3 +207,20 @@ def test_compact_weights_are_small_and_say_nearly_the_same(tmp_path: Path, astro
         ours, theirs = (net(image)[0]._asdict()["heatmaps"] for net in (again, network))
     assert float(theirs.max()) > 0.3
     torch.testing.assert_close(ours, theirs, atol=0.05, rtol=0)
+
+
+def test_weights_of_the_recipe_are_read_and_find_the_same_people(astronaut: np.ndarray) -> None:
+    """The mean of trained weights that is kept for the next training has the new layers and works."""
+    file = Path(__file__).parents[2] / "benchmarks/recipes/feather/feather-mean-a.safetensors"
+    if not file.is_file():
+        pytest.skip("the weights of the recipe are in a checkout alone")
+    network = load_network(file)
+    assert isinstance(network, Feather)
+    assert len(network.context.blocks) == 2
+    assert network.context.fine is not None
+    decoder = network.method.decoder(network.skeleton, network.outputs, network.options)
+    with torch.no_grad():
+        poses = predict_image(network.eval(), astronaut, decoder, height=256)
+    assert len(poses) == 1
+    nose = poses.keypoints[0, network.skeleton.index("nose")]
+    assert np.hypot(*(nose - (224, 121))) < 15
