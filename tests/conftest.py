@@ -30,7 +30,7 @@ from featherpose.runtime.engines import open_backend  # noqa: E402
 
 # Slow as a whole: they start browsers, servers, trainings and other processes, build networks and wheels, quantize,
 # export, measure, run the pages of the docs, or read thousands of files. Without them (``scripts/task test-fast``) some
-# 2,200 tests are left: 57 s on two idle cores with AVX2 alone (the aim is 90 s).
+# 2,200 tests are left: 57 s on two idle cores with AVX2 alone, 31 s with AVX-512 (the aim is 90 s).
 SLOW = (
     "augment/test_anonymize.py",
     "cli/test_analyze.py",

@@ -79,6 +79,7 @@ def test_named_layers_stay_in_floating_point(released: Path, photographs: Path) 
         quantize_graph(released, spec, find_images(photographs), QuantizeOptions(keep=("no such layer",)))
 
 
+@pytest.mark.thorough
 def test_sensitive_layers_are_ranked(released: Path, photographs: Path) -> None:
     spec = resolve_model(released).spec
     images = find_images(photographs)
