@@ -55,7 +55,7 @@ class TrainOptions:
     """
 
     minutes: float = 25.0
-    steps: int = 20_000
+    steps: int = 1_500
     batch: int = 4
     rate: float = 2e-3
     seed: int = 0

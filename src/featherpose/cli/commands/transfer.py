@@ -214,7 +214,7 @@ def train(
     out: Annotated[Path, Parameter(help="Folder of the run; the same command again goes on with it.")],
     size: Annotated[int, Parameter(help="Height of the pictures that are learned, pixels.")] = 192,
     minutes: Annotated[float, Parameter(help="Time to train.")] = 25.0,
-    steps: Annotated[int, Parameter(help="Steps to train at most.")] = 20_000,
+    steps: Annotated[int, Parameter(help="Steps to train at most.")] = 1_500,
     batch: Annotated[int, Parameter(help="Pairs of frames a step.")] = 4,
     hold_out: Annotated[
         float, Parameter(help="Leave out this last share of the video and judge the result by it; 0 trains on all.")
