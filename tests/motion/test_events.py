@@ -106,6 +106,13 @@ def test_an_arm_that_disappears_at_the_top_has_not_come_back() -> None:
     assert curls(np.where((times > 2.05) & (times < 3.5), np.nan, lifted)) == 0
 
 
+def test_the_larger_of_angles_without_a_side() -> None:
+    times = np.arange(0, 4, 1 / 30)
+    lean = np.interp(times, [0, 1, 2, 3, 4], [5, 5, 60, 5, 5])
+    rule = ExerciseRule(name="bow", angles=("trunk_lean",), combine="max", prominence_deg=30)
+    assert len(find_repetitions(one_angle("trunk_lean", lean, times), rule)) == 1
+
+
 def test_a_misplaced_ankle_does_not_say_when_a_squat_turns() -> None:
     """Half a second before the turn the knees bend far for a moment, and the hips do not."""
     times = np.arange(0, 4, 1 / 30)

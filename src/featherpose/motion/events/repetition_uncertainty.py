@@ -15,11 +15,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from featherpose.motion.angles import Angles, folded
+from featherpose.motion.angles import Angles
 from featherpose.motion.events.repetitions import (
     Repetition,
     Repetitions,
     RepetitionUncertainty,
+    bent_most,
     parabola,
     sought_signal,
     used_angles,
@@ -63,7 +64,7 @@ def with_uncertainty(found: Repetitions, one: PoseSequence, angles: Angles, nois
     of_row = {row: {name: float(error[i]) for name, error in errors.items()} for i, row in enumerate(events)}
     measured = []
     for r in found.found:
-        mine = [max(names, key=lambda name: _bent(angles, name, r.turn))] if rule.combine == "max" else names
+        mine = [bent_most(angles, names, 0, r.turn)] if rule.combine == "max" else names
         rows = (r.start, r.turn, r.end)
         depth = {row: _of_mean(of_row[row], mine) for row in rows}
         # Times are those of the mean of both kinds of angles, if there are two.
@@ -126,11 +127,6 @@ def _errors(one: PoseSequence, names: Sequence[str], noise: np.ndarray, rows: np
         original=None,
     )  # fmt: skip
     return angle_uncertainty_by_row(part, names, noise / score_doubt(seen_scores(one)[0]) * score_doubt(around))
-
-
-def _bent(angles: Angles, name: str, row: int) -> float:
-    value = float(folded(angles[name][row, :1])[0])
-    return value if np.isfinite(value) else -1.0
 
 
 def _of_mean(errors: Mapping[str, float], names: Sequence[str]) -> float:

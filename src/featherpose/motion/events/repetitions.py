@@ -23,6 +23,7 @@ __all__ = [
     "Repetition",
     "RepetitionUncertainty",
     "Repetitions",
+    "bent_most",
     "exercise_signal",
     "find_repetitions",
     "parabola",
@@ -184,11 +185,7 @@ def used_angles(angles: Angles, names: Sequence[str], person: int = 0) -> list[s
 def _combined(angles: Angles, names: Sequence[str], combine: str, person: int) -> np.ndarray:
     if combine != "max":
         names = used_angles(angles, names, person)
-    values = np.stack([angles[name][:, person] for name in names])
-    # Knees and elbows bend one way only, and arms overhead pass 180 degrees, where the sign changes: without the sign
-    # the signal does not depend on the direction that a person faces.
-    signless = np.array([name.endswith(("_knee", "_elbow", "_shoulder")) for name in names])
-    values[signless] = folded(values[signless])
+    values = _rows(angles, names, person)
     there = np.isfinite(values)
     if combine == "max":
         best = np.where(there, values, -np.inf).max(0)
@@ -197,6 +194,22 @@ def _combined(angles: Angles, names: Sequence[str], combine: str, person: int) -
     total = weights @ there
     known = total > 0
     return np.asarray(np.where(known, weights @ np.where(there, values, 0) / np.where(known, total, 1), np.nan))
+
+
+def _rows(angles: Angles, names: Sequence[str], person: int) -> np.ndarray:
+    """Return float64[A, T], the angles as they are compared and combined."""
+    values = np.stack([angles[name][:, person] for name in names])
+    # Knees and elbows bend one way only, and arms overhead pass 180 degrees, where the sign changes: without the sign
+    # the signal does not depend on the direction that a person faces.
+    signless = np.array([name.endswith(("_knee", "_elbow", "_shoulder")) for name in names])
+    values[signless] = folded(values[signless])
+    return values
+
+
+def bent_most(angles: Angles, names: Sequence[str], person: int, row: int) -> str:
+    """Return the angle that a signal of the larger side follows in a row."""
+    values = _rows(angles, names, person)[:, row]
+    return names[int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))]
 
 
 def _steadiness(values: np.ndarray) -> float:
@@ -236,6 +249,7 @@ def find_repetitions(angles: Angles, rule: ExerciseRule | str, person: int = 0) 
         rule = EXERCISES[rule]
     signal = exercise_signal(angles, rule, person)
     kinds = _sought_kinds(angles, rule, person, signal)
+    sought = _mean(kinds)
     times = angles.timestamps_s
     sides = {
         side: np.mean(
@@ -251,7 +265,10 @@ def find_repetitions(angles: Angles, rule: ExerciseRule | str, person: int = 0) 
     lean = angles["trunk_lean"][:, person] if "trunk_lean" in angles else None
     for stretch in np.split(known, np.flatnonzero(np.diff(times[known]) > max(1.0, rule.min_duration_s)) + 1):
         if len(stretch) >= 5:
-            found += _in_stretch(kinds, signal, times, stretch, rule, sides)
+            found += _in_stretch(sought, kinds, signal, times, stretch, rule, sides)
+    if rule.combine == "max":
+        names = [name for name in rule.angles if name in angles]
+        found = [r for r in found if _is_seen(angles, names, person, r)]
     if rule.level is not None and lean is not None:
         # NaN where the trunk is not seen: then the movement of the joint is all there is.
         found = [r for r in found if not np.isfinite(lean[r.turn]) or (folded(lean[r.turn]) > 45) == rule.level]
@@ -259,10 +276,9 @@ def find_repetitions(angles: Angles, rule: ExerciseRule | str, person: int = 0) 
 
 
 def _in_stretch(
-    kinds: list[np.ndarray], signal: np.ndarray, times: np.ndarray, rows: np.ndarray, rule: ExerciseRule,
-    sides: Mapping[str, np.ndarray],
+    sought: np.ndarray, kinds: list[np.ndarray], signal: np.ndarray, times: np.ndarray, rows: np.ndarray,
+    rule: ExerciseRule, sides: Mapping[str, np.ndarray],
 ) -> list[Repetition]:  # fmt: skip
-    sought = _mean(kinds)
     values, depths, t = sought[rows], signal[rows], times[rows]
     peaks = turning_points(t, values, [kind[rows] for kind in kinds], rule)
     out = []
@@ -272,8 +288,6 @@ def _in_stretch(
         start_row = peak - _leaves(values[low : peak + 1][::-1], rule.edge)
         end_row = peak + _leaves(values[peak : high + 1], rule.edge)
         if t[end_row] - t[start_row] < rule.min_duration_s:
-            continue
-        if rule.combine == "max" and not _is_seen(sides, rows, start_row, peak, end_row):
             continue
         turn_s, height = _vertex(t, values, peak)
         depth = height if sought is signal else float(np.interp(turn_s, t, depths))
@@ -301,17 +315,14 @@ def _in_stretch(
     return out
 
 
-def _is_seen(sides: Mapping[str, np.ndarray], rows: np.ndarray, start: int, peak: int, end: int) -> bool:
+def _is_seen(angles: Angles, names: Sequence[str], person: int, found: Repetition) -> bool:
     """Whether the limb that is bent most at the turning point is seen on the way out and back.
 
     Where it disappears the larger side is another one, and the fall of the signal no movement.
     """
-    there = {side: np.isfinite(values[rows]) for side, values in sides.items()}
-    bent = [side for side in sides if there[side][peak]]
-    if not bent:
-        return False
-    own = there[max(bent, key=lambda side: float(folded(sides[side][rows[peak]])))]
-    return bool(own[start : peak + 1].mean() > _SEEN and own[peak + 1 : end + 1].mean() > _SEEN)
+    there = np.isfinite(angles[bent_most(angles, names, person, found.turn)][:, person])
+    ways = there[found.start : found.turn + 1], there[found.turn + 1 : found.end + 1]
+    return all(way.mean() > _SEEN for way in ways)
 
 
 def _leaves(away: np.ndarray, edge: float) -> int:
