@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -27,6 +28,7 @@ install_import_hook(
 from kept_networks import KeptNetworks  # noqa: E402 - after the hook
 
 from featherpose.runtime.engines import open_backend  # noqa: E402
+from featherpose.server.http.memory import trim  # noqa: E402
 
 # Slow as a whole: they start browsers, servers, trainings and other processes, build networks and wheels, quantize,
 # export, measure, run the pages of the docs, or read thousands of files. Without them (``scripts/task test-fast``) some
@@ -165,6 +167,32 @@ def _networks_stay_open(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
         for module in ("featherpose.opening", "featherpose.topdown.person_estimator"):
             if module in sys.modules:
                 monkeypatch.setattr(f"{module}.open_backend", _KEPT)
+    else:
+        _KEPT.close()  # trainings and servers need the memory; whole files run at once, so this is rare
+
+
+_GROWTH = 100 * 2**20  # bytes by which a process may grow before it is asked to give back what it no longer uses
+_resident = 0
+
+
+def _resident_bytes() -> int:
+    """Return the memory of this process that is in use now; 0 where the system is not Linux."""
+    pages = Path("/proc/self/statm")
+    return int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if pages.is_file() else 0
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    """Give memory back after tests that took much of it: a process runs hundreds, and several run at once.
+
+    Training tells the allocator to keep what is freed, because its steps take the same blocks again and again.
+    """
+    global _resident
+    now = _resident_bytes()
+    if now > _resident + _GROWTH:
+        trim()
+        now = _resident = _resident_bytes()
+    _resident = min(_resident, now)
 
 
 def pytest_sessionfinish() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -104,6 +105,15 @@ def test_what_is_closed_compiles_nothing_more() -> None:
     compiler.networks.close()
     assert compiler.ask(VIDEO, 2) == "any"
     assert compiler.made == []
+
+
+def test_what_is_closed_keeps_no_network() -> None:
+    compiler = _Compiler()
+    compiler.ask(VIDEO)
+    networks, left = compiler.networks, weakref.ref(compiler)  # a server's application is kept by FastAPI's caches
+    networks.close()
+    del compiler
+    assert left() is None
 
 
 @pytest.mark.parametrize("num_streams", [0, 2])

@@ -36,9 +36,9 @@ def walk(tmp_path_factory: pytest.TempPathFactory, astronaut: np.ndarray) -> Pat
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(walk: Path) -> Iterator[Running]:
-    """One server for all tests that only ask."""
+    """One server for all tests of a file that only ask; it holds 150 MB, which later tests of other things need."""
     with run_server(ServeOptions(sources={"walk": str(walk)})) as running:
         yield running
 

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -203,7 +204,9 @@ def test_one_clear_line(
     arguments: list[str], code: int, words: str, walk: Path, grace_hopper: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = [argument.format(walk=walk, photo=grace_hopper) for argument in arguments]
+    before = threading.active_count()
     assert run(["live", *given, "--port", "0", "--no-browser", "--threads", "1"]) == code
+    assert threading.active_count() <= before  # the network and its workers do not stay
     said = capsys.readouterr().err.strip()
     assert words in said
     assert len(said.splitlines()) == 1, said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import ssl
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -193,8 +194,10 @@ def test_https_with_a_certificate(start: Start, certified: tuple[Path, Path]) ->
             assert client.get("/v1/models", headers={"Origin": running.url.replace("https", "http")}).status_code == 403
         with connect(f"{running.socket_url}/v1/stream", ssl=context) as socket:
             assert json.loads(socket.recv())["type"] == "hello"
+    before = threading.active_count()
     with (
         pytest.raises((OptionError, AssertionError), match="certificate"),
         start(ServeOptions(certificate=key, key=certificate)),
     ):
         pass
+    assert threading.active_count() <= before  # the network and its workers do not stay

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
 import socket
@@ -14,9 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from pose_server import serve_command
+from pose_server import Start, serve_command
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
+
+from featherpose.server.options import ServeOptions
 
 JPEG = {"Content-Type": "image/jpeg"}
 
@@ -60,6 +63,12 @@ def test_a_port_that_is_taken() -> None:
         returned, said = refused("--port", str(other.getsockname()[1]))
     assert returned == 2
     assert "--port" in said
+
+
+def test_a_process_that_goes_on_collects_what_a_server_left(start: Start) -> None:
+    with start(ServeOptions()):
+        assert gc.get_freeze_count()
+    assert not gc.get_freeze_count()
 
 
 def test_sigterm_under_load_loses_no_accepted_request(photo: bytes) -> None:

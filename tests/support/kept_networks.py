@@ -19,7 +19,7 @@ from featherpose.runtime.backend import Backend, EngineInfo, EngineOptions, Mode
 
 __all__ = ["KeptNetworks"]
 
-_MOST = 6
+_MOST = 3  # with its sizes each takes a hundred megabytes
 
 
 class _Borrowed:

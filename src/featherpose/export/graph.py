@@ -147,7 +147,8 @@ def write_onnx(module: nn.Module, path: Path, outputs: Sequence[str], *, size_mu
     # Odd numbers of cells, and batch, height and width that differ: a size that was traced as a constant is detected.
     example = torch.zeros(2, 13 * size_multiple, 17 * size_multiple, 3, dtype=torch.uint8)
     axes = {name: {0: "batch", 2: f"{name}_rows", 3: f"{name}_columns"} for name in outputs}
-    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+    # Gradients would keep the outputs of all layers: up to a gigabyte.
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), torch.no_grad():
         # The tracing exporter is deprecated, and traced sizes are warned of; the sizes are verified later.
         warnings.simplefilter("ignore")
         torch.onnx.export(

@@ -60,6 +60,7 @@ def create_app(
         >>> app = create_app(ServeOptions(port=8080))
         >>> sorted(app.openapi()["paths"])[:2]
         ['/healthz', '/metrics']
+        >>> app.state.service.close()  # as `serve` does at its end
     """
     options = options or ServeOptions()
     refs = find_live_sources(options.sources)

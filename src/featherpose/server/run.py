@@ -27,7 +27,7 @@ from featherpose.server.connections.descriptors import provide_descriptors
 from featherpose.server.connections.event_log import quiet_loggers
 from featherpose.server.connections.http_connection import HttpConnection
 from featherpose.server.http.limits import ByteBudget
-from featherpose.server.http.memory import settle
+from featherpose.server.http.memory import settle, unsettle
 from featherpose.server.options import ServeOptions
 from featherpose.server.routes.sources import SourceHub
 from featherpose.server.service import PoseService
@@ -89,7 +89,7 @@ def serve(
     """Serve until SIGTERM, SIGINT or ``stop``; then finish what was accepted and return.
 
     Args:
-        app: What `featherpose.server.app.create_app` made.
+        app: What `featherpose.server.app.create_app` made; its service is closed at the end.
         listener: What `listen` made; closed at the end.
         on_ready: Called when requests are answered.
         stop: Set it from another thread to end.
@@ -121,11 +121,16 @@ def serve(
     try:
         config.load()
     except OSError as error:  # an SSLError is one
+        service.close()
         raise OptionError(
             f"the certificate cannot be used: {error.strerror or error}", expected="PEM files that belong together"
         ) from error
     with quiet_loggers():
-        _Server(config, app, on_ready, stop).run(sockets=[listener])
+        try:
+            _Server(config, app, on_ready, stop).run(sockets=[listener])
+        finally:
+            service.close()  # as the application does when it ends, unless it could not begin
+            unsettle()
 
 
 def _text(path: Path | None) -> str | None:

@@ -73,6 +73,7 @@ class PoseService:
             warm_up_scene(options.effects.scene)
         self.estimator(np.full((480, 640, 3), 128, np.uint8))  # the first inference prepares the engine's kernels
         self.draining = False
+        self._closed = False
         self.active = 0
         self.sockets = 0
         self.ended = asyncio.Event()
@@ -109,7 +110,10 @@ class PoseService:
         return out_of_memory()
 
     def close(self) -> None:
-        """Finish accepted work and release the engine."""
+        """Finish accepted work and release the engine; calling it again does nothing."""
+        if self._closed:
+            return
+        self._closed = True
         patience_s = self.limits.shutdown_timeout_s
         if self.end_by is not None:
             patience_s = max(_LEAST_PATIENCE_S, min(patience_s, self.end_by - monotonic() - _LEAST_PATIENCE_S))

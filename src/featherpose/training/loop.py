@@ -37,7 +37,7 @@ from featherpose.training.frozen import frozen_part
 from featherpose.training.logs import RunLog, draw_predictions, plot_curves
 from featherpose.training.networks import build_network, freeze_batch_norm_stats
 from featherpose.training.optimizer import build_optimizer, interpolate_weights, learning_rate_at, update_ema
-from featherpose.training.precision import MixedPrecision, keep_freed_memory
+from featherpose.training.precision import MixedPrecision, keep_freed_memory, return_freed_memory
 from featherpose.training.quantization_aware import QuantizationAware
 from featherpose.training.validation import validate
 
@@ -111,7 +111,8 @@ def _train(
         torch.set_num_threads(run.threads)
     torch.manual_seed(run.seed)
     precision = MixedPrecision.choose(run.device, run.precision, rank=processes.rank)
-    keep_freed_memory()
+    if keep_freed_memory():
+        open_files.callback(return_freed_memory)
 
     skeleton = config.skeleton
     training_images, validation_images = load_images(

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from featherpose.errors import ConfigError
 from featherpose.runtime.processor import processor
 
-__all__ = ["MixedPrecision", "keep_freed_memory"]
+__all__ = ["MixedPrecision", "keep_freed_memory", "return_freed_memory"]
 
 _log = logging.getLogger(__name__)
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h of glibc
+_USUAL_TRIM_THRESHOLD, _USUAL_MMAP_MAX = 2**26, 65536  # of glibc, the first one in processes that free large blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +83,23 @@ def keep_freed_memory() -> bool:
     A training step frees and asks again for hundreds of megabytes; without this each of its pages is mapped and
     cleared anew, 4 to 7 % of the time (measured on two cores). True where it worked: with glibc.
     """
+    return _set_allocator(trim_threshold=2**31 - 1, mmap_max=0)
+
+
+def return_freed_memory() -> None:
+    """Set the C library as it was before `keep_freed_memory`, and return what is free now to the system.
+
+    A process may go on for long after a training, and would keep up to a gigabyte that nothing uses.
+    """
+    if _set_allocator(trim_threshold=_USUAL_TRIM_THRESHOLD, mmap_max=_USUAL_MMAP_MAX):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _set_allocator(*, trim_threshold: int, mmap_max: int) -> bool:
     if not sys.platform.startswith("linux"):
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
+    return bool(mallopt(_M_MMAP_MAX, mmap_max)) and bool(mallopt(_M_TRIM_THRESHOLD, trim_threshold))

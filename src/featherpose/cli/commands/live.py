@@ -103,6 +103,7 @@ def live(
         url = f"{server_url(options, listener)}#source={quote(name)}" + ("" if token is None else f"&token={token}")
         note_compilation(resolve_model(options.model).spec.method)
         app = create_app(options, recorders={} if save is None else {name: record})
+        stack.callback(app.state.service.close)  # also if a file cannot be written, before anything is served
         watched = app.state.hub.find(name)
         if save is not None:
             recording = stack.enter_context(

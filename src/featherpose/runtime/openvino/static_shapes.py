@@ -123,11 +123,10 @@ class NetworksByShape:
         size_multiple: int,
     ) -> None:
         self._any = of_any_size
-        self._compile = compile_for
+        self._compile: Callable[[tuple[int, ...]], InferRequestPool] | None = compile_for  # None once closed
         self._size_multiple = size_multiple
         self._static: dict[tuple[int, ...], InferRequestPool] = {}
         self._unfit: set[tuple[int, ...]] = set()
-        self._closed = False
         self._lock = Lock()
 
     def choose(self, shape: tuple[int, ...]) -> InferRequestPool:
@@ -135,7 +134,7 @@ class NetworksByShape:
         if not is_video_shape(shape, self._size_multiple):
             return self._any
         with self._lock:
-            if self._closed or shape in self._unfit:
+            if self._compile is None or shape in self._unfit:
                 return self._any
             if shape not in self._static:
                 for other in [kept for kept in self._static if kept[1] != shape[1]]:
@@ -155,6 +154,8 @@ class NetworksByShape:
     def close(self) -> None:
         """Wait for running inferences and release everything; calling it again does nothing."""
         with self._lock:
-            self._closed = True
+            # It holds the network's weights, which would last as long as anything that refers to this.
+            self._compile = None
             for requests in (*self._static.values(), self._any):
                 requests.close()
+            self._static.clear()

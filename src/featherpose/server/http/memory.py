@@ -12,7 +12,7 @@ import cv2
 from featherpose.errors import ModelError
 from featherpose.server.http.errors import HTTPError
 
-__all__ = ["is_shortage", "out_of_memory", "settle", "trim"]
+__all__ = ["is_shortage", "out_of_memory", "settle", "trim", "unsettle"]
 
 _RETRY_AFTER_S = 5
 _OPENCV_NO_MEMORY = -4  # cv::Error::StsNoMem
@@ -24,6 +24,11 @@ def settle() -> None:
     """Exclude the objects that exist now from garbage collection, which would take milliseconds for them."""
     gc.collect()
     gc.freeze()
+
+
+def unsettle() -> None:
+    """Let all objects be collected again: the process may go on for long after its server has ended."""
+    gc.unfreeze()
 
 
 def trim() -> None:
