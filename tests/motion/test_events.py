@@ -424,6 +424,18 @@ def test_arms_that_swing_forward_are_no_jumping_jack() -> None:
     assert len(find_repetitions(swings, rule)) == 0
 
 
+def test_a_jumping_jack_takes_both_arms() -> None:
+    times = np.arange(0, 4, 1 / 30)
+    up = np.interp(times, [0.5, 1, 1.5, 2.5, 3, 3.5], [10, 170, 10, 10, 170, 10])
+    once = np.where(times < 2, up, np.minimum(up, 100))  # the second time the left arm stays level
+    names = ("left_shoulder", "right_shoulder")
+    for right, count in ((up, 2), (once, 1)):
+        angles = Angles(np.stack([up, right], -1)[:, None], names, times, (0,), np.full((len(times), 1), 2))
+        found = find_repetitions(angles, "jumping-jack")
+        assert len(found) == count
+        assert found.found[0].depth_deg == pytest.approx(170, abs=3)
+
+
 def test_squats_are_counted_though_the_ankles_are_elsewhere_for_a_while() -> None:
     """On the way down the knees alone show a repetition too many; the hips do not bend twice."""
     times = np.arange(0, 4, 1 / 30)

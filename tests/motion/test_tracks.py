@@ -81,6 +81,21 @@ def test_an_id_that_moves_on_to_somebody_else_is_parted() -> None:
     assert np.ptp(joined.keypoints[:, 0, :, 0].mean(-1)) < 200
 
 
+def test_an_id_that_comes_from_a_far_smaller_body_is_parted_and_joined() -> None:
+    """Id 1 begins on a screw; by way of a pose that covers both it takes the person, of whom id 0 keeps poor poses."""
+    true = person()
+    screw = 30 + 0.05 * (true - true.mean((0, 1)))
+    found = np.concatenate([screw[:100], true[100:]])
+    found[100] = np.where(np.arange(25)[:, None] % 2, screw[100], true[100])
+    lost = true.copy()
+    lost[100:] += np.random.default_rng(0).normal(0, 15, lost[100:].shape)
+    lost[160:] = np.nan
+    scores = [np.where(np.arange(len(true))[:, None] < 100, sure, other) for sure, other in ((0.8, 0.35), (0.35, 0.8))]
+    joined = join_tracks(several([lost, found], scores))
+    kept = joined.keypoints[:, int(joined.found.any(-1).sum(0).argmax())]
+    np.testing.assert_array_equal(np.delete(kept, 100, 0), np.delete(true, 100, 0))
+
+
 def test_what_a_network_sees_in_a_machine_is_left_out_and_can_be_chosen() -> None:
     small = person() * 0.2 + 50
     seen = several([person(), small], [0.6, 0.3])

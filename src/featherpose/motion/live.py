@@ -117,7 +117,9 @@ class LiveMotion:
                 values.append(turn)
         if not values:
             return None
-        return max(values) if self.rule.combine == "max" else sum(values) / len(values)
+        if self.rule.combine == "mean":
+            return sum(values) / len(values)
+        return max(values) if self.rule.combine == "max" else min(values)
 
     def _follow(self, number: int, value: float, now_s: float) -> _Counter:
         counter = self._people.get(number)

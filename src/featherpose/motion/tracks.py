@@ -4,7 +4,8 @@ A tracker decides frame by frame. Where the network sees one body twice, the bet
 other and back; after a few frames without anybody the same person gets a new id; and an id that lost its person may
 turn up on somebody else. Afterwards all of it can be told:
 
-* An **id that moved on** is farther away in its next frame than people can run. There the track is parted.
+* An **id that moved on** is farther away in its next frame than people of its size can run, or many times as large.
+  There the track is parted.
 * **Doubles** are seen in the same frames and in one place, and one of the two is clearly less sure. Two people of whom
   one stands in front of the other are both about as sure, or the one behind has no frame of its own in that place.
 * **Successors** begin within a second of the end of another track, where that ended.
@@ -32,6 +33,12 @@ _LESS_SURE = 0.8
 # Body sizes that a box may move at once, as limbs come and go, and each second (sprinters run five statures).
 _AT_ONCE = 0.5
 _A_SECOND = 6.0
+# A body of which only the face was seen becomes five times as large, never more.
+_GROWS = 6.0
+# A pose is sure with this share of its track's usual score. In machines a network sees people half as surely.
+_SURE = 0.6
+# Fewer sure frames than these tell nothing by themselves.
+_ENOUGH = 3
 # Shorter pieces of parted tracks are strays.
 _STRAY_FRAMES = 5
 
@@ -53,7 +60,7 @@ class _Track:
 
     @property
     def is_sure(self) -> np.ndarray:
-        return np.asarray(self.sureness >= 0.5 * np.median(self.sureness[self.seen]))
+        return np.asarray(self.sureness >= _SURE * np.median(self.sureness[self.seen]))
 
     def take_in(self, other: _Track) -> None:
         better = other.seen & (~self.seen | (other.sureness > self.sureness))
@@ -128,9 +135,13 @@ def _parted(sequence: PoseSequence, max_gap_s: float) -> list[_Track]:
             continue
         box = boxes[rows, p]
         centers = (box[:, :2] + box[:, 2:]) / 2
-        size = float(np.median(np.hypot(*(box[:, 2:] - box[:, :2]).T)))
+        sizes = np.hypot(*(box[:, 2:] - box[:, :2]).T)
+        smaller, larger = np.minimum(sizes[:-1], sizes[1:]), np.maximum(sizes[:-1], sizes[1:])
+        # Boxes that meet may be one body of which limbs came or went; two that lie apart are as large as the smaller.
+        size = np.where(_overlap(box[:-1], box[1:]) > 0, np.median(sizes), smaller)
         allowed = size * (_AT_ONCE + _A_SECOND * np.diff(sequence.timestamps_s[rows]))
         cuts = (np.hypot(*np.diff(centers, axis=0).T) > allowed) | (np.diff(sequence.timestamps_s[rows]) > max_gap_s)
+        cuts |= larger > _GROWS * smaller
         for piece in np.split(rows, np.flatnonzero(cuts) + 1):
             seen = np.zeros(sequence.num_frames, bool)
             seen[piece] = True
@@ -152,7 +163,7 @@ def _doubles(one: _Track, other: _Track) -> bool:
     both = np.flatnonzero(one.seen & other.seen)
     # Where a track has lost its person for a moment, it is anywhere.
     sure = both[(one.is_sure & other.is_sure)[both]]
-    both = sure if len(sure) else both
+    both = sure if len(sure) >= _ENOUGH else both
     if not len(both) or _overlap(one.boxes[both], other.boxes[both]).mean() < _SAME_PLACE:
         return False
     first, second = one.sureness[both], other.sureness[both]

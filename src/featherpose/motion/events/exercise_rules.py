@@ -20,7 +20,8 @@ class ExerciseRule:
         angles: Angles whose mean is the signal; the angles of a hidden side are left out.
         along: Angles that go along with the movement in a view from the side. Turning points are sought in the mean of
             all, in which one misplaced joint weighs less; depth and sides are those of ``angles`` alone.
-        combine: ``mean`` of all, or ``max``: the larger side, for exercises of one limb.
+        combine: ``mean`` of all, ``max``: the larger side, for exercises of one limb, or ``min``: the smaller one,
+            where both must take part.
         prominence_deg: Least movement from rest to the turning point, and back.
         least_deg: Least signal at the turning point: arms that swing forward are no jumping jack.
         level: Whether the trunk is more level than upright at the turning point; None for either.
@@ -47,8 +48,8 @@ class ExerciseRule:
                 raise OptionError(f"there is no angle {angle!r}", expected=f"one of {', '.join(ANGLES)}")
         if not self.angles:
             raise OptionError(f"exercise {self.name!r} names no angle", expected="one or more")
-        if self.combine not in ("mean", "max"):
-            raise OptionError(f"combine {self.combine!r}", expected="mean or max")
+        if self.combine not in ("mean", "max", "min"):
+            raise OptionError(f"combine {self.combine!r}", expected="mean, max or min")
         if not 0 < self.prominence_deg <= 180 or not 0 <= self.min_duration_s <= 60 or not 0 < self.edge < 0.5:
             raise OptionError(
                 f"prominence {self.prominence_deg} degrees, duration {self.min_duration_s} s, edge {self.edge}",
@@ -67,7 +68,12 @@ def _rules() -> dict[str, ExerciseRule]:
         ExerciseRule(name="pull-up", angles=both("elbow"), prominence_deg=40, level=False, min_duration_s=0.6),
         ExerciseRule(name="curl", angles=both("elbow"), combine="max", prominence_deg=50, min_duration_s=0.5),
         ExerciseRule(
-            name="jumping-jack", angles=both("shoulder"), prominence_deg=60, least_deg=120, min_duration_s=0.4
+            name="jumping-jack",
+            angles=both("shoulder"),
+            combine="min",
+            prominence_deg=60,
+            least_deg=120,
+            min_duration_s=0.4,
         ),
         ExerciseRule(name="sit-up", angles=both("hip"), prominence_deg=30, min_duration_s=0.6),
         ExerciseRule(name="deadlift", angles=both("hip"), prominence_deg=35, min_duration_s=0.6),

@@ -20,7 +20,7 @@ from featherpose.motion.events.repetitions import (
     Repetition,
     Repetitions,
     RepetitionUncertainty,
-    bent_most,
+    followed_angle,
     parabola,
     sought_signal,
     used_angles,
@@ -64,7 +64,7 @@ def with_uncertainty(found: Repetitions, one: PoseSequence, angles: Angles, nois
     of_row = {row: {name: float(error[i]) for name, error in errors.items()} for i, row in enumerate(events)}
     measured = []
     for r in found.found:
-        mine = [bent_most(angles, names, 0, r.turn)] if rule.combine == "max" else names
+        mine = names if rule.combine == "mean" else [followed_angle(angles, names, 0, r.turn, rule.combine)]
         rows = (r.start, r.turn, r.end)
         depth = {row: _of_mean(of_row[row], mine) for row in rows}
         # Times are those of the mean of both kinds of angles, if there are two.

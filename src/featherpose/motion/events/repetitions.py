@@ -23,9 +23,9 @@ __all__ = [
     "Repetition",
     "RepetitionUncertainty",
     "Repetitions",
-    "bent_most",
     "exercise_signal",
     "find_repetitions",
+    "followed_angle",
     "parabola",
     "sought_signal",
     "used_angles",
@@ -157,7 +157,7 @@ def _sought_kinds(angles: Angles, rule: ExerciseRule, person: int, signal: np.nd
     """Return the rule's angles, and those along in a view from the side; the less steady side counts less there."""
     # Face on, hips that bend are not seen to, and neither side hides the other.
     aside = np.isin(angles.facing[:, person], (FACINGS.index("right"), FACINGS.index("left"))).mean() >= 0.5
-    if not aside or rule.combine == "max":
+    if not aside or rule.combine != "mean":
         return [signal]
     own, along = ([name for name in names if name in angles] for names in (rule.angles, rule.along))
     first = _combined(angles, own, "steady", person) if len(own) > 1 else signal
@@ -187,8 +187,9 @@ def _combined(angles: Angles, names: Sequence[str], combine: str, person: int) -
         names = used_angles(angles, names, person)
     values = _rows(angles, names, person)
     there = np.isfinite(values)
-    if combine == "max":
-        best = np.where(there, values, -np.inf).max(0)
+    if combine in ("max", "min"):
+        sign = 1 if combine == "max" else -1
+        best = sign * np.where(there, sign * values, -np.inf).max(0)
         return np.where(there.any(0), best, np.nan)
     weights = np.array([_steadiness(row) for row in values]) if combine == "steady" else np.ones(len(values))
     total = weights @ there
@@ -206,9 +207,9 @@ def _rows(angles: Angles, names: Sequence[str], person: int) -> np.ndarray:
     return values
 
 
-def bent_most(angles: Angles, names: Sequence[str], person: int, row: int) -> str:
-    """Return the angle that a signal of the larger side follows in a row."""
-    values = _rows(angles, names, person)[:, row]
+def followed_angle(angles: Angles, names: Sequence[str], person: int, row: int, combine: str) -> str:
+    """Return the angle that a signal of the larger or smaller side (``max``, ``min``) follows in a row."""
+    values = _rows(angles, names, person)[:, row] * (1 if combine == "max" else -1)
     return names[int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))]
 
 
@@ -320,7 +321,7 @@ def _is_seen(angles: Angles, names: Sequence[str], person: int, found: Repetitio
 
     Where it disappears the larger side is another one, and the fall of the signal no movement.
     """
-    there = np.isfinite(angles[bent_most(angles, names, person, found.turn)][:, person])
+    there = np.isfinite(angles[followed_angle(angles, names, person, found.turn, "max")][:, person])
     ways = there[found.start : found.turn + 1], there[found.turn + 1 : found.end + 1]
     return all(way.mean() > _SEEN for way in ways)
 
