@@ -16,6 +16,7 @@ SEARCH_SPACE: Mapping[str, tuple[float | int | bool | None, ...]] = {
     "peak_threshold": (0.07, 0.1, 0.12, 0.15, 0.18, 0.2, 0.25, 0.3),
     "rank_exponent": (None, 0.0, 0.25, 0.5, 0.75, 1.0),
     "rank_size_px": (0.0, 8.0, 15.0, 30.0),
+    "correct": (False, True),
     "rate": (False, True),
     "min_rating": (0.0, 0.01, 0.02, 0.03),
     "pose_prior": (False, True),
@@ -68,6 +69,8 @@ class PafOptions:
         pose_prior: Whether, in a third pass, people take over peaks that lie where the rest of their keypoints expects
             one, and two parts of one person are joined (`featherpose.methods.paf.expectation`). Keypoints found so
             carry their own score and do not change the person's.
+        correct: Whether keypoints of people who have OPENPOSE_18's are moved from the maximum of their heatmap to where
+            a small network, which sees the maps around it, expects the joint (`featherpose.methods.paf.correction`).
         min_keypoints: People with fewer keypoints are dropped. Higher removes fragments and mostly hidden people.
         min_mean_score: People whose (sum of keypoint and limb scores) / (number of keypoints) is lower are dropped.
         rank_exponent: People are ranked by mean score times a power of the number of keypoints: higher puts complete
@@ -101,6 +104,7 @@ class PafOptions:
     min_weak_limb_support: float = 0.3
     max_weak_limb_ratio: float = 2.0
     pose_prior: bool = True
+    correct: bool = True
     min_keypoints: int = 3
     min_mean_score: float = 0.2
     rank_exponent: float | None = 0.25
@@ -158,6 +162,7 @@ class PafOptions:
             loop_limbs_join=False,
             weak_peak_threshold=None,
             pose_prior=False,
+            correct=False,
             min_keypoints=3,
             min_mean_score=0.2,
             rank_exponent=None,

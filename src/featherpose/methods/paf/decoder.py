@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float32, Int32
 
 from featherpose.errors import ModelError
 from featherpose.geometry import Letterbox
+from featherpose.methods.paf.correction import can_correct, correct_keypoints
 from featherpose.methods.paf.decode_options import PafOptions
 from featherpose.methods.paf.expectation import complete_by_expectation
 from featherpose.methods.paf.grouping import Groups, complete_people, group_limbs
@@ -98,7 +99,7 @@ class PafDecoder:
             )
         peaks = self.peaks(maps, rules)
         groups, pixels = self._group(peaks, maps, rules)
-        return self._finish(peaks, groups, pixels, letterbox, rules)
+        return self._finish(peaks, groups, pixels, maps, letterbox, rules)
 
     def peaks(self, maps: Maps, options: PafOptions | None = None) -> Peaks:
         """Run the first stage alone: candidate keypoints in heatmap cells."""
@@ -167,6 +168,7 @@ class PafDecoder:
         peaks: Peaks,
         groups: Groups,
         pixels: Float32[np.ndarray, "N 2"],
+        maps: Maps,
         letterbox: Letterbox,
         rules: PafOptions,
     ) -> Poses:
@@ -190,7 +192,10 @@ class PafDecoder:
             order = np.argsort(-ranks, kind="stable")
             members, ranks = members[order], ranks[order]
         found = members >= 0
-        keypoints = letterbox.inverse(pixels)[members]
+        points = pixels[members]
+        if rules.correct and can_correct(self.skeleton):
+            points = correct_keypoints(_plain(maps.heatmaps), maps.heatmap_stride, self.skeleton, points, found)
+        keypoints = letterbox.inverse(points)
         keypoints[~found] = np.nan
         scores = np.where(found, np.minimum(peaks.scores, np.float32(1))[members], np.float32(0))
         poses = Poses(keypoints, scores, ranks, self.skeleton, letterbox.source_size)

@@ -89,7 +89,10 @@ class PafMethod:
     Options = PafOptions
     Targets = PafTargets
     kernel_modules = (
-        *(f"featherpose.methods.paf.{stage}" for stage in ("peaks", "limbs", "grouping", "pose_prior", "expectation")),
+        *(
+            f"featherpose.methods.paf.{stage}"
+            for stage in ("peaks", "limbs", "grouping", "pose_prior", "expectation", "correction")
+        ),
         "featherpose.rating.rate",
     )
     presets: Mapping[str, PafOptions] = MappingProxyType({"default": PafOptions(), "paper": PafOptions.published()})
