@@ -164,7 +164,7 @@ def test_astronaut(estimator: PoseEstimator, astronaut: np.ndarray) -> None:
     poses = estimator(astronaut)
     assert len(poses) == 1
     nose = poses.keypoints[0, 0]
-    assert np.hypot(*(nose - (224, 125))) < 5  # read off the photograph
+    assert np.hypot(*(nose - (224, 125))) < 8  # read off the photograph, in which the nose is 20 px wide
     # The ankles are outside. The refiner reports unsure keypoints with low scores; those under 0.2 are not drawn.
     assert poses.keypoint_scores[0, 10] < 0.2
 

@@ -5,8 +5,8 @@
 DATA is a folder with coco-train (COCO keypoint format). The bundled networks find people at heights 256 and 368, in the
 images and in their mirror images; each keypoint of somebody whom an annotated person resembles is an example, and its
 target is the way to the annotated joint. Further examples come from maps that are drawn around annotated people: where
-a map is right, nothing is to be moved. The loss is one minus the keypoint's part of OKS. Images whose id is divisible by
-ten are held out: AP before and after is printed for them. Everything is seeded; what was found is kept in --cache.
+a map is right, nothing is to be moved. The loss is one minus the keypoint's part of OKS. Images whose id is divisible
+by ten are held out: AP before and after is printed for them. Everything is seeded; what was found is kept in --cache.
 """
 
 from __future__ import annotations

@@ -135,13 +135,12 @@ def _parted(sequence: PoseSequence, max_gap_s: float) -> list[_Track]:
             continue
         box = boxes[rows, p]
         centers = (box[:, :2] + box[:, 2:]) / 2
-        sizes = np.hypot(*(box[:, 2:] - box[:, :2]).T)
-        smaller, larger = np.minimum(sizes[:-1], sizes[1:]), np.maximum(sizes[:-1], sizes[1:])
+        sizes = _sizes(box)
         # Boxes that meet may be one body of which limbs came or went; two that lie apart are as large as the smaller.
-        size = np.where(_overlap(box[:-1], box[1:]) > 0, np.median(sizes), smaller)
+        size = np.where(_overlap(box[:-1], box[1:]) > 0, np.median(sizes), np.minimum(sizes[:-1], sizes[1:]))
         allowed = size * (_AT_ONCE + _A_SECOND * np.diff(sequence.timestamps_s[rows]))
         cuts = (np.hypot(*np.diff(centers, axis=0).T) > allowed) | (np.diff(sequence.timestamps_s[rows]) > max_gap_s)
-        cuts |= larger > _GROWS * smaller
+        cuts |= _grows(sizes[:-1], sizes[1:])
         for piece in np.split(rows, np.flatnonzero(cuts) + 1):
             seen = np.zeros(sequence.num_frames, bool)
             seen[piece] = True
@@ -150,6 +149,16 @@ def _parted(sequence: PoseSequence, max_gap_s: float) -> list[_Track]:
                 _Track([(p, len(piece))], seen, boxes[:, p].copy(), np.where(seen, sureness[:, p], 0.0), places)
             )
     return tracks
+
+
+def _sizes(boxes: np.ndarray) -> np.ndarray:
+    """Return the diagonals of boxes [..., 4]."""
+    return np.asarray(np.hypot(boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]))
+
+
+def _grows(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Whether one size is so many times the other that they are not of one body."""
+    return np.asarray(np.maximum(one, other) > _GROWS * np.minimum(one, other))
 
 
 def _overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -187,7 +196,10 @@ def _successors(one: _Track, other: _Track, times: np.ndarray, max_gap_s: float)
     if not near.any():
         return False
     boxes = np.where(one.seen[:, None], one.boxes, other.boxes)
-    return bool(_overlap(boxes[before[near]], boxes[after[near]]).mean() >= _NEAR)
+    first, second = boxes[before[near]], boxes[after[near]]
+    if _grows(_sizes(first), _sizes(second)).any():
+        return False
+    return bool(_overlap(first, second).mean() >= _NEAR)
 
 
 def _joined(sequence: PoseSequence, tracks: list[_Track], max_gap_s: float) -> PoseSequence:
