@@ -65,7 +65,18 @@ def all_runs(shared: Path, vtest: Path) -> list[Run]:
 
     def measured(network: str, name: str, height: int, preset: str = "default") -> Run:
         chosen = () if network == "feather" else ("--model", int8)
-        command = ("featherpose", "evaluate", str(val), *chosen, "--height", str(height), "--preset", preset)
+        command = (
+            "featherpose",
+            "evaluate",
+            str(val),
+            *chosen,
+            "--quality",
+            "fast",
+            "--height",
+            str(height),
+            "--preset",
+            preset,
+        )
         return Run(name, (*command, *at(name)), 0.3)
 
     return [

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fit_correction import Annotated, examples, mirrored
 
 import featherpose.methods.paf
 from featherpose.errors import CheckpointError
@@ -81,6 +82,24 @@ def test_drawn_maps_are_left_as_they_are(stride: int) -> None:
     off = np.linalg.norm(poses.keypoints[order] - people, axis=2)
     assert np.median(off) < 0.7
     assert off.max() < 3
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_examples_of_the_recipe_lead_to_the_annotated_joint(mirror: bool) -> None:
+    """Two people of whom one is annotated 3 image pixels to the right; the image is half as large as the input."""
+    people = standing(2, np.random.default_rng(3))
+    maps = encode_maps(people, OPENPOSE_18, (448, 256))
+    box = Letterbox.fit((224, 128), height=256, multiple=8)
+    found = PafDecoder(OPENPOSE_18, PafOptions(correct=False))(maps, box)
+    shift = -3 if mirror else 3
+    annotated = Annotated(box.inverse(people[1]).astype(float) + np.array([shift, 0.0]), 4000.0)
+    if mirror:  # twice mirrored is as before
+        annotated = mirrored(mirrored(annotated, 224), 224)
+    made = examples(maps, box, found, [annotated])
+    known = ~np.isnan(made.way[:, 0])
+    assert known.sum() == 18
+    np.testing.assert_allclose(made.way[known], np.tile((shift * 2 / 4, 0), (18, 1)), atol=0.15)
+    assert made.features.shape == (36, CORRECTION_FEATURES)
 
 
 def test_other_skeletons_stay_where_their_maxima_are() -> None:

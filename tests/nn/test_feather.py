@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mean_weights import average
 
 from featherpose.errors import ModelError
-from featherpose.nn.checkpoints import load_network
+from featherpose.estimator import PoseEstimator
+from featherpose.nn.checkpoints import load_network, save_network
 from featherpose.nn.equalization import cross_layer as equalization
 from featherpose.nn.equalization import feather_equalization
 from featherpose.nn.equalization.feather_equalization import cross_layer_equalization
@@ -19,6 +21,7 @@ from featherpose.nn.feather_front import FeatherFront, FrontShape
 from featherpose.nn.movenet import MoveNetTrunk, SameConv2d, read_movenet
 from featherpose.nn.outputs import PoseNetwork
 from featherpose.skeleton import COCO_17, LSP_14, OPENPOSE_18
+from featherpose.training.networks import bundled_weights
 from featherpose.training.validation import predict_image
 
 
@@ -110,10 +113,8 @@ def test_equal_scales_change_nothing(astronaut: np.ndarray) -> None:
 
 def test_a_deeper_context_starts_as_none_and_survives(astronaut: np.ndarray, tmp_path: Path) -> None:
     """Dense blocks and logits at stride 4 change nothing at first; afterwards equalization does not change them."""
-    from featherpose.nn.checkpoints import load_network, save_network
-
     torch.manual_seed(4)
-    plain, deeper = Feather(channels=16, blocks=1).eval(), Feather(channels=16, blocks=1, context_blocks=2, fine=True)
+    plain, deeper = Feather(channels=16, blocks=1, context_blocks=0, fine=False).eval(), Feather(channels=16, blocks=1)
     deeper.load_state_dict(plain.state_dict(), strict=False)
     image = _image(astronaut, (128, 96))
     with torch.no_grad():
@@ -131,9 +132,6 @@ def test_a_deeper_context_starts_as_none_and_survives(astronaut: np.ndarray, tmp
 
 
 def test_scales_of_real_weights_become_equal(astronaut: np.ndarray) -> None:
-    from featherpose.nn.checkpoints import load_network
-    from featherpose.training.networks import bundled_weights
-
     network, image = load_network(bundled_weights()), _image(astronaut, (320, 256))
     assert isinstance(network, Feather)
     # A channel's quietest and loudest values are far apart in public weights whose batch norms are folded. In double
@@ -183,8 +181,6 @@ def test_other_files_are_refused(tmp_path: Path, released_int8: Path) -> None:
 
 
 def test_skeletons_survive_in_weights(tmp_path: Path) -> None:
-    from featherpose.nn.checkpoints import load_network, save_network
-
     network = Feather(LSP_14, channels=16, blocks=2).eval()
     save_network(tmp_path / "w.safetensors", network, "feather", facts={"note": json.dumps({"a": 1})})
     again = load_network(tmp_path / "w.safetensors")
@@ -195,9 +191,6 @@ def test_skeletons_survive_in_weights(tmp_path: Path) -> None:
 
 
 def test_compact_weights_are_small_and_say_nearly_the_same(tmp_path: Path, astronaut: np.ndarray) -> None:
-    from featherpose.nn.checkpoints import load_network, save_network
-    from featherpose.training.networks import bundled_weights
-
     network = load_network(bundled_weights())
     save_network(tmp_path / "whole.safetensors", network, "feather")
     save_network(tmp_path / "compact.safetensors", network, "feather", compact=True)
@@ -209,18 +202,32 @@ def test_compact_weights_are_small_and_say_nearly_the_same(tmp_path: Path, astro
     torch.testing.assert_close(ours, theirs, atol=0.05, rtol=0)
 
 
-def test_weights_of_the_recipe_are_read_and_find_the_same_people(astronaut: np.ndarray) -> None:
-    """The mean of trained weights that is kept for the next training has the new layers and works."""
-    file = Path(__file__).parents[2] / "benchmarks/recipes/feather/feather-mean-a.safetensors"
-    if not file.is_file():
-        pytest.skip("the weights of the recipe are in a checkout alone")
-    network = load_network(file)
+def test_bundled_weights_find_the_same_person_as_the_bundled_file(astronaut: np.ndarray) -> None:
+    network = load_network(bundled_weights())
     assert isinstance(network, Feather)
-    assert len(network.context.blocks) == 2
-    assert network.context.fine is not None
     decoder = network.method.decoder(network.skeleton, network.outputs, network.options)
     with torch.no_grad():
-        poses = predict_image(network.eval(), astronaut, decoder, height=256)
-    assert len(poses) == 1
-    nose = poses.keypoints[0, network.skeleton.index("nose")]
-    assert np.hypot(*(nose - (224, 121))) < 15
+        ours = predict_image(network.eval(), astronaut, decoder, height=256)
+    with PoseEstimator(quality="fast", height=256) as estimator:
+        bundled = estimator(astronaut)
+    assert len(ours) == len(bundled) == 1
+    both = ours.detected[0] & bundled.detected[0]
+    assert both.sum() >= 12
+    assert np.median(np.linalg.norm(ours.keypoints[0] - bundled.keypoints[0], axis=1)[both]) < 5
+
+
+def test_mean_of_a_network_and_a_larger_one(tmp_path: Path) -> None:
+    """What the smaller one lacks counts as zero, which is how it would start."""
+    torch.manual_seed(5)
+    small = Feather(channels=16, blocks=1, context_blocks=0, fine=False)
+    large = Feather(channels=16, blocks=1)
+    for layer in (*large.context.blocks, large.context.fine):
+        torch.nn.init.normal_(layer.weight, std=0.05)
+    for name, network in (("small", small), ("large", large)):
+        save_network(tmp_path / f"{name}.safetensors", network, "feather")
+    average(*(str(tmp_path / f"{name}.safetensors") for name in ("mean", "small", "large")), shares=(0.75, 0.25))
+    mean = load_network(tmp_path / "mean.safetensors").state_dict()
+    known = small.state_dict()
+    for name, value in large.state_dict().items():
+        expected = 0.25 * value + 0.75 * known.get(name, torch.zeros(()))
+        torch.testing.assert_close(mean[name], expected.to(value.dtype))

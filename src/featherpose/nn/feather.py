@@ -188,7 +188,7 @@ class Feather(PoseModule):
     probabilities = True
 
     def __init__(self, skeleton: Skeleton = OPENPOSE_18, *, channels: int = 128, blocks: int = 4,
-                 front: FrontShape | None = None, context_blocks: int = 0, fine: bool = False) -> None:  # fmt: skip
+                 front: FrontShape | None = None, context_blocks: int = 2, fine: bool = True) -> None:  # fmt: skip
         super().__init__(skeleton, PAF.outputs(skeleton, strides={"heatmaps": 4}))
         self.front = FeatherFront(front)
         self.tail = TrunkTail()

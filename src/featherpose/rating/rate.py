@@ -1,6 +1,6 @@
 """Score people by the accuracy that a small network expects of them.
 
-A network's own scores rank people poorly: ranked by their true accuracy the same poses would have a tenth more AP. The
+A network's own scores rank people poorly: ranked by their true accuracy the same poses would have 0.02 more AP. The
 rating sees what the scores miss: the shape of the pose, its size, how it lies in the image, and who covers whom. It is
 the share of COCO's ten OKS thresholds (0.5 to 0.95) that the pose is expected to pass, so 0.5 means the same for every
 network. ``benchmarks/recipes/people/fit_rating.py`` fitted it; `featherpose.evaluation.reference.rating` has the

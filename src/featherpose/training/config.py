@@ -49,8 +49,8 @@ class NetworkConfig:
         refinements: Refinement stages (OpenPose and Lightweight OpenPose); the published number unless given.
         channels: Width of the PAF head (feather, 128 unless given) or of the first level (single-person, 32).
         blocks: Blocks of the PAF head at stride 8 (feather, 4) or of each level (single-person, 2).
-        context_blocks: Dense convolutions between the PAF head and its share of the heatmaps (feather, 0).
-        fine: Whether the PAF head's share of the heatmaps has stride 4 as well (feather, false).
+        context_blocks: Dense convolutions between the PAF head and its share of the heatmaps (feather, 2).
+        fine: Whether the PAF head's share of the heatmaps has stride 4 as well (feather, true).
         freeze: Prefixes of the names of parameters that are not trained, such as ``front``.
         frozen_in_engine: Compute the frozen part in OpenVINO, if it is all that feeds the trained rest.
         features_folder: With ``frozen_in_engine``: keep the frozen part's features in this folder, in half precision,
