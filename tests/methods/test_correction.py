@@ -37,7 +37,7 @@ def standing(people: int, rng: np.random.Generator, *, size: float = 40) -> np.n
     prior = pose_prior(OPENPOSE_18)
     assert prior is not None
     shapes = size * (prior.mean[prior.rows] + rng.normal(0, 0.1, (people, 18, 2)))
-    return (shapes + 100 + 90 * np.arange(people)[:, None, None] * [1, 0]).astype(np.float32)
+    return np.asarray(shapes + 100 + 90 * np.arange(people)[:, None, None] * [1, 0], np.float32)
 
 
 @pytest.mark.parametrize("stride", [4, 8])

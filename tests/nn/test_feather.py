@@ -19,6 +19,7 @@ from featherpose.nn.equalization.feather_equalization import cross_layer_equaliz
 from featherpose.nn.feather import Feather, Smoothing
 from featherpose.nn.feather_front import FeatherFront, FrontShape
 from featherpose.nn.movenet import MoveNetTrunk, SameConv2d, read_movenet
+from featherpose.nn.networks import as_module
 from featherpose.nn.outputs import PoseNetwork
 from featherpose.skeleton import COCO_17, LSP_14, OPENPOSE_18
 from featherpose.training.networks import bundled_weights
@@ -226,7 +227,7 @@ def test_mean_of_a_network_and_a_larger_one(tmp_path: Path) -> None:
     for name, network in (("small", small), ("large", large)):
         save_network(tmp_path / f"{name}.safetensors", network, "feather")
     average(*(str(tmp_path / f"{name}.safetensors") for name in ("mean", "small", "large")), shares=(0.75, 0.25))
-    mean = load_network(tmp_path / "mean.safetensors").state_dict()
+    mean = as_module(load_network(tmp_path / "mean.safetensors")).state_dict()
     known = small.state_dict()
     for name, value in large.state_dict().items():
         expected = 0.25 * value + 0.75 * known.get(name, torch.zeros(()))
