@@ -41,7 +41,10 @@ def _short(name: str, photograph: ImageFolder) -> TrainConfig:
     "name",
     [
         "deeppose", "associative-embedding", "person-detector", "multiposenet", "mask-rcnn",
-        *(pytest.param(name, marks=pytest.mark.thorough) for name in ("hourglass", "g-rmi", "cpn", "cfn", "paf", "rmpe")),
+        *(
+            pytest.param(name, marks=pytest.mark.thorough)
+            for name in ("hourglass", "g-rmi", "cpn", "cfn", "paf", "rmpe")
+        ),
     ],
 )  # fmt: skip
 def test_configuration_trains_exports_and_runs(
