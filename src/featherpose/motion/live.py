@@ -119,7 +119,9 @@ class LiveMotion:
             return None
         if self.rule.combine == "mean":
             return sum(values) / len(values)
-        return max(values) if self.rule.combine == "max" else min(values)
+        if self.rule.combine == "max":
+            return max(values)
+        return min(values) if len(values) == len(self._angles) else None
 
     def _follow(self, number: int, value: float, now_s: float) -> _Counter:
         counter = self._people.get(number)

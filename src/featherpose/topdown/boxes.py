@@ -38,7 +38,7 @@ def person_boxes(poses: Poses) -> Float32[np.ndarray, "P 4"]:
         >>> points[0, 5:7] = [[120, 80], [80, 80]]  # shoulders
         >>> poses = Poses(points, np.ones((1, 17), np.float32), np.ones(1, np.float32), COCO_17, (200, 400))
         >>> left, top, right, bottom = person_boxes(poses)[0]
-        >>> bool(left < 80 < 120 < right and top < 70 and bottom > 120)
+        >>> bool(left < 80 < 120 < right and top < 60 and bottom > 120)
         True
     """
     found = poses.to_skeleton(COCO_17)

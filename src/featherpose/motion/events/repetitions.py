@@ -190,7 +190,8 @@ def _combined(angles: Angles, names: Sequence[str], combine: str, person: int) -
     if combine in ("max", "min"):
         sign = 1 if combine == "max" else -1
         best = sign * np.where(there, sign * values, -np.inf).max(0)
-        return np.where(there.any(0), best, np.nan)
+        # Of a side that is not seen nobody knows whether it is the smaller one.
+        return np.where(there.any(0) if combine == "max" else there.all(0), best, np.nan)
     weights = np.array([_steadiness(row) for row in values]) if combine == "steady" else np.ones(len(values))
     total = weights @ there
     known = total > 0
