@@ -17,7 +17,7 @@ Layers = tuple[tuple[np.ndarray, np.ndarray], ...]
 """For each layer float32[outputs, inputs] and float32[outputs]."""
 
 
-def read_layers(path: Path, *, inputs: int, outputs: int, what: str) -> Layers:
+def read_layers(path: Path, *, inputs: int, outputs: int, what: str, count: int | None = None) -> Layers:
     """Read weights and biases.
 
     Args:
@@ -25,6 +25,7 @@ def read_layers(path: Path, *, inputs: int, outputs: int, what: str) -> Layers:
         inputs: Of the first layer.
         outputs: Of the last layer.
         what: Name of such a network, for messages.
+        count: Number of layers, where the code that runs them has a fixed one.
 
     Raises:
         CheckpointError: If the file is damaged or its layers do not fit together.
@@ -49,6 +50,8 @@ def read_layers(path: Path, *, inputs: int, outputs: int, what: str) -> Layers:
         inputs = len(bias)
     if not layers or inputs != outputs:
         raise CheckpointError(f"{path} holds no {what}: it ends with {inputs} numbers", expected=str(outputs))
+    if count is not None and len(layers) != count:
+        raise CheckpointError(f"{path} holds no {what}: {len(layers)} layers", expected=str(count))
     return layers
 
 

@@ -16,7 +16,6 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from featherpose.errors import CheckpointError
 from featherpose.jit import kernel
 from featherpose.poses import Poses
 from featherpose.rating.layers import Layers, read_layers
@@ -193,10 +192,7 @@ def read_rating(path: Path) -> Layers:
     Raises:
         CheckpointError: If the file is damaged, or has other layers than three.
     """
-    layers = read_layers(path, inputs=RATING_FEATURES, outputs=1, what="rating network")
-    if len(layers) != 3:
-        raise CheckpointError(f"{path} holds no rating network: {len(layers)} layers", expected="3")
-    return layers
+    return read_layers(path, inputs=RATING_FEATURES, outputs=1, count=3, what="rating network")
 
 
 def load_rating(by: RatedBy) -> None:

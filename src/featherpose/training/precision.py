@@ -87,7 +87,7 @@ def keep_freed_memory() -> bool:
 
 
 def return_freed_memory() -> None:
-    """Set the C library as it was before `keep_freed_memory`, and return what is free now to the system.
+    """Give the C library its usual settings back after `keep_freed_memory`, and return what is free to the system.
 
     A process may go on for long after a training, and would keep up to a gigabyte that nothing uses.
     """

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
-from featherpose.errors import CheckpointError
 from featherpose.jit import kernel
 from featherpose.rating.layers import Layers, read_layers
 from featherpose.skeleton import OPENPOSE_18, Skeleton
@@ -115,30 +114,20 @@ def _dense(weight, bias, x, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _correct(  # type: ignore[no-untyped-def]
-    heatmaps, stride, channels, points, found, w0, b0, w1, b1, w2, b2, corrected
-):
+def _run(features, w0, b0, w1, b1, w2, b2, moves):  # type: ignore[no-untyped-def]
     zero = np.float32(0)
-    features = np.empty(w0.shape[0], np.float32)
     first = np.empty(w0.shape[1], np.float32)
     second = np.empty(w1.shape[1], np.float32)
-    move = np.empty(2, np.float32)
-    for p in range(points.shape[0]):
-        size = _size(points, found, p, channels)
-        for kind in range(channels.shape[0]):
-            k = channels[kind]
-            if not found[p, k]:
-                continue
-            _describe(heatmaps, stride, channels, points[p, k, 0], points[p, k, 1], kind, size, features)
-            _dense(w0, b0, features, first)
-            for i in range(first.shape[0]):
-                first[i] = max(first[i], zero)
-            _dense(w1, b1, first, second)
-            for i in range(second.shape[0]):
-                second[i] = max(second[i], zero)
-            _dense(w2, b2, second, move)
-            for c in range(2):
-                corrected[p, k, c] += np.float32(CORRECTION_UNIT_PX) * min(max(move[c], -_FARTHEST), _FARTHEST)
+    for n in range(features.shape[0]):
+        _dense(w0, b0, features[n], first)
+        for i in range(first.shape[0]):
+            first[i] = max(first[i], zero)
+        _dense(w1, b1, first, second)
+        for i in range(second.shape[0]):
+            second[i] = max(second[i], zero)
+        _dense(w2, b2, second, moves[n])
+        for c in range(2):
+            moves[n, c] = np.float32(CORRECTION_UNIT_PX) * min(max(moves[n, c], -_FARTHEST), _FARTHEST)
 
 
 @kernel
@@ -178,9 +167,13 @@ def correct_keypoints(
         >>> bool(moved[0, 4, 0] > 0), float(abs(moved[~found]).max())
         (True, 0.0)
     """
+    features = correction_features(heatmaps, stride, skeleton, points, found)
+    moves = np.empty((len(features), 2), np.float32)
+    _run(features, *_layers(), moves)
+    channels = _channels(skeleton)
+    people, kinds = np.nonzero(found[:, channels])
     corrected = points.copy()
-    if found.any():
-        _correct(heatmaps, np.float32(stride), _channels(skeleton), points, found, *_layers(), corrected)
+    corrected[people, channels[kinds]] += moves
     return corrected
 
 
@@ -221,10 +214,7 @@ def read_correction(path: Path) -> Layers:
     Raises:
         CheckpointError: If the file is damaged, or has other layers than three.
     """
-    layers = read_layers(path, inputs=CORRECTION_FEATURES, outputs=2, what="correcting network")
-    if len(layers) != 3:
-        raise CheckpointError(f"{path} holds no correcting network: {len(layers)} layers", expected="3")
-    return layers
+    return read_layers(path, inputs=CORRECTION_FEATURES, outputs=2, count=3, what="correcting network")
 
 
 @lru_cache(maxsize=64)
