@@ -326,8 +326,12 @@ class Poses:
             return self
         keypoints = np.full((len(self), target.num_keypoints, 2), np.nan, np.float32)
         scores = np.zeros((len(self), target.num_keypoints), np.float32)
-        for k, sources in enumerate(self.skeleton.mapping_to(target)):
-            if sources:
+        mapping = self.skeleton.mapping_to(target)
+        same = [(k, sources[0]) for k, sources in enumerate(mapping) if len(sources) == 1]
+        here, there = [k for k, _ in same], [source for _, source in same]
+        keypoints[:, here], scores[:, here] = self.keypoints[:, there], self.keypoint_scores[:, there]
+        for k, sources in enumerate(mapping):
+            if len(sources) > 1:
                 columns = list(sources)
                 keypoints[:, k] = self.keypoints[:, columns].mean(axis=1)
                 scores[:, k] = self.keypoint_scores[:, columns].min(axis=1)

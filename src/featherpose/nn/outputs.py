@@ -191,6 +191,7 @@ class PoseModule(nn.Module):
     Args:
         skeleton: Keypoints and limbs.
         outputs: The method's outputs with real channels and strides.
+        layers: Arguments of a second base class, which holds the layers.
     """
 
     OPTIONS: ClassVar[tuple[str, ...]] = ()
@@ -207,8 +208,8 @@ class PoseModule(nn.Module):
     pad_value: int = 128
     options: Any | None = None
 
-    def __init__(self, skeleton: Skeleton, outputs: Sequence[Output]) -> None:
-        super().__init__()
+    def __init__(self, skeleton: Skeleton, outputs: Sequence[Output], **layers: Any) -> None:
+        super().__init__(**layers)
         self.skeleton = skeleton
         self.outputs = tuple(outputs)
 

@@ -11,6 +11,7 @@ a refiner's weights.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -19,12 +20,13 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from featherpose.crops import CropShape
+from featherpose.errors import OptionError
 from featherpose.methods.heatmap import HEATMAP, HeatmapOptions
 from featherpose.methods.method import Method
 from featherpose.nn.equalization.refiner_equalization import cross_layer_equalization
 from featherpose.nn.outputs import PoseModule, Split
 from featherpose.nn.single_person import SinglePersonMaps
-from featherpose.nn.trunk.person import PERSON_CHANNELS, PersonFeatures, PersonLayers
+from featherpose.nn.trunk.person import PERSON_CHANNELS, PERSON_EXCHANGES, PersonFeatures, PersonLayers
 from featherpose.skeleton import COCO_17, Skeleton
 
 __all__ = ["Refiner"]
@@ -35,6 +37,11 @@ class Refiner(PoseModule, PersonLayers):
 
     Args:
         skeleton: Keypoints of the outputs; limbs are not used.
+        exchanges: Exchanges with two, three and four branches; fewer are faster.
+        far: Whether features also go down over several strides at once.
+
+    Raises:
+        OptionError: If there are not three numbers of exchanges, each at least 1.
 
     Example:
         >>> import torch
@@ -43,6 +50,7 @@ class Refiner(PoseModule, PersonLayers):
         (1, 17, 56, 40)
     """
 
+    OPTIONS: ClassVar[tuple[str, ...]] = ("exchanges", "far")
     START: ClassVar[str] = "refiner"
     MARK: ClassVar[str] = "widen.0.steps.0.0.weight"
 
@@ -53,8 +61,13 @@ class Refiner(PoseModule, PersonLayers):
     # Every keypoint gets a place; who uses the pose decides by its score.
     options: Any | None = HeatmapOptions(min_score=0.02)
 
-    def __init__(self, skeleton: Skeleton = COCO_17) -> None:
-        super().__init__(skeleton, [replace(output, origin_px=0.0) for output in HEATMAP.outputs(skeleton)])
+    def __init__(
+        self, skeleton: Skeleton = COCO_17, *, exchanges: Sequence[int] = PERSON_EXCHANGES, far: bool = True
+    ) -> None:
+        if len(exchanges) != len(PERSON_EXCHANGES) or min(exchanges) < 1:
+            raise OptionError(f"exchanges {list(exchanges)}", expected="three numbers, each at least 1")
+        outputs = [replace(output, origin_px=0.0) for output in HEATMAP.outputs(skeleton)]
+        super().__init__(skeleton, outputs, exchanges=exchanges, far=far)
         self.heatmaps = nn.Conv2d(PERSON_CHANNELS[0], skeleton.num_keypoints, 1)
 
     def forward(self, images: Num[Tensor, "B 3 H W"]) -> tuple[SinglePersonMaps, ...]:
@@ -86,8 +99,12 @@ class Refiner(PoseModule, PersonLayers):
 
     @classmethod
     def options_of(cls, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Nothing varies."""
-        return {}
+        """Return how many exchanges these weights have; nothing if they are of another network."""
+        found = {(int(match[1]), int(match[2])) for n in tensors if (match := re.match(r"stages\.(\d)\.(\d+)\.", n))}
+        if not found:
+            return {}
+        counts = tuple(sum(stage == k for stage, _ in found) for k in range(len(PERSON_EXCHANGES)))
+        return {"exchanges": counts, "far": "stages.1.0.down.02.steps.0.0.weight" in tensors}
 
     def _behind_trunk(self, seen: Sequence[Tensor]) -> tuple[SinglePersonMaps, ...]:
         return (SinglePersonMaps(self.heatmaps(seen[0])),)

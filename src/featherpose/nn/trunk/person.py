@@ -21,14 +21,24 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["PERSON_CHANNELS", "Down", "Exchange", "PersonFeatures", "PersonLayers", "PersonTrunk", "Unit", "centered"]
+__all__ = [
+    "PERSON_CHANNELS",
+    "PERSON_EXCHANGES",
+    "Down",
+    "Exchange",
+    "PersonFeatures",
+    "PersonLayers",
+    "PersonTrunk",
+    "Unit",
+    "centered",
+]
 
 PERSON_CHANNELS = 40, 80, 160, 320
 """Channels at strides 4, 8, 16 and 32."""
+PERSON_EXCHANGES = 2, 4, 2
+"""Exchanges with two, three and four branches."""
 
 _STEM = 32
-# Exchanges with two, three and four branches.
-_EXCHANGES = 2, 4, 2
 # ImageNet's mean and standard deviation, RGB, in 0..1.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -87,9 +97,14 @@ class Down(nn.Module):
 
 
 class Exchange(nn.Module):
-    """Two units a branch, then each receives the others: coarser ones by 1x1 and repetition, finer by `Down`."""
+    """Two units a branch, then each receives the others: coarser ones by 1x1 and repetition, finer by `Down`.
 
-    def __init__(self, channels: Sequence[int]) -> None:
+    Args:
+        channels: Of the branches, finest first.
+        far: Whether a branch receives from all finer ones; from the next finer one alone otherwise.
+    """
+
+    def __init__(self, channels: Sequence[int], *, far: bool = True) -> None:
         super().__init__()
         n = len(channels)
         self.units = nn.ModuleList(nn.Sequential(Unit(c), Unit(c)) for c in channels)
@@ -97,7 +112,11 @@ class Exchange(nn.Module):
             {f"{j}{i}": _pointwise(channels[j], channels[i]) for i in range(n) for j in range(i + 1, n)}
         )
         self.down = nn.ModuleDict(
-            {f"{j}{i}": Down(channels[j], channels[i], i - j) for i in range(n) for j in range(i)}
+            {
+                f"{j}{i}": Down(channels[j], channels[i], i - j)
+                for i in range(n)
+                for j in range(0 if far else max(0, i - 1), i)
+            }
         )
 
     def forward(self, branches: list[Tensor]) -> list[Tensor]:
@@ -105,7 +124,7 @@ class Exchange(nn.Module):
         own = [unit(x) for unit, x in zip(self.units, branches, strict=True)]
         sums: list[Tensor] = []
         for i, y in enumerate(own):
-            for j in range(i):
+            for j in (j for j in range(i) if f"{j}{i}" in self.down):
                 # What goes down from the finest branch is its sum.
                 y = y + self.down[f"{j}{i}"](sums[0] if j == 0 else own[j])
             for j in range(i + 1, len(own)):
@@ -135,9 +154,14 @@ class _Stem(nn.Module):
 
 
 class PersonLayers(nn.Module):
-    """The layers of the trunk, by the names of the single-person network's weights."""
+    """The layers of the trunk, by the names of the single-person network's weights.
 
-    def __init__(self) -> None:
+    Args:
+        exchanges: Exchanges with two, three and four branches, each at least one.
+        far: Whether features also go down over several strides at once, in every exchange.
+    """
+
+    def __init__(self, exchanges: Sequence[int] = PERSON_EXCHANGES, *, far: bool = True) -> None:
         super().__init__()
         channels = PERSON_CHANNELS
         self.stem = _Stem()
@@ -146,7 +170,8 @@ class PersonLayers(nn.Module):
             Down(channels[k] if k else _STEM, channels[k + 1], 1, last_relu=True) for k in range(3)
         )
         self.stages = nn.ModuleList(
-            nn.ModuleList(Exchange(channels[: k + 2]) for _ in range(count)) for k, count in enumerate(_EXCHANGES)
+            nn.ModuleList(Exchange(channels[: k + 2], far=far) for _ in range(count))
+            for k, count in enumerate(exchanges)
         )
         tops = (*channels[::-1], channels[0])
         self.head = nn.ModuleList(nn.Sequential(_spatial(a), _pointwise(a, b)) for a, b in pairwise(tops))
