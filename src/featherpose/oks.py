@@ -70,4 +70,5 @@ def mutual_oks(a: Poses, b: Poses) -> Float32[np.ndarray, "P Q"]:
         >>> mutual_oks(poses, poses[:1]).shape
         (2, 1)
     """
-    return np.asarray(np.maximum(oks_matrix(a, b), oks_matrix(b, a).T), np.float32)
+    there = oks_matrix(a, b)
+    return np.asarray(np.maximum(there, there.T if a is b else oks_matrix(b, a).T), np.float32)

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from featherpose.crops import CropShape
+from featherpose.errors import OptionError
 from featherpose.export.checkpoint import ExportRequest, export_checkpoint
 from featherpose.media.images import read_image
-from featherpose.nn.checkpoints import load_network, read_checkpoint
+from featherpose.nn.checkpoints import load_network, read_checkpoint, save_network
 from featherpose.nn.refiner import Refiner
 from featherpose.preprocess import cut_crop
 from featherpose.runtime.backend import EngineOptions
@@ -78,3 +79,26 @@ def test_equalization_keeps_the_heatmaps_and_narrows_the_ranges(crop: np.ndarray
     # Every layer but the first reads channels whose 99.9th percentile is 1.
     assert len(ranges) == len(layers)
     assert np.median(ranges) == pytest.approx(1, abs=0.5)
+
+
+def test_a_shorter_network_is_recognized_by_its_weights(tmp_path: Path) -> None:
+    network = Refiner(exchanges=(1, 3, 2), far=False)
+    save_network(tmp_path / "short.safetensors", network, "refiner")
+    read = cast(Refiner, load_network(tmp_path / "short.safetensors"))
+    assert [len(list(stage.children())) for stage in read.stages] == [1, 3, 2]
+    assert Refiner.options_of(read.state_dict()) == {"exchanges": (1, 3, 2), "far": False}
+    assert sum(p.numel() for p in read.parameters()) < 0.9 * sum(p.numel() for p in Refiner().parameters())
+
+
+@pytest.mark.parametrize("exchanges", [(1, 1), (0, 4, 2), (2, 4, 2, 1)])
+def test_impossible_exchanges_are_refused(exchanges: tuple[int, ...]) -> None:
+    with pytest.raises(OptionError, match="three numbers"):
+        Refiner(exchanges=exchanges)
+
+
+def test_a_shorter_network_is_equalized(crop: np.ndarray) -> None:
+    torch.manual_seed(0)
+    network = Refiner(exchanges=(1, 1, 1), far=False).eval()
+    before = _heatmaps(network, crop)
+    network.equalize([torch.from_numpy(crop).permute(0, 3, 1, 2).float()])
+    np.testing.assert_allclose(_heatmaps(network, crop), before, atol=1e-4)

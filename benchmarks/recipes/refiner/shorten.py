@@ -3,7 +3,7 @@ r"""Distill a refiner of fewer layers from the full one.
     python benchmarks/recipes/refiner/shorten.py DATA --full refiner-full.safetensors --out short.safetensors
 
 DATA is a folder with coco-train, coco-extra and people (COCO keypoint format). The full network has 2, 4 and 2
-exchanges of its branches and sends features down over several strides at once; the shorter one keeps 1, 3 and 1 of
+exchanges of its branches and sends features down over several strides at once; the shorter one keeps 1, 3 and 2 of
 them, and sends features down one stride at a time. It starts from the weights that both have. Its targets are the full
 network's heatmaps, half of them replaced by Gaussians where joints are annotated, and at first also the features of its
 four branches. Images whose id is divisible by ten are held out. The learning rate falls over --minutes; what is
@@ -17,6 +17,7 @@ import copy
 import math
 import queue
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
@@ -34,7 +35,7 @@ from featherpose.nn.networks import as_module
 from featherpose.nn.refiner import Refiner
 from featherpose.training.precision import MixedPrecision
 
-KEPT: tuple[tuple[int, ...], ...] = ((0,), (1, 2, 3), (1,))
+KEPT: tuple[tuple[int, ...], ...] = ((0,), (1, 2, 3), (0, 1))
 """Exchanges of two, three and four branches that stay."""
 LOADERS, WAITING = 2, 4
 """Threads that draw crops, and batches that wait."""
@@ -91,7 +92,11 @@ class Teacher:
     def __init__(self, network: Refiner, batch: int, threads: int) -> None:
         assert network.crop is not None
         shape = (batch, 3, network.crop.height, network.crop.width)
-        model = ov.convert_model(Outputs(network.eval()), example_input=torch.zeros(1, *shape[1:]), input=list(shape))
+        with warnings.catch_warnings():
+            # OpenVINO traces the network, which PyTorch deprecates.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            example = torch.zeros(1, *shape[1:])
+            model = ov.convert_model(Outputs(network.eval()), example_input=example, input=list(shape))
         steps = ov.preprocess.PrePostProcessor(model)
         steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
         steps.input().model().set_layout(ov.Layout("NCHW"))

@@ -1,4 +1,4 @@
-"""Boxes in, one pose a box out: crops through a single-person network, side by side on all cores."""
+"""Boxes in, one pose a box out: crops through a single-person network, in batches on all cores."""
 
 from __future__ import annotations
 
