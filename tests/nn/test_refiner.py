@@ -81,12 +81,13 @@ def test_equalization_keeps_the_heatmaps_and_narrows_the_ranges(crop: np.ndarray
     assert np.median(ranges) == pytest.approx(1, abs=0.5)
 
 
-def test_a_shorter_network_is_recognized_by_its_weights(tmp_path: Path) -> None:
-    network = Refiner(exchanges=(1, 3, 2), far=False)
+@pytest.mark.parametrize("gated", [True, False])
+def test_a_shorter_network_is_recognized_by_its_weights(gated: bool, tmp_path: Path) -> None:
+    network = Refiner(exchanges=(1, 3, 2), far=False, gated=gated)
     save_network(tmp_path / "short.safetensors", network, "refiner")
     read = cast(Refiner, load_network(tmp_path / "short.safetensors"))
     assert [len(list(stage.children())) for stage in read.stages] == [1, 3, 2]
-    assert Refiner.options_of(read.state_dict()) == {"exchanges": (1, 3, 2), "far": False}
+    assert Refiner.options_of(read.state_dict()) == {"exchanges": (1, 3, 2), "far": False, "gated": gated}
     assert sum(p.numel() for p in read.parameters()) < 0.9 * sum(p.numel() for p in Refiner().parameters())
 
 
@@ -96,9 +97,10 @@ def test_impossible_exchanges_are_refused(exchanges: tuple[int, ...]) -> None:
         Refiner(exchanges=exchanges)
 
 
-def test_a_shorter_network_is_equalized(crop: np.ndarray) -> None:
+@pytest.mark.parametrize("gated", [True, False])
+def test_a_shorter_network_is_equalized(gated: bool, crop: np.ndarray) -> None:
     torch.manual_seed(0)
-    network = Refiner(exchanges=(1, 1, 1), far=False).eval()
+    network = Refiner(exchanges=(1, 1, 1), far=False, gated=gated).eval()
     before = _heatmaps(network, crop)
     network.equalize([torch.from_numpy(crop).permute(0, 3, 1, 2).float()])
     np.testing.assert_allclose(_heatmaps(network, crop), before, atol=1e-4)

@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 import torch
 from people_crops import CropDraw, Person, draw_gaussians, read_people
-from shorten import KEPT, Outputs, Teacher, feature_loss, heatmap_loss, shortened, update_average
+from shorten import (
+    KEPT,
+    Outputs,
+    Teacher,
+    feature_loss,
+    gates_of,
+    heatmap_loss,
+    shortened,
+    update_average,
+    without_gates,
+)
 
 from featherpose.crops import CropShape
 from featherpose.nn.refiner import Refiner
@@ -98,6 +108,18 @@ def test_a_shorter_network_has_the_full_ones_weights(full: Refiner) -> None:
     assert torch.equal(own["head.0.0.weight"], known["head.0.0.weight"])
     everything = shortened(full, ((0, 1), (0, 1, 2, 3), (0, 1)))
     assert all(torch.equal(value, known[name]) for name, value in everything.state_dict().items())
+
+
+def test_gates_of_one_are_left_out(full: Refiner) -> None:
+    short = shortened(full, KEPT).eval()
+    plain = without_gates(short).eval()
+    assert gates_of(short)
+    assert not gates_of(plain)
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255
+    with torch.no_grad():
+        torch.testing.assert_close(plain(images)[0].heatmaps, short(images)[0].heatmaps)
+        next(iter(gates_of(short).values())).mul_(0.5)
+    assert without_gates(short) is short
 
 
 def test_steps_come_closer_to_the_teacher(full: Refiner, astronaut: np.ndarray) -> None:

@@ -3,11 +3,12 @@ r"""Distill a refiner of fewer layers from the full one.
     python benchmarks/recipes/refiner/shorten.py DATA --full refiner-full.safetensors --out short.safetensors
 
 DATA is a folder with coco-train, coco-extra and people (COCO keypoint format). The full network has 2, 4 and 2
-exchanges of its branches and sends features down over several strides at once; the shorter one keeps 1, 3 and 2 of
-them, and sends features down one stride at a time. It starts from the weights that both have. Its targets are the full
-network's heatmaps, half of them replaced by Gaussians where joints are annotated, and at first also the features of its
-four branches. Images whose id is divisible by ten are held out. The learning rate falls over --minutes; what is
-written, every four minutes, are averaged weights. With --init it goes on from such a file.
+exchanges of its branches, in which each branch receives from all others, and gates in its units. The shorter one keeps
+1, 3 and 2 of them, and only neighbors exchange features. It starts from the weights that both have; its gates become 1
+over the first third of the time and are then left out. Its targets are the full network's heatmaps, half of them
+replaced by Gaussians where joints are annotated, and at first also the features of its four branches. Images whose id
+is divisible by ten are held out. The learning rate falls over --minutes; what is written, every four minutes, are
+averaged weights. With --init it goes on from such a file.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ ANNOTATED = 0.5
 """Part of a target that an annotated joint replaces."""
 PEAK_WEIGHT = 3.0
 """How much more a cell counts at the top of a heatmap."""
+GATES_OPEN = 0.35
+"""Part of the time after which all gates are 1."""
 SAVE_S, LOG_S = 240.0, 30.0
 
 
@@ -52,6 +55,21 @@ def shortened(full: Refiner, kept: Sequence[Sequence[int]]) -> Refiner:
     short, known = Refiner(full.skeleton, exchanges=[len(k) for k in kept], far=False), full.state_dict()
     short.load_state_dict({name: known[_origin(name, kept)] for name in short.state_dict()})
     return short
+
+
+def without_gates(network: Refiner) -> Refiner:
+    """Return the same network as residual blocks, if all gates are 1; itself otherwise."""
+    options, weights = Refiner.options_of(network.state_dict()), network.state_dict()
+    if not all(torch.equal(gate, torch.ones_like(gate)) for gate in gates_of(network).values()):
+        return network
+    plain = Refiner(network.skeleton, **{**options, "gated": False})
+    plain.load_state_dict({name: weights[name] for name in plain.state_dict()})
+    return plain
+
+
+def gates_of(network: Refiner) -> dict[str, nn.Parameter]:
+    """Return the gates by name."""
+    return {name: parameter for name, parameter in network.named_parameters() if name.endswith(".gate")}
 
 
 def _origin(name: str, kept: Sequence[Sequence[int]]) -> str:
@@ -139,20 +157,25 @@ def feature_loss(found: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
 
 @torch.no_grad()
 def update_average(average: Mapping[str, Tensor], current: Mapping[str, Tensor], steps: int) -> None:
-    """Move averaged weights towards the current ones."""
+    """Move averaged weights towards the current ones; gates, which are not trained, are copied."""
     part = 1 - min(AVERAGE, steps / (steps + 20))
     for name, value in average.items():
-        value.lerp_(current[name], part)
+        value.lerp_(current[name], 1.0 if name.endswith(".gate") else part)
 
 
 def distill(network: Refiner, teacher: Teacher, source: queue.Queue[Crops], options: argparse.Namespace) -> None:
     """Train until the time is over; write the averaged weights."""
     MixedPrecision.choose("cpu", "fp32").place(network)
+    gates = gates_of(network)
+    first_gates = {name: gate.detach().clone() for name, gate in gates.items()}
+    for gate in gates.values():
+        gate.requires_grad_(False)
     outputs, average = Outputs(network).train(), copy.deepcopy(network)
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
         [
-            {"params": [p for p in network.parameters() if p.dim() > 1], "weight_decay": WEIGHT_DECAY},
-            {"params": [p for p in network.parameters() if p.dim() <= 1], "weight_decay": 0.0},
+            {"params": [p for p in trained if p.dim() > 1], "weight_decay": WEIGHT_DECAY},
+            {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
         ],
         lr=options.rate,
     )
@@ -163,6 +186,9 @@ def distill(network: Refiner, teacher: Teacher, source: queue.Queue[Crops], opti
         rate = options.rate * min(1.0, (steps + 1) / WARM_UP) * (0.5 * (1 + math.cos(math.pi * passed)) + 0.01)
         for group in optimizer.param_groups:
             group["lr"] = rate
+        opened = min(1.0, passed / GATES_OPEN)
+        for name, gate in gates.items():
+            gate.data.copy_(first_gates[name] * (1 - opened) + opened)
         drawn = source.get()
         heatmaps, *branches = teacher(drawn.crops)
         annotated = ANNOTATED * torch.from_numpy(drawn.labeled)[:, :, None, None]
@@ -172,7 +198,7 @@ def distill(network: Refiner, teacher: Teacher, source: queue.Queue[Crops], opti
         loss, distance = heatmap_loss(found, target), feature_loss(features, branches)
         optimizer.zero_grad()
         torch.autograd.backward(loss + distance * max(0.02, 1 - 1.2 * passed))
-        nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
+        nn.utils.clip_grad_norm_(trained, LARGEST_GRADIENT)
         optimizer.step()
         steps += 1
         update_average(average.state_dict(), network.state_dict(), steps)
@@ -182,9 +208,10 @@ def distill(network: Refiner, teacher: Teacher, source: queue.Queue[Crops], opti
             print(f"{spent / 60:.1f} min, {steps} steps: loss {mean[0]:.4f}, of the teacher's size {mean[1]:.4f}")
             errors, logged = [], spent
         if spent - saved > SAVE_S:
-            save_network(options.out, average, "refiner")
+            save_network(options.out, without_gates(average), "refiner")
             saved = spent
-    save_network(options.out, average, "refiner", facts={"steps": str(steps), "crops": str(steps * options.batch)})
+    facts = {"steps": str(steps), "crops": str(steps * options.batch)}
+    save_network(options.out, without_gates(average), "refiner", facts=facts)
 
 
 def main() -> None:

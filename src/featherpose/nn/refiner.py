@@ -38,7 +38,8 @@ class Refiner(PoseModule, PersonLayers):
     Args:
         skeleton: Keypoints of the outputs; limbs are not used.
         exchanges: Exchanges with two, three and four branches; fewer are faster.
-        far: Whether features also go down over several strides at once.
+        far: Whether branches exchange features over several strides at once.
+        gated: Whether units have gates; without them they are plain residual blocks, which engines run faster.
 
     Raises:
         OptionError: If there are not three numbers of exchanges, each at least 1.
@@ -50,7 +51,7 @@ class Refiner(PoseModule, PersonLayers):
         (1, 17, 56, 40)
     """
 
-    OPTIONS: ClassVar[tuple[str, ...]] = ("exchanges", "far")
+    OPTIONS: ClassVar[tuple[str, ...]] = ("exchanges", "far", "gated")
     START: ClassVar[str] = "refiner"
     MARK: ClassVar[str] = "widen.0.steps.0.0.weight"
 
@@ -61,13 +62,12 @@ class Refiner(PoseModule, PersonLayers):
     # Every keypoint gets a place; who uses the pose decides by its score.
     options: Any | None = HeatmapOptions(min_score=0.02)
 
-    def __init__(
-        self, skeleton: Skeleton = COCO_17, *, exchanges: Sequence[int] = PERSON_EXCHANGES, far: bool = True
-    ) -> None:
+    def __init__(self, skeleton: Skeleton = COCO_17, *, exchanges: Sequence[int] = PERSON_EXCHANGES,
+                 far: bool = True, gated: bool = True) -> None:  # fmt: skip
         if len(exchanges) != len(PERSON_EXCHANGES) or min(exchanges) < 1:
             raise OptionError(f"exchanges {list(exchanges)}", expected="three numbers, each at least 1")
         outputs = [replace(output, origin_px=0.0) for output in HEATMAP.outputs(skeleton)]
-        super().__init__(skeleton, outputs, exchanges=exchanges, far=far)
+        super().__init__(skeleton, outputs, exchanges=exchanges, far=far, gated=gated)
         self.heatmaps = nn.Conv2d(PERSON_CHANNELS[0], skeleton.num_keypoints, 1)
 
     def forward(self, images: Num[Tensor, "B 3 H W"]) -> tuple[SinglePersonMaps, ...]:
@@ -104,7 +104,8 @@ class Refiner(PoseModule, PersonLayers):
         if not found:
             return {}
         counts = tuple(sum(stage == k for stage, _ in found) for k in range(len(PERSON_EXCHANGES)))
-        return {"exchanges": counts, "far": "stages.1.0.down.02.steps.0.0.weight" in tensors}
+        far, gated = (f"stages.1.0.{name}" in tensors for name in ("up.20.weight", "units.0.0.gate"))
+        return {"exchanges": counts, "far": far, "gated": gated}
 
     def _behind_trunk(self, seen: Sequence[Tensor]) -> tuple[SinglePersonMaps, ...]:
         return (SinglePersonMaps(self.heatmaps(seen[0])),)

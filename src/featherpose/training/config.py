@@ -52,7 +52,8 @@ class NetworkConfig:
         context_blocks: Dense convolutions between the PAF head and its share of the heatmaps (feather, 2).
         fine: Whether the PAF head's share of the heatmaps has stride 4 as well (feather, true).
         exchanges: Exchanges with two, three and four branches (refiner, 2, 4 and 2).
-        far: Whether the refiner's features also go down over several strides at once (true).
+        far: Whether the refiner's branches exchange features over several strides at once (true).
+        gated: Whether the refiner's units have gates (true).
         freeze: Prefixes of the names of parameters that are not trained, such as ``front``.
         frozen_in_engine: Compute the frozen part in OpenVINO, if it is all that feeds the trained rest.
         features_folder: With ``frozen_in_engine``: keep the frozen part's features in this folder, in half precision,
@@ -68,6 +69,7 @@ class NetworkConfig:
     fine: bool | None = None
     exchanges: tuple[int, ...] | None = None
     far: bool | None = None
+    gated: bool | None = None
     freeze: tuple[str, ...] = ()
     frozen_in_engine: bool = False
     features_folder: str = ""
@@ -86,7 +88,7 @@ class NetworkConfig:
     @property
     def options(self) -> dict[str, int | tuple[int, ...]]:
         """Return the options of `featherpose.nn.networks.create_network`, without those that are not given."""
-        names = ("refinements", "channels", "blocks", "context_blocks", "fine", "exchanges", "far")
+        names = ("refinements", "channels", "blocks", "context_blocks", "fine", "exchanges", "far", "gated")
         given = {name: getattr(self, name) for name in names}
         return {name: value for name, value in given.items() if value is not None}
 

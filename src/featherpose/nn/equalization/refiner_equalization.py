@@ -1,7 +1,8 @@
 """Which channels of the refiner share a factor in cross-layer equalization.
 
 A unit adds its input, times a gate, to what it computes. The gate takes the ratio of both factors, so that the channels
-in front of a unit and behind it need not share theirs. What branches exchange is added, and shares.
+in front of a unit and behind it need not share theirs; without a gate they do, through the whole branch. What branches
+exchange is added, and shares.
 """
 
 from __future__ import annotations
@@ -76,13 +77,17 @@ def _exchanged(
             yield Channels((unit.enter,), (unit.spatial,))
             yield Channels((unit.spatial,), (unit.leave,))
         writers, gates, readers = branches[i]
-        yield Channels(writers, (*readers, before.enter), gates_in=(before.gate,), gates_out=gates)
-        yield Channels((before.leave,), (after.enter,), gates_in=(after.gate,), gates_out=(before.gate,))
         me = str(i)
         into = [layer for (_, to), layer in ups.items() if to == me]
         into += [layers[-1] for (_, to), layers in downs.items() if to == me]
         out = [layer for (origin, _), layer in ups.items() if origin == me]
         out += [layers[0] for (origin, _), layers in downs.items() if origin == me]
+        if before.gate is None or after.gate is None:
+            everyone = (*writers, before.leave, after.leave, *into)
+            branches[i] = everyone, (), (*readers, before.enter, after.enter, *out)
+            continue
+        yield Channels(writers, (*readers, before.enter), gates_in=(before.gate,), gates_out=gates)
+        yield Channels((before.leave,), (after.enter,), gates_in=(after.gate,), gates_out=(before.gate,))
         branches[i] = (after.leave, *into), (after.gate,), tuple(out)
 
 

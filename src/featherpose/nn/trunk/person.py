@@ -62,17 +62,25 @@ def _pointwise(channels: int, out: int) -> nn.Conv2d:
 
 
 class Unit(nn.Module):
-    """``ReLU(leave(spatial(ReLU(enter(x)))) + gate * x)``."""
+    """``ReLU(leave(spatial(ReLU(enter(x)))) + gate * x)``.
 
-    def __init__(self, channels: int) -> None:
+    Args:
+        channels: In and out.
+        gated: Whether there is a gate for each channel; without one the unit is a plain residual block.
+    """
+
+    gate: nn.Parameter | None
+
+    def __init__(self, channels: int, *, gated: bool = True) -> None:
         super().__init__()
         half = channels // 2
         self.enter, self.spatial, self.leave = _pointwise(channels, half), _spatial(half), _pointwise(half, channels)
-        self.gate = nn.Parameter(torch.ones(1, channels, 1, 1))
+        self.gate = nn.Parameter(torch.ones(1, channels, 1, 1)) if gated else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the unit."""
-        return F.relu(self.leave(self.spatial(F.relu(self.enter(x)))) + self.gate * x)
+        kept = x if self.gate is None else self.gate * x
+        return F.relu(self.leave(self.spatial(F.relu(self.enter(x)))) + kept)
 
 
 class Down(nn.Module):
@@ -101,22 +109,24 @@ class Exchange(nn.Module):
 
     Args:
         channels: Of the branches, finest first.
-        far: Whether a branch receives from all finer ones; from the next finer one alone otherwise.
+        far: Whether a branch receives from all others; from its neighbors alone otherwise.
+        gated: Whether units have gates.
     """
 
-    def __init__(self, channels: Sequence[int], *, far: bool = True) -> None:
+    def __init__(self, channels: Sequence[int], *, far: bool = True, gated: bool = True) -> None:
         super().__init__()
         n = len(channels)
-        self.units = nn.ModuleList(nn.Sequential(Unit(c), Unit(c)) for c in channels)
+        self.units = nn.ModuleList(nn.Sequential(Unit(c, gated=gated), Unit(c, gated=gated)) for c in channels)
+        reach = n if far else 1
         self.up = nn.ModuleDict(
-            {f"{j}{i}": _pointwise(channels[j], channels[i]) for i in range(n) for j in range(i + 1, n)}
+            {
+                f"{j}{i}": _pointwise(channels[j], channels[i])
+                for i in range(n)
+                for j in range(i + 1, min(n, i + 1 + reach))
+            }
         )
         self.down = nn.ModuleDict(
-            {
-                f"{j}{i}": Down(channels[j], channels[i], i - j)
-                for i in range(n)
-                for j in range(0 if far else max(0, i - 1), i)
-            }
+            {f"{j}{i}": Down(channels[j], channels[i], i - j) for i in range(n) for j in range(max(0, i - reach), i)}
         )
 
     def forward(self, branches: list[Tensor]) -> list[Tensor]:
@@ -127,7 +137,7 @@ class Exchange(nn.Module):
             for j in (j for j in range(i) if f"{j}{i}" in self.down):
                 # What goes down from the finest branch is its sum.
                 y = y + self.down[f"{j}{i}"](sums[0] if j == 0 else own[j])
-            for j in range(i + 1, len(own)):
+            for j in (j for j in range(i + 1, len(own)) if f"{j}{i}" in self.up):
                 y = y + F.interpolate(self.up[f"{j}{i}"](own[j]), scale_factor=float(2 ** (j - i)), mode="nearest")
             sums.append(y)
         return [F.relu(total) for total in sums]
@@ -158,10 +168,11 @@ class PersonLayers(nn.Module):
 
     Args:
         exchanges: Exchanges with two, three and four branches, each at least one.
-        far: Whether features also go down over several strides at once, in every exchange.
+        far: Whether branches exchange features over several strides at once; with their neighbors alone otherwise.
+        gated: Whether units have gates.
     """
 
-    def __init__(self, exchanges: Sequence[int] = PERSON_EXCHANGES, *, far: bool = True) -> None:
+    def __init__(self, exchanges: Sequence[int] = PERSON_EXCHANGES, *, far: bool = True, gated: bool = True) -> None:
         super().__init__()
         channels = PERSON_CHANNELS
         self.stem = _Stem()
@@ -170,7 +181,7 @@ class PersonLayers(nn.Module):
             Down(channels[k] if k else _STEM, channels[k + 1], 1, last_relu=True) for k in range(3)
         )
         self.stages = nn.ModuleList(
-            nn.ModuleList(Exchange(channels[: k + 2], far=far) for _ in range(count))
+            nn.ModuleList(Exchange(channels[: k + 2], far=far, gated=gated) for _ in range(count))
             for k, count in enumerate(exchanges)
         )
         tops = (*channels[::-1], channels[0])
