@@ -51,6 +51,7 @@ def test_quantized_network_finds_the_same_people(released: Path, coco_train: Pat
     resolved = resolve_model(tmp_path / "int8.xml")
     assert resolved.card is not None
     assert resolved.card.precision == "INT8"
+    assert b">\n" not in (tmp_path / "int8.xml").read_bytes().strip()  # indentation is a sixth of a graph
     backend = open_backend(resolved.path, resolved.spec, EngineOptions(precision="int8", threads=1))
     assert backend.info.precision == "int8"
     for height, width in ((64, 64), (72, 136)):

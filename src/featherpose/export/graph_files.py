@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,9 @@ from featherpose.files import make_folder, output_error
 from featherpose.zoo.card import ModelCard
 
 __all__ = ["card_text", "publish", "read_graph", "working_folder", "write_card", "write_ir", "write_onnx_card"]
+
+
+_INDENTATION = re.compile(rb">\s+<")
 
 
 def card_text(card: ModelCard) -> str:
@@ -104,6 +108,8 @@ def write_ir(model: Any, card: ModelCard, folder: Path, stem: str, *, fp16: bool
     path = folder / f"{stem}.xml"
     try:
         ov.save_model(model, path, compress_to_fp16=fp16)
+        # Indentation is a sixth of the file; no text of an IR begins or ends with white space.
+        path.write_bytes(_INDENTATION.sub(b"><", path.read_bytes()))
     except (RuntimeError, OSError) as error:
         raise OutputError(f"{path.name} cannot be written", hint="check the free space of the disk") from error
     return path
