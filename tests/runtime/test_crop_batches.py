@@ -1,4 +1,4 @@
-"""Crops run together once it pays, and the same crop gives the same answer alone and among others, before and after."""
+"""Three crops run together once it pays, and the same crop gives the same answer alone and among others, before and after."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from featherpose.runtime import EngineOptions, open_backend
-from featherpose.runtime.openvino.crop_batches import LARGEST_BATCH, NetworksByBatch, even_parts
+from featherpose.runtime.openvino.crop_batches import BatchedNetworks
 from featherpose.runtime.openvino.static_shapes import InferRequestPool
 from featherpose.zoo.resolve import resolve_model
 
@@ -40,7 +40,7 @@ class _Compiler:
         self.sizes: list[int] = []
         self.one = _Sums(self.calls)
         self._error, self._failing = error, failing
-        self.networks = NetworksByBatch(cast(InferRequestPool, self.one), self._compile)
+        self.networks = BatchedNetworks(cast(InferRequestPool, self.one), self._compile)
 
     def _compile(self, count: int) -> InferRequestPool:
         self.sizes.append(count)
@@ -60,29 +60,23 @@ class _Compiler:
         return list(self.calls)
 
 
-@pytest.mark.parametrize("count", range(1, 40))
-def test_parts_hold_every_crop_and_are_even(count: int) -> None:
-    parts = even_parts(count)
-    assert sum(parts) == count
-    assert max(parts) <= LARGEST_BATCH
-    assert max(parts) - min(parts) <= 1
-
-
 def test_batches_come_when_they_were_asked_for_several_times() -> None:
     compiler = _Compiler()
     assert compiler.ask(3) == [1, 1, 1]
     assert compiler.sizes == []
+    assert compiler.ask(2, 20) == [1, 1]
+    assert compiler.sizes == []
     assert compiler.ask(3, 20) == [3]
     assert compiler.ask(1, 20) == [1]
-    assert compiler.ask(7, 20) == [3, 2, 2]
-    assert compiler.sizes == [3, 2]
+    assert compiler.ask(7, 20) == [3, 3, 1]
+    assert compiler.sizes == [3]
 
 
 @pytest.mark.parametrize(("error", "failing"), [(1, False), (0, True)], ids=["rounded otherwise", "failing"])
 def test_a_network_that_differs_or_fails_is_tried_once_and_not_used(error: float, failing: bool) -> None:
     compiler = _Compiler(error=error, failing=failing)
-    assert compiler.ask(2, 30) == [1, 1]
-    assert compiler.sizes == [2]
+    assert compiler.ask(4, 30) == [1, 1, 1, 1]
+    assert compiler.sizes == [3]
     assert all(network.closed for network in compiler.made)
 
 

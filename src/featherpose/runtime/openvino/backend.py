@@ -32,7 +32,7 @@ from featherpose.runtime.checks import (
 from featherpose.runtime.compiled_cache import compiled_cache
 from featherpose.runtime.engine_backend import EngineBackend, Network
 from featherpose.runtime.openvino.core import engine_core, locale_kept
-from featherpose.runtime.openvino.crop_batches import NetworksByBatch
+from featherpose.runtime.openvino.crop_batches import BatchedNetworks
 from featherpose.runtime.openvino.overflow import fit_weights, overflows
 from featherpose.runtime.openvino.static_shapes import InferRequestPool, NetworksByShape
 from featherpose.runtime.processor import available_cores, processor
@@ -104,7 +104,7 @@ def _load(path: Path, spec: ModelSpec, options: EngineOptions, limit: int) -> tu
         network: Network
         if spec.crop is not None:
             one = tuple(compiled.input(0).shape)
-            network = NetworksByBatch(first, lambda count: compile_for((count, *one[1:])))
+            network = BatchedNetworks(first, lambda count: compile_for((count, *one[1:])))
         else:
             network = NetworksByShape(first, compile_for, spec.size_multiple)
     except Exception as error:

@@ -1,19 +1,18 @@
-"""Compiled networks by batch size, for crops of one person.
+"""A compiled network for three crops beside that for one: crops of one person run faster together.
 
 A crop is so small that each layer of its network takes a few microseconds, about as long as the threads need to meet
-at its end and as its kernel needs to come into the cache: three crops at once take half of the time of three crops one
-by one. A network for a batch costs a compilation and some 50 MB, so there are two, for two and for three crops, made
-when several images have asked for them: who looks at a single photograph does not wait for them.
+at its end and as its kernel needs to come into the cache: three crops at once take two thirds of the time of three
+crops one by one. The network for a batch costs a compilation and some 90 MB, most of it kernels, so there is one, made
+when several images have had three people: who looks at a single photograph does not wait for it.
 
-Whether they exist must not change a result. So each is first compared, bit for bit, with the network of one crop; where
-an engine rounds batches in another way it is not used.
+Whether it exists must not change a result. So it is first compared, bit for bit, with the network of one crop; where an
+engine rounds batches in another way it is not used.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from threading import Lock
 
 import numpy as np
@@ -22,27 +21,17 @@ from jaxtyping import Float32, UInt8
 from featherpose.runtime.checks import engine_message
 from featherpose.runtime.openvino.static_shapes import InferRequestPool, run_each
 
-__all__ = ["LARGEST_BATCH", "NetworksByBatch", "even_parts"]
+__all__ = ["BATCH", "BatchedNetworks"]
 
-LARGEST_BATCH = 3
+BATCH = 3
+"""Crops that run together; the rest run one by one."""
 _logger = logging.getLogger(__name__)
-# Inferences that a batch size must have been asked for before it gets its network.
+# How often a batch must have been asked for before it gets its network.
 _PATIENCE = 8
 
 
-def even_parts(count: int, largest: int = LARGEST_BATCH) -> list[int]:
-    """Return the sizes of the fewest batches that hold all crops, as even as possible.
-
-    Example:
-        >>> even_parts(3), even_parts(4), even_parts(10)
-        ([3], [2, 2], [3, 3, 2, 2])
-    """
-    parts = -(-count // largest)
-    return [count // parts + (i < count % parts) for i in range(parts)]
-
-
-class NetworksByBatch:
-    """Runs crops through a network of one crop, or through networks of several crops once these exist.
+class BatchedNetworks:
+    """Runs crops three by three once that pays, and one by one until then.
 
     Args:
         of_one: The network for one crop.
@@ -52,55 +41,49 @@ class NetworksByBatch:
     def __init__(self, of_one: InferRequestPool, compile_for: Callable[[int], InferRequestPool]) -> None:
         self._one = of_one
         self._compile: Callable[[int], InferRequestPool] | None = compile_for  # None once closed
-        self._batched: dict[int, InferRequestPool] = {}
-        self._asked: Counter[int] = Counter()
+        self._batched: InferRequestPool | None = None
+        self._asked = 0
         self._lock = Lock()
 
     def run(self, images: UInt8[np.ndarray, "B H W 3"]) -> list[list[Float32[np.ndarray, "C h w"]]] | None:
         """Return each crop's outputs, channels first, in arrays of their own; None once closed."""
         found: list[list[Float32[np.ndarray, "C h w"]]] = []
-        for part in self._parts(images):
-            network = self._batched.get(len(part)) or self._ask_for(part)
+        whole = len(images) - len(images) % BATCH
+        for start in range(0, whole, BATCH):
+            part = images[start : start + BATCH]
+            network = self._batched or self._ask_for(part)
             outputs = run_each(self._one, part) if network is None else network.run(part)
             if outputs is None:
                 return None
             found += outputs
-        return found
-
-    @staticmethod
-    def _parts(images: UInt8[np.ndarray, "B H W 3"]) -> Iterator[UInt8[np.ndarray, "b H W 3"]]:
-        start = 0
-        for size in even_parts(len(images)):
-            yield images[start : start + size]
-            start += size
+        rest = run_each(self._one, images[whole:])
+        return None if rest is None else found + rest
 
     def _ask_for(self, part: UInt8[np.ndarray, "b H W 3"]) -> InferRequestPool | None:
-        """Return the network for this many crops, if it is time to compile it; None until then.
+        """Return the network of a batch, if it is time to compile it; None until then.
 
         Other threads go on with the network of one crop meanwhile.
         """
-        size = len(part)
-        if size == 1 or not self._lock.acquire(blocking=False):
+        if not self._lock.acquire(blocking=False):
             return None
         try:
-            self._asked[size] += 1
-            if self._compile is None or self._asked[size] != _PATIENCE:  # tried once
+            self._asked += 1
+            if self._compile is None or self._asked != _PATIENCE:  # tried once
                 return None
-            network = self._compile(size)
-            if not self._equal(network, part):
-                _logger.debug("batches of %d crops are rounded in another way here", size)
-                network.close()
-                return None
-            self._batched[size] = network
-            return network
+            network = self._compile(BATCH)
+            if self._equal(network, part):
+                self._batched = network
+                return network
+            _logger.debug("batches of crops are rounded in another way here")
+            network.close()
         except Exception as error:  # the engine raises whatever its layers raise
-            _logger.debug("not compiled for %d crops: %s", size, engine_message(error))
-            return None
+            _logger.debug("not compiled for batches of crops: %s", engine_message(error))
         finally:
             self._lock.release()
+        return None
 
     def _equal(self, network: InferRequestPool, part: UInt8[np.ndarray, "b H W 3"]) -> bool:
-        """Compare a network of several crops with that of one, on real crops and on noise."""
+        """Compare the network of a batch with that of one crop, on real crops and on noise."""
         noise = np.random.default_rng(0).integers(0, 256, part.shape, np.uint8)
         for images in (part, noise):
             ours, theirs = network.run(images), run_each(self._one, images)
@@ -116,5 +99,6 @@ class NetworksByBatch:
         with self._lock:
             # It holds the network's weights, which would last as long as anything that refers to this.
             self._compile = None
-            for requests in (*self._batched.values(), self._one):
-                requests.close()
+            for requests in (self._batched, self._one):
+                if requests is not None:
+                    requests.close()
