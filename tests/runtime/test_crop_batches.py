@@ -1,4 +1,4 @@
-"""Three crops run together once it pays, and the same crop gives the same answer alone and among others, before and after."""
+"""Three crops run together once it pays; a crop gives the same answer alone and among others, before and after."""
 
 from __future__ import annotations
 
