@@ -77,11 +77,13 @@ def peers() -> str:
     counts = list(next(iter(systems.values()))["ms"])
     body = [
         [f"**{name}**" if name.startswith("featherpose") else name, f"{entry['AP']:.3f}", f"{entry['AP50']:.3f}",
-         *(f"{entry['ms'][n]['median']:.0f}" for n in counts), entry["license"]]
+         f"{entry['AP crowded']:.3f}", *(f"{entry['ms'][n]['median']:.0f}" for n in counts), entry["license"]]
         for name, entry in systems.items()
     ]  # fmt: skip
     first = f"ms, {counts[0]} person" if counts[0] == "1" else f"ms, {counts[0]} people"
-    return rows(["system", "AP", "AP50", first, *(f"{n} people" for n in counts[1:]), "license"], body)
+    return rows(
+        ["system", "AP", "AP50", "AP, 5 people and more", first, *(f"{n} people" for n in counts[1:]), "license"], body
+    )
 
 
 def speed() -> str:

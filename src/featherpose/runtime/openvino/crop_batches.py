@@ -2,8 +2,8 @@
 
 A crop is so small that each layer of its network takes a few microseconds, about as long as the threads need to meet
 at its end and as its kernel needs to come into the cache: three crops at once take two thirds of the time of three
-crops one by one. The network for a batch costs a compilation and some 90 MB, most of it kernels, so there is one, made
-when several images have had three people: who looks at a single photograph does not wait for it.
+crops one by one. The network for a batch costs a compilation and some 90 MB, most of it kernels, so there is one. It is
+made in the background when several images have had three people; until then crops run one by one.
 
 Whether it exists must not change a result. So it is first compared, bit for bit, with the network of one crop; where an
 engine rounds batches in another way it is not used.
@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from threading import Lock
+from functools import partial
+from threading import Lock, Thread
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -43,6 +44,7 @@ class BatchedNetworks:
         self._compile: Callable[[int], InferRequestPool] | None = compile_for  # None once closed
         self._batched: InferRequestPool | None = None
         self._asked = 0
+        self._preparing: Thread | None = None
         self._lock = Lock()
 
     def run(self, images: UInt8[np.ndarray, "B H W 3"]) -> list[list[Float32[np.ndarray, "C h w"]]] | None:
@@ -51,36 +53,39 @@ class BatchedNetworks:
         whole = len(images) - len(images) % BATCH
         for start in range(0, whole, BATCH):
             part = images[start : start + BATCH]
-            network = self._batched or self._ask_for(part)
-            outputs = run_each(self._one, part) if network is None else network.run(part)
+            network = self._batched
+            if network is None:
+                self._ask_for(part)
+                outputs = run_each(self._one, part)
+            else:
+                outputs = network.run(part)
             if outputs is None:
                 return None
             found += outputs
         rest = run_each(self._one, images[whole:])
         return None if rest is None else found + rest
 
-    def _ask_for(self, part: UInt8[np.ndarray, "b H W 3"]) -> InferRequestPool | None:
-        """Return the network of a batch, if it is time to compile it; None until then.
-
-        Other threads go on with the network of one crop meanwhile.
-        """
-        if not self._lock.acquire(blocking=False):
-            return None
-        try:
+    def _ask_for(self, part: UInt8[np.ndarray, "b H W 3"]) -> None:
+        """Start to compile the network of a batch if it is time for it; nobody waits for that."""
+        with self._lock:
             self._asked += 1
             if self._compile is None or self._asked != _PATIENCE:  # tried once
-                return None
-            network = self._compile(BATCH)
+                return
+            work = partial(self._prepare, self._compile, part.copy())
+            self._preparing = Thread(target=work, name="featherpose-crop-batches")
+            self._preparing.start()
+
+    def _prepare(self, compile_for: Callable[[int], InferRequestPool], part: UInt8[np.ndarray, "b H W 3"]) -> None:
+        """Compile the network of a batch, compare it, and use it from now on."""
+        try:
+            network = compile_for(BATCH)
             if self._equal(network, part):
                 self._batched = network
-                return network
-            _logger.debug("batches of crops are rounded in another way here")
-            network.close()
+            else:
+                _logger.debug("batches of crops are rounded in another way here")
+                network.close()
         except Exception as error:  # the engine raises whatever its layers raise
             _logger.debug("not compiled for batches of crops: %s", engine_message(error))
-        finally:
-            self._lock.release()
-        return None
 
     def _equal(self, network: InferRequestPool, part: UInt8[np.ndarray, "b H W 3"]) -> bool:
         """Compare the network of a batch with that of one crop, on real crops and on noise."""
@@ -99,6 +104,8 @@ class BatchedNetworks:
         with self._lock:
             # It holds the network's weights, which would last as long as anything that refers to this.
             self._compile = None
-            for requests in (self._batched, self._one):
-                if requests is not None:
-                    requests.close()
+        if self._preparing is not None:
+            self._preparing.join()
+        for requests in (self._batched, self._one):
+            if requests is not None:
+                requests.close()
