@@ -150,10 +150,7 @@ def fit(source_size: tuple[int, int], *, height: int, size_multiple: int) -> Let
 
 
 def cut_crop(
-    image: UInt8[np.ndarray, "H W 3"],
-    matrix: Float64[np.ndarray, "2 3"],
-    shape: CropShape,
-    out: UInt8[np.ndarray, "h w 3"] | None = None,
+    image: UInt8[np.ndarray, "H W 3"], matrix: Float64[np.ndarray, "2 3"], shape: CropShape
 ) -> UInt8[np.ndarray, "1 h w 3"]:
     """Cut one crop out of an image: bilinear, black where the crop reaches out of the image.
 
@@ -161,7 +158,6 @@ def cut_crop(
         image: uint8[H, W, 3].
         matrix: From crop pixels to image pixels, of `featherpose.crops.CropShape.matrices`.
         shape: Size of the crop.
-        out: Buffer to write into instead of a new one, such as one crop of a batch.
 
     Returns:
         uint8[1, height, width, 3], an input of a single-person network.
@@ -172,7 +168,8 @@ def cut_crop(
         >>> cut_crop(np.full((48, 48, 3), 7, np.uint8), matrix, shape)[0, 32, 16].tolist()
         [7, 7, 7]
     """
-    if out is None:
-        out = np.empty((shape.height, shape.width, 3), np.uint8)
-    cv2.warpAffine(image, matrix, (shape.width, shape.height), dst=out, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-    return out[None]
+    crop = np.empty((1, shape.height, shape.width, 3), np.uint8)
+    cv2.warpAffine(
+        image, matrix, (shape.width, shape.height), dst=crop[0], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    )
+    return crop

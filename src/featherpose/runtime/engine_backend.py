@@ -32,10 +32,10 @@ __all__ = ["EngineBackend", "Network"]
 class Network(Protocol):
     """A model that one engine has loaded; all that an engine must provide."""
 
-    def run(self, images: UInt8[np.ndarray, "B H W 3"]) -> list[list[Float32[np.ndarray, "C h w"]]] | None:
-        """Run a batch and return each image's outputs in the order of the spec, in arrays of their own.
+    def run(self, image: UInt8[np.ndarray, "1 H W 3"]) -> list[Float32[np.ndarray, "C h w"]] | None:
+        """Run one image and return the outputs in the order of the spec, in arrays of their own; None once closed.
 
-        None once closed. Any number of threads may call it; it may raise whatever the engine raises.
+        Any number of threads may call it; it may raise whatever the engine raises.
         """
         ...
 
@@ -55,7 +55,8 @@ class _Loaded:
 class EngineBackend:
     """A `featherpose.runtime.backend.Backend` on a network that one engine loads.
 
-    An image gives the same result alone and among others of a batch.
+    The images of a batch run one after another: a batch costs a CPU the same time an image, and an image gives the
+    same result alone and among others.
 
     Args:
         load: Loads the network and returns it with what really runs; called now, and once in each forked child that
@@ -108,20 +109,24 @@ class EngineBackend:
 
     def _run(self, network: Network, images: UInt8[np.ndarray, "B H W 3"]) -> list[Arrays]:
         images = check_images(images, self._spec)
-        try:
-            found = network.run(images)
-        except Exception as error:  # the engine raises whatever its layers raise
-            if is_out_of_memory(error):
-                raise OutOfMemoryError(
-                    f"there is not enough memory to run {self._info.model} on an input of shape {images.shape}",
-                    hint=SMALLER,
+        found: list[Arrays] = []
+        for i in range(len(images)):
+            try:
+                outputs = network.run(images[i : i + 1])
+            except Exception as error:  # the engine raises whatever its layers raise
+                if is_out_of_memory(error):
+                    raise OutOfMemoryError(
+                        f"there is not enough memory to run {self._info.model} on an input of shape {images.shape}",
+                        hint=SMALLER,
+                    ) from error
+                engine = self._info.engine.partition(" ")[0]
+                raise ModelError(
+                    f"{engine} failed on an input of shape {images.shape} ({engine_message(error)})"
                 ) from error
-            engine = self._info.engine.partition(" ")[0]
-            given = f"{engine} failed on an input of shape {images.shape} ({engine_message(error)})"
-            raise ModelError(given) from error
-        if found is None:
-            raise ModelError(f"the model {self._info.model} was closed", hint="open it again")
-        return [dict(zip(self._names, outputs, strict=True)) for outputs in found]
+            if outputs is None:
+                raise ModelError(f"the model {self._info.model} was closed", hint="open it again")
+            found.append(dict(zip(self._names, outputs, strict=True)))
+        return found
 
     def _here(self) -> _Loaded:
         """Return the network of this process; a forked child loads it."""

@@ -1,4 +1,4 @@
-"""Boxes in, one pose a box out: crops through a single-person network, in batches on all cores."""
+"""Boxes in, one pose a box out: crops through a single-person network, side by side on all cores."""
 
 from __future__ import annotations
 
@@ -25,9 +25,6 @@ from featherpose.zoo.resolve import ResolvedModel, resolve_model
 __all__ = ["PersonEstimator", "open_person_estimator"]
 
 _CORNER_CELLS = 1.5
-# One crop by one of three: two cores need 0.7 of the time that two batches on a core each need
-# (``benchmarks/crop_batches.py``).
-_CORES_A_BATCH = 2
 
 
 class PersonEstimator:
@@ -37,7 +34,6 @@ class PersonEstimator:
         backend: A network that sees one person at a time: ``backend.spec.crop`` is set.
         mirror: Whether each crop is seen mirrored as well and the outputs averaged: twice the time, somewhat better
             keypoints.
-        side_by_side: Batches of crops that the backend runs at the same time.
 
     Raises:
         ModelError: If the network sees whole images.
@@ -49,7 +45,7 @@ class PersonEstimator:
         Poses(1 people, coco_17, 320x240)
     """
 
-    def __init__(self, backend: Backend, *, mirror: bool = False, side_by_side: int = 1) -> None:
+    def __init__(self, backend: Backend, *, mirror: bool = False) -> None:
         if backend.spec.crop is None:
             raise ModelError(
                 f"model {backend.spec.name} sees whole images", expected="a network that takes crops of one person"
@@ -58,7 +54,6 @@ class PersonEstimator:
         self._crop: CropShape = backend.spec.crop
         self._decoder = backend.spec.decoder()
         self._mirror = mirror
-        self._side_by_side = side_by_side
         size = (self._crop.width, self._crop.height)
         self._letterbox = Letterbox(size, size, (0, 0), size)
 
@@ -100,28 +95,15 @@ class PersonEstimator:
             ModelError: If the engine failed.
         """
         matrices = self._crop.matrices(boxes)
+        pending = [self._backend.submit(cut_crop(image, matrix, self._crop)) for matrix in matrices]
         if self._mirror:
-            answers = self._answers(image, np.concatenate((matrices, matrices @ self._turn())))
+            turned = matrices @ self._turn()
+            pending += [self._backend.submit(cut_crop(image, matrix, self._crop)) for matrix in turned]
+        answers = [inference.result()[0] for inference in pending]
+        if self._mirror:
             answers = [self._average(a, b) for a, b in zip(answers[: len(boxes)], answers[len(boxes) :], strict=True)]
-        else:
-            answers = self._answers(image, matrices)
         people = [self._decoder(answer, self._letterbox) for answer in answers]
         return self._gather(people, matrices, (image.shape[1], image.shape[0]))
-
-    def _answers(self, image: UInt8[np.ndarray, "H W 3"], matrices: Float64[np.ndarray, "P 2 3"]) -> list[Arrays]:
-        """Cut crops and run the network on them, in as many batches as run side by side."""
-        if not len(matrices):
-            return []
-        shape, pending = self._crop, []
-        parts = np.array_split(matrices, min(self._side_by_side, len(matrices)))
-        for part in parts:
-            crops = np.empty((len(part), shape.height, shape.width, 3), np.uint8)
-            for crop, matrix in zip(crops, part, strict=True):
-                cut_crop(image, matrix, shape, crop)
-            if len(parts) == 1:  # no other thread is needed
-                return self._backend.infer(crops)
-            pending.append(self._backend.submit(crops))  # runs while the next crops are cut
-        return [answer for inference in pending for answer in inference.result()]
 
     def _turn(self) -> Float64[np.ndarray, "3 3"]:
         """Return the map from pixels of the mirrored crop to pixels of the crop under which their cells coincide.
@@ -182,7 +164,7 @@ class PersonEstimator:
 def open_person_estimator(
     model: str | ResolvedModel, engine: EngineOptions | None = None, *, mirror: bool = False
 ) -> PersonEstimator:
-    """Open a single-person network with one batch of crops on each two cores: crops are too small for more of them.
+    """Open a single-person network with one inference on each core: crops are too small to share among cores.
 
     Args:
         model: A name of ``featherpose models list``, the path of a model file, or what `resolve_model` made of it.
@@ -194,6 +176,7 @@ def open_person_estimator(
     """
     resolved = model if isinstance(model, ResolvedModel) else resolve_model(model)
     engine = engine or EngineOptions()
-    side_by_side = min(8, max(1, (engine.threads or available_cores()) // _CORES_A_BATCH))
-    backend = open_backend(resolved.path, resolved.spec, replace(engine, num_streams=side_by_side))
-    return PersonEstimator(backend, mirror=mirror, side_by_side=side_by_side)
+    side_by_side = min(8, engine.threads or available_cores())
+    return PersonEstimator(
+        open_backend(resolved.path, resolved.spec, replace(engine, num_streams=side_by_side)), mirror=mirror
+    )

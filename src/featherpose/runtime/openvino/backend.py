@@ -3,9 +3,8 @@
 One compiled model serves every image size. Its height and width stay dynamic: a new size costs a cheap preparation of
 the kernels, where a static shape for every size would cost a compilation each and unbounded memory
 (``benchmarks/engines_shapes.py``). The shapes of ordinary video have networks of their own
-(`featherpose.runtime.openvino.static_shapes`). The images of a batch run one after another: a batch of large images
-costs a CPU the same time an image. Crops of one person are small and run together
-(`featherpose.runtime.openvino.crop_batches`). An image gives the same result alone and among others.
+(`featherpose.runtime.openvino.static_shapes`). The images of a batch run one after another: a batch costs a CPU the
+same time an image, and an image gives the same result alone and among others.
 """
 
 from __future__ import annotations
@@ -30,9 +29,8 @@ from featherpose.runtime.checks import (
     is_out_of_memory,
 )
 from featherpose.runtime.compiled_cache import compiled_cache
-from featherpose.runtime.engine_backend import EngineBackend, Network
+from featherpose.runtime.engine_backend import EngineBackend
 from featherpose.runtime.openvino.core import engine_core, locale_kept
-from featherpose.runtime.openvino.crop_batches import BatchedNetworks
 from featherpose.runtime.openvino.overflow import fit_weights, overflows
 from featherpose.runtime.openvino.static_shapes import InferRequestPool, NetworksByShape
 from featherpose.runtime.processor import available_cores, processor
@@ -70,7 +68,7 @@ def open_openvino(path: Path, spec: ModelSpec, options: EngineOptions) -> Engine
     return EngineBackend(lambda: _load(path, spec, options, limit), spec, limit)
 
 
-def _load(path: Path, spec: ModelSpec, options: EngineOptions, limit: int) -> tuple[Network, EngineInfo]:
+def _load(path: Path, spec: ModelSpec, options: EngineOptions, limit: int) -> tuple[NetworksByShape, EngineInfo]:
     device = _find_device(options.device)
     try:
         with locale_kept():
@@ -100,13 +98,8 @@ def _load(path: Path, spec: ModelSpec, options: EngineOptions, limit: int) -> tu
 
     try:
         compiled = _compile(core, model, device, settings)
-        first = InferRequestPool(compiled, outputs, limit)
-        network: Network
-        if spec.crop is not None:
-            one = tuple(compiled.input(0).shape)
-            network = BatchedNetworks(first, lambda count: compile_for((count, *one[1:])))
-        else:
-            network = NetworksByShape(first, compile_for, spec.size_multiple)
+        of_any_size = InferRequestPool(compiled, outputs, limit)
+        network = NetworksByShape(of_any_size, compile_for, spec.size_multiple)
     except Exception as error:
         if is_out_of_memory(error):
             raise OutOfMemoryError(f"there is not enough memory to prepare {path}", hint=SMALLER) from error

@@ -25,7 +25,7 @@ from jaxtyping import Float32, UInt8
 from featherpose.preprocess import fit
 from featherpose.runtime.checks import engine_message
 
-__all__ = ["InferRequestPool", "NetworksByShape", "is_video_shape", "run_each"]
+__all__ = ["InferRequestPool", "NetworksByShape", "is_video_shape"]
 
 _logger = logging.getLogger(__name__)
 # Aspect ratios (width, height) of nearly all video: landscape, portrait, and older or smaller cameras.
@@ -51,8 +51,8 @@ class InferRequestPool:
         for _ in range(count):
             self._idle.put(compiled.create_infer_request())
 
-    def run(self, images: UInt8[np.ndarray, "B H W 3"]) -> list[list[Float32[np.ndarray, "C h w"]]] | None:
-        """Return each image's outputs, channels first, in arrays of their own; None once closed.
+    def run(self, image: UInt8[np.ndarray, "1 H W 3"]) -> list[Float32[np.ndarray, "C h w"]] | None:
+        """Return the outputs for one image, channels first, in arrays of their own; None once closed.
 
         The input is read in place. The transposition to channels first is the one copy, which frees the request for the
         next image; in the engine it takes several times as long.
@@ -64,11 +64,10 @@ class InferRequestPool:
             self._idle.put(None)  # for the next caller
             return None
         try:
-            request.set_input_tensor(ov.Tensor(images, shared_memory=True))
+            request.set_input_tensor(ov.Tensor(image, shared_memory=True))
             request.start_async()
             request.wait()
-            found = [request.get_tensor(output).data for output in self._outputs]
-            return [[_channels_first(maps[i]) for maps in found] for i in range(len(images))]
+            return [_channels_first(request.get_tensor(output).data[0]) for output in self._outputs]
         finally:
             self._idle.put(request)
 
@@ -81,19 +80,6 @@ class InferRequestPool:
                 self._count -= 1
             self._idle.put(None)  # for all later callers
         self._outputs = ()
-
-
-def run_each(
-    network: InferRequestPool, images: UInt8[np.ndarray, "B H W 3"]
-) -> list[list[Float32[np.ndarray, "C h w"]]] | None:
-    """Run images one after another and return each one's outputs; None once closed."""
-    found: list[list[Float32[np.ndarray, "C h w"]]] = []
-    for i in range(len(images)):
-        outputs = network.run(images[i : i + 1])
-        if outputs is None:
-            return None
-        found += outputs
-    return found
 
 
 def _channels_first(maps: Float32[np.ndarray, "h w C"]) -> Float32[np.ndarray, "C h w"]:
@@ -161,12 +147,9 @@ class NetworksByShape:
                     return self._any
             return self._static[shape]
 
-    def run(self, images: UInt8[np.ndarray, "B H W 3"]) -> list[list[Float32[np.ndarray, "C h w"]]] | None:
-        """Return each image's outputs, channels first, in arrays of their own; None once closed.
-
-        The images run one after another: a batch of large ones costs a CPU the same time an image.
-        """
-        return run_each(self.choose((1, *images.shape[1:])), images)
+    def run(self, image: UInt8[np.ndarray, "1 H W 3"]) -> list[Float32[np.ndarray, "C h w"]] | None:
+        """Return the outputs for one image, channels first, in arrays of their own; None once closed."""
+        return self.choose(image.shape).run(image)
 
     def close(self) -> None:
         """Wait for running inferences and release everything; calling it again does nothing."""
