@@ -39,6 +39,11 @@ LEVELS: dict[str, dict[str, Any]] = {
     "featherpose balanced, 368": {"quality": "balanced", "height": 368},
     "featherpose balanced, accurate": {"quality": "balanced", "model": "accurate"},
     "featherpose, all refined": {"refine": "all"},
+    "featherpose, all refined fast": {"refine": RefineOptions(mode="all", model="refiner-fast")},
+    "featherpose, all refined fast, 368": {
+        "refine": RefineOptions(mode="all", model="refiner-fast"),
+        "height": 368,
+    },
     "featherpose, all refined, 368": {"refine": "all", "height": 368},
     "featherpose, all refined, accurate": {"refine": "all", "model": "accurate"},
     "featherpose, all refined, accurate, 368": {"refine": "all", "model": "accurate", "height": 368},

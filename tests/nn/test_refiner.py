@@ -87,8 +87,25 @@ def test_a_shorter_network_is_recognized_by_its_weights(gated: bool, tmp_path: P
     save_network(tmp_path / "short.safetensors", network, "refiner")
     read = cast(Refiner, load_network(tmp_path / "short.safetensors"))
     assert [len(list(stage.children())) for stage in read.stages] == [1, 3, 2]
-    assert Refiner.options_of(read.state_dict()) == {"exchanges": (1, 3, 2), "far": False, "gated": gated}
+    assert Refiner.options_of(read.state_dict()) == {
+        "exchanges": (1, 3, 2),
+        "far": False,
+        "gated": gated,
+        "crop_shape": None,
+    }
     assert sum(p.numel() for p in read.parameters()) < 0.9 * sum(p.numel() for p in Refiner().parameters())
+
+
+def test_the_crop_s_shape_is_among_the_weights(tmp_path: Path) -> None:
+    save_network(tmp_path / "small.safetensors", Refiner(crop_shape=(128, 192, 1.05)), "refiner")
+    assert load_network(tmp_path / "small.safetensors").crop == CropShape(width=128, height=192, margin=1.05)
+    assert Refiner().crop == CropShape(width=160, height=224, margin=1.1)
+
+
+@pytest.mark.parametrize("crop_shape", [(128, 192), (100, 192, 1.0), (128, 192, 9.0)])
+def test_impossible_crops_are_refused(crop_shape: tuple[float, ...]) -> None:
+    with pytest.raises(OptionError, match="crop"):
+        Refiner(crop_shape=crop_shape)
 
 
 @pytest.mark.parametrize("exchanges", [(1, 1), (0, 4, 2), (2, 4, 2, 1)])

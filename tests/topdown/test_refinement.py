@@ -125,6 +125,15 @@ def test_milliseconds_are_a_number_of_crops() -> None:
     assert open_refiner(RefineOptions(mode="off"), OPENPOSE_18) is None
 
 
+def test_the_fast_refiner_sees_smaller_crops_of_the_same_people(astronaut: np.ndarray) -> None:
+    box = np.array([[90, 0, 400, 511]], np.float32)
+    with open_person_estimator("refiner") as full, open_person_estimator("refiner-fast") as fast:
+        assert fast.describe()["crop"] == [128, 192]
+        (whole,), (small,) = full(astronaut, box).keypoints, fast(astronaut, box).keypoints
+    eyes = [COCO_17.keypoints.index(name) for name in ("left_eye", "right_eye")]
+    assert np.abs(whole[eyes] - small[eyes]).max() < 8
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

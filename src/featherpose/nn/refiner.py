@@ -1,7 +1,7 @@
 """The project's single-person network: the keypoints of one person in a crop, as heatmaps at stride 4.
 
 Convention
-    Input: BGR crops of 224x160 pixels (any multiples of 32 work), 0..255, black where they reach out of the image;
+    Input: BGR crops, 224x160 pixels unless the weights say otherwise, 0..255, black where they reach out of the image;
     `featherpose.crops.CropShape` says where a crop lies. Output: Gaussians of one person's keypoints, about 0..1.
     Cell (i, j) stands for crop pixel (4i, 4j), not for the center of 4x4 pixels.
 
@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import torch
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
@@ -31,6 +32,8 @@ from featherpose.skeleton import COCO_17, Skeleton
 
 __all__ = ["Refiner"]
 
+_CROP_SHAPE = "crop_shape"
+
 
 class Refiner(PoseModule, PersonLayers):
     """Heatmaps of the person in a crop.
@@ -40,9 +43,10 @@ class Refiner(PoseModule, PersonLayers):
         exchanges: Exchanges with two, three and four branches; fewer are faster.
         far: Whether branches exchange features over several strides at once.
         gated: Whether units have gates; without them they are plain residual blocks, which engines run faster.
+        crop_shape: Width, height and margin of the crops, if they are others than 160, 224 and 1.1.
 
     Raises:
-        OptionError: If there are not three numbers of exchanges, each at least 1.
+        OptionError: If there are not three numbers of exchanges, each at least 1, or a crop is impossible.
 
     Example:
         >>> import torch
@@ -51,7 +55,7 @@ class Refiner(PoseModule, PersonLayers):
         (1, 17, 56, 40)
     """
 
-    OPTIONS: ClassVar[tuple[str, ...]] = ("exchanges", "far", "gated")
+    OPTIONS: ClassVar[tuple[str, ...]] = ("exchanges", "far", "gated", "crop_shape")
     START: ClassVar[str] = "refiner"
     MARK: ClassVar[str] = "widen.0.steps.0.0.weight"
 
@@ -63,11 +67,20 @@ class Refiner(PoseModule, PersonLayers):
     options: Any | None = HeatmapOptions(min_score=0.02)
 
     def __init__(self, skeleton: Skeleton = COCO_17, *, exchanges: Sequence[int] = PERSON_EXCHANGES,
-                 far: bool = True, gated: bool = True) -> None:  # fmt: skip
+                 far: bool = True, gated: bool = True, crop_shape: Sequence[float] | None = None) -> None:  # fmt: skip
         if len(exchanges) != len(PERSON_EXCHANGES) or min(exchanges) < 1:
             raise OptionError(f"exchanges {list(exchanges)}", expected="three numbers, each at least 1")
         outputs = [replace(output, origin_px=0.0) for output in HEATMAP.outputs(skeleton)]
         super().__init__(skeleton, outputs, exchanges=exchanges, far=far, gated=gated)
+        if crop_shape is not None:
+            if len(crop_shape) != 3 or any(size % self.size_multiple for size in crop_shape[:2]):
+                raise OptionError(
+                    f"crop shape {list(crop_shape)}", expected="width and height, multiples of 32, and a margin"
+                )
+            width, height, margin = crop_shape
+            self.crop = CropShape(width=int(width), height=int(height), margin=margin)
+            # Among the weights, because they are good for crops of this size alone.
+            self.register_buffer(_CROP_SHAPE, torch.tensor([width, height, margin]))
         self.heatmaps = nn.Conv2d(PERSON_CHANNELS[0], skeleton.num_keypoints, 1)
 
     def forward(self, images: Num[Tensor, "B 3 H W"]) -> tuple[SinglePersonMaps, ...]:
@@ -105,7 +118,9 @@ class Refiner(PoseModule, PersonLayers):
             return {}
         counts = tuple(sum(stage == k for stage, _ in found) for k in range(len(PERSON_EXCHANGES)))
         far, gated = (f"stages.1.0.{name}" in tensors for name in ("up.20.weight", "units.0.0.gate"))
-        return {"exchanges": counts, "far": far, "gated": gated}
+        found_shape = tensors.get(_CROP_SHAPE)
+        shape = None if found_shape is None else tuple(round(value, 2) for value in found_shape.tolist())
+        return {"exchanges": counts, "far": far, "gated": gated, "crop_shape": shape}
 
     def _behind_trunk(self, seen: Sequence[Tensor]) -> tuple[SinglePersonMaps, ...]:
         return (SinglePersonMaps(self.heatmaps(seen[0])),)

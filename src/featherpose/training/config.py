@@ -54,6 +54,7 @@ class NetworkConfig:
         exchanges: Exchanges with two, three and four branches (refiner, 2, 4 and 2).
         far: Whether the refiner's branches exchange features over several strides at once (true).
         gated: Whether the refiner's units have gates (true).
+        crop_shape: Width, height and margin of the refiner's crops (160, 224, 1.1).
         freeze: Prefixes of the names of parameters that are not trained, such as ``front``.
         frozen_in_engine: Compute the frozen part in OpenVINO, if it is all that feeds the trained rest.
         features_folder: With ``frozen_in_engine``: keep the frozen part's features in this folder, in half precision,
@@ -70,6 +71,7 @@ class NetworkConfig:
     exchanges: tuple[int, ...] | None = None
     far: bool | None = None
     gated: bool | None = None
+    crop_shape: tuple[float, float, float] | None = None
     freeze: tuple[str, ...] = ()
     frozen_in_engine: bool = False
     features_folder: str = ""
@@ -86,9 +88,19 @@ class NetworkConfig:
             )
 
     @property
-    def options(self) -> dict[str, int | tuple[int, ...]]:
+    def options(self) -> dict[str, int | tuple[float, ...]]:
         """Return the options of `featherpose.nn.networks.create_network`, without those that are not given."""
-        names = ("refinements", "channels", "blocks", "context_blocks", "fine", "exchanges", "far", "gated")
+        names = (
+            "refinements",
+            "channels",
+            "blocks",
+            "context_blocks",
+            "fine",
+            "exchanges",
+            "far",
+            "gated",
+            "crop_shape",
+        )
         given = {name: getattr(self, name) for name in names}
         return {name: value for name, value in given.items() if value is not None}
 

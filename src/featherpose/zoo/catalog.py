@@ -49,7 +49,8 @@ def bundled_card(weights: Path = _WEIGHTS) -> ModelCard | None:
 def _bundled() -> dict[str, ModelCard]:
     """Return the cards of all models that come with the package, the default one first."""
     default = bundled_card()
-    more = [path for path in sorted(_WEIGHTS.glob("*.card.json")) if path.name != "default.card.json"]
+    found_cards = sorted(_WEIGHTS.glob("*.card.json"), key=lambda path: path.name.removesuffix(".card.json"))
+    more = [path for path in found_cards if path.name != "default.card.json"]
     found = ([default] if default else []) + [read_card(path.read_bytes(), path) for path in more]
     return {card.name: card for card in found}
 
