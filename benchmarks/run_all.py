@@ -86,6 +86,7 @@ def all_runs(shared: Path, vtest: Path) -> list[Run]:
         analyze("postprocessing", 3, str(val), "--model", int8),
         analyze("roofline", 2, crowd, "--models", int8, "feather", "--untrained", "openpose"),
         Run("network_ratio", ("network_ratio.py", "--released", int8, *at("network_ratio")), 1),
+        Run("refiner_cost", ("refiner_cost.py", "--released", int8, *at("refiner_cost")), 0.3),
         Run("stages", ("featherpose", "analyze", "stages", str(val), "--checkpoint", str(weights), *at("stages"),
                        "--plot", str(IMAGES / "stages")), 4),
         *(
