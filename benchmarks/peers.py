@@ -35,7 +35,6 @@ LEVELS: dict[str, dict[str, Any]] = {
     "featherpose fast, accurate": {"quality": "fast", "model": "accurate"},
     "featherpose fast, accurate, 368": {"quality": "fast", "model": "accurate", "height": 368},
     "featherpose balanced": {"quality": "balanced"},
-    "featherpose balanced, at most 3 crops": {"refine": RefineOptions(budget_crops=3)},
     "featherpose balanced, 368": {"quality": "balanced", "height": 368},
     "featherpose balanced, accurate": {"quality": "balanced", "model": "accurate"},
     "featherpose, all refined": {"refine": "all"},
