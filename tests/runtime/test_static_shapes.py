@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
@@ -16,8 +16,10 @@ from featherpose.estimator import PoseEstimator
 from featherpose.media.sources.find import open_source
 from featherpose.poses import Poses
 from featherpose.runtime import EngineOptions, ModelSpec, open_backend
+from featherpose.runtime.openvino import backend as openvino_backend
 from featherpose.runtime.openvino.static_shapes import InferRequestPool, NetworksByShape, is_video_shape
 from featherpose.stream import process_stream
+from featherpose.zoo.resolve import resolve_model
 
 if TYPE_CHECKING:
     from tests.runtime.conftest import SmallNetwork
@@ -180,3 +182,24 @@ def test_the_same_image_gives_the_same_poses_whatever_ran_before(
         for pixels, poses in read:
             assert _same(poses, fresh(pixels))
     assert all(_same(read[0][1], read[i][1]) for i in (2, 3))
+
+
+@pytest.mark.parametrize("name", ["refiner", "refiner-fast"])
+def test_a_network_of_one_size_is_compiled_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Crops of 128x192 have the shape of a portrait video."""
+    resolved, compiled = resolve_model(name), []
+    original = openvino_backend._compile
+
+    def count(*arguments: Any) -> Any:
+        compiled.append(arguments)
+        return original(*arguments)
+
+    monkeypatch.setattr(openvino_backend, "_compile", count)
+    assert resolved.spec.crop is not None
+    crop = np.zeros((1, resolved.spec.crop.height, resolved.spec.crop.width, 3), np.uint8)
+    backend = open_backend(resolved.path, resolved.spec, EngineOptions(threads=1))
+    try:
+        assert len(backend.infer(crop)) == 1
+    finally:
+        backend.close()
+    assert len(compiled) == 1

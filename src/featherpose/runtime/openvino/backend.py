@@ -29,7 +29,7 @@ from featherpose.runtime.checks import (
     is_out_of_memory,
 )
 from featherpose.runtime.compiled_cache import compiled_cache
-from featherpose.runtime.engine_backend import EngineBackend
+from featherpose.runtime.engine_backend import EngineBackend, Network
 from featherpose.runtime.openvino.core import engine_core, locale_kept
 from featherpose.runtime.openvino.overflow import fit_weights, overflows
 from featherpose.runtime.openvino.static_shapes import InferRequestPool, NetworksByShape
@@ -68,7 +68,7 @@ def open_openvino(path: Path, spec: ModelSpec, options: EngineOptions) -> Engine
     return EngineBackend(lambda: _load(path, spec, options, limit), spec, limit)
 
 
-def _load(path: Path, spec: ModelSpec, options: EngineOptions, limit: int) -> tuple[NetworksByShape, EngineInfo]:
+def _load(path: Path, spec: ModelSpec, options: EngineOptions, limit: int) -> tuple[Network, EngineInfo]:
     device = _find_device(options.device)
     try:
         with locale_kept():
@@ -98,8 +98,9 @@ def _load(path: Path, spec: ModelSpec, options: EngineOptions, limit: int) -> tu
 
     try:
         compiled = _compile(core, model, device, settings)
-        of_any_size = InferRequestPool(compiled, outputs, limit)
-        network = NetworksByShape(of_any_size, compile_for, spec.size_multiple)
+        first = InferRequestPool(compiled, outputs, limit)
+        # One of a single size, such as a network of crops, is static already.
+        network = NetworksByShape(first, compile_for, spec.size_multiple) if spec.only_size is None else first
     except Exception as error:
         if is_out_of_memory(error):
             raise OutOfMemoryError(f"there is not enough memory to prepare {path}", hint=SMALLER) from error
