@@ -19,7 +19,7 @@ from featherpose.preprocess import cut_crop
 from featherpose.runtime.backend import EngineOptions
 from featherpose.runtime.engines import open_backend
 from featherpose.skeleton import COCO_17
-from featherpose.training.networks import bundled_weights
+from featherpose.training.networks import bundled_weights, load_matching
 from featherpose.zoo.resolve import resolve_model
 
 
@@ -100,6 +100,10 @@ def test_the_crop_s_shape_is_among_the_weights(tmp_path: Path) -> None:
     save_network(tmp_path / "small.safetensors", Refiner(crop_shape=(128, 192, 1.05)), "refiner")
     assert load_network(tmp_path / "small.safetensors").crop == CropShape(width=128, height=192, margin=1.05)
     assert Refiner().crop == CropShape(width=160, height=224, margin=1.1)
+    # Another one that starts from these weights keeps its own.
+    other = Refiner(crop_shape=(64, 96, 1.2))
+    load_matching(other, read_checkpoint(tmp_path / "small.safetensors"))
+    assert Refiner.options_of(other.state_dict())["crop_shape"] == (64, 96, 1.2)
 
 
 @pytest.mark.parametrize("crop_shape", [(128, 192), (100, 192, 1.0), (128, 192, 9.0)])
@@ -108,7 +112,7 @@ def test_impossible_crops_are_refused(crop_shape: tuple[float, ...]) -> None:
         Refiner(crop_shape=crop_shape)
 
 
-@pytest.mark.parametrize("exchanges", [(1, 1), (0, 4, 2), (2, 4, 2, 1)])
+@pytest.mark.parametrize("exchanges", [(1, 1), (0, 4, 2), (2, 4, 2, 1), (2, 10**6, 2)])
 def test_impossible_exchanges_are_refused(exchanges: tuple[int, ...]) -> None:
     with pytest.raises(OptionError, match="three numbers"):
         Refiner(exchanges=exchanges)

@@ -200,6 +200,8 @@ class PoseModule(nn.Module):
     """How the names of the weights begin that ``init_from = "bundled"`` stands for."""
     MARK: ClassVar[str] = ""
     """Name of a tensor that only this network has; recognizes weights without facts."""
+    STATED: ClassVar[tuple[str, ...]] = ()
+    """Tensors that state an option of the constructor: initial weights do not replace them."""
 
     method: Method
     size_multiple: int = 8

@@ -33,6 +33,7 @@ from featherpose.skeleton import COCO_17, Skeleton
 __all__ = ["Refiner"]
 
 _CROP_SHAPE = "crop_shape"
+_MOST_EXCHANGES = 16
 
 
 class Refiner(PoseModule, PersonLayers):
@@ -46,7 +47,7 @@ class Refiner(PoseModule, PersonLayers):
         crop_shape: Width, height and margin of the crops, if they are others than 160, 224 and 1.1.
 
     Raises:
-        OptionError: If there are not three numbers of exchanges, each at least 1, or a crop is impossible.
+        OptionError: If there are not three numbers of exchanges from 1 to 16, or a crop is impossible.
 
     Example:
         >>> import torch
@@ -58,6 +59,7 @@ class Refiner(PoseModule, PersonLayers):
     OPTIONS: ClassVar[tuple[str, ...]] = ("exchanges", "far", "gated", "crop_shape")
     START: ClassVar[str] = "refiner"
     MARK: ClassVar[str] = "widen.0.steps.0.0.weight"
+    STATED: ClassVar[tuple[str, ...]] = (_CROP_SHAPE,)
 
     method: Method = HEATMAP
     size_multiple = 32
@@ -68,8 +70,8 @@ class Refiner(PoseModule, PersonLayers):
 
     def __init__(self, skeleton: Skeleton = COCO_17, *, exchanges: Sequence[int] = PERSON_EXCHANGES,
                  far: bool = True, gated: bool = True, crop_shape: Sequence[float] | None = None) -> None:  # fmt: skip
-        if len(exchanges) != len(PERSON_EXCHANGES) or min(exchanges) < 1:
-            raise OptionError(f"exchanges {list(exchanges)}", expected="three numbers, each at least 1")
+        if len(exchanges) != len(PERSON_EXCHANGES) or not all(1 <= n <= _MOST_EXCHANGES for n in exchanges):
+            raise OptionError(f"exchanges {list(exchanges)}", expected=f"three numbers from 1 to {_MOST_EXCHANGES}")
         outputs = [replace(output, origin_px=0.0) for output in HEATMAP.outputs(skeleton)]
         super().__init__(skeleton, outputs, exchanges=exchanges, far=far, gated=gated)
         if crop_shape is not None:
@@ -112,7 +114,7 @@ class Refiner(PoseModule, PersonLayers):
 
     @classmethod
     def options_of(cls, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Return how many exchanges these weights have; nothing if they are of another network."""
+        """Return the options of these weights; none if they are of another network."""
         found = {(int(match[1]), int(match[2])) for n in tensors if (match := re.match(r"stages\.(\d)\.(\d+)\.", n))}
         if not found:
             return {}

@@ -90,17 +90,8 @@ class NetworkConfig:
     @property
     def options(self) -> dict[str, int | tuple[float, ...]]:
         """Return the options of `featherpose.nn.networks.create_network`, without those that are not given."""
-        names = (
-            "refinements",
-            "channels",
-            "blocks",
-            "context_blocks",
-            "fine",
-            "exchanges",
-            "far",
-            "gated",
-            "crop_shape",
-        )
+        names = ("refinements", "channels", "blocks", "context_blocks", "fine",
+                 "exchanges", "far", "gated", "crop_shape")  # fmt: skip
         given = {name: getattr(self, name) for name in names}
         return {name: value for name, value in given.items() if value is not None}
 

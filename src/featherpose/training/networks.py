@@ -127,7 +127,8 @@ def load_matching(network: PoseNetwork, checkpoint: Checkpoint) -> None:
         CheckpointError: If fewer than half of the network's tensors fit, and not all of its trunk.
     """
     module, known, wanted = as_module(network), checkpoint.skeleton(), network.skeleton
-    own = module.state_dict()
+    stated = getattr(module, "STATED", ())
+    own = {name: value for name, value in module.state_dict().items() if name not in stated}
     loaded: dict[str, Tensor] = {}
     for name, value in checkpoint.tensors.items():
         if name not in own or own[name].shape[1:] != value.shape[1:]:

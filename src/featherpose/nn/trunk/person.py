@@ -117,7 +117,7 @@ class Exchange(nn.Module):
         super().__init__()
         n = len(channels)
         self.units = nn.ModuleList(nn.Sequential(Unit(c, gated=gated), Unit(c, gated=gated)) for c in channels)
-        reach = n if far else 1
+        self.reach = reach = n if far else 1
         self.up = nn.ModuleDict(
             {
                 f"{j}{i}": _pointwise(channels[j], channels[i])
@@ -134,10 +134,10 @@ class Exchange(nn.Module):
         own = [unit(x) for unit, x in zip(self.units, branches, strict=True)]
         sums: list[Tensor] = []
         for i, y in enumerate(own):
-            for j in (j for j in range(i) if f"{j}{i}" in self.down):
+            for j in range(max(0, i - self.reach), i):
                 # What goes down from the finest branch is its sum.
                 y = y + self.down[f"{j}{i}"](sums[0] if j == 0 else own[j])
-            for j in (j for j in range(i + 1, len(own)) if f"{j}{i}" in self.up):
+            for j in range(i + 1, min(len(own), i + 1 + self.reach)):
                 y = y + F.interpolate(self.up[f"{j}{i}"](own[j]), scale_factor=float(2 ** (j - i)), mode="nearest")
             sums.append(y)
         return [F.relu(total) for total in sums]
