@@ -67,6 +67,13 @@ def without_gates(network: Refiner) -> Refiner:
     return plain
 
 
+def read_refiner(path: Path) -> Refiner:
+    """Read a refiner of any size."""
+    network = as_module(load_network(path, name="refiner"))
+    assert isinstance(network, Refiner)
+    return network
+
+
 def gates_of(network: Refiner) -> dict[str, nn.Parameter]:
     """Return the gates by name."""
     return {name: parameter for name, parameter in network.named_parameters() if name.endswith(".gate")}
@@ -229,12 +236,9 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     cv2.setNumThreads(1)
-    full = as_module(load_network(options.full))
-    assert isinstance(full, Refiner)
+    full = read_refiner(options.full)
     assert full.crop is not None
-    network = shortened(full, KEPT)
-    if options.init is not None:
-        network.load_state_dict(as_module(load_network(options.init)).state_dict())
+    network = shortened(full, KEPT) if options.init is None else read_refiner(options.init)
     people = read_people([options.data / name for name in ("coco-train", "coco-extra", "people")])
     draws = [CropDraw(people, full.crop, options.seed * LOADERS + i) for i in range(LOADERS)]
     distill(network, Teacher(full, options.batch, options.threads), batches(draws, options.batch), options)
