@@ -92,8 +92,8 @@ def crowded(data: CocoDataset) -> CocoDataset:
     return data.only(str(image.image_id) for image in data.images if count[image.image_id] >= CROWDED)
 
 
-def accuracy(system: System, data: CocoDataset) -> dict[str, float]:
-    """Return the AP of a system on all images, and on the crowded ones."""
+def accuracy(system: System, data: CocoDataset, many: CocoDataset) -> dict[str, float]:
+    """Return the AP of a system on all images, and on the crowded ones among them."""
     results = []
     for image in data.images:
         points, scores = system.find(read_image(image.path))
@@ -101,7 +101,6 @@ def accuracy(system: System, data: CocoDataset) -> dict[str, float]:
             flat = np.column_stack([person, np.ones(17)]).ravel().tolist()
             results.append({"image_id": image.image_id, "category_id": 1, "keypoints": flat, "score": float(score)})
     all_images = average_precision(data, results)
-    many = crowded(data)
     ids = {image.image_id for image in many.images}
     among_many = average_precision(many, [result for result in results if result["image_id"] in ids])
     figures = {"AP": all_images.AP, "AP50": all_images.AP50, "AP75": all_images.AP75, "AP crowded": among_many.AP}
@@ -177,12 +176,13 @@ def main() -> None:
         if arguments.only:
             systems = [system for system in systems if any(text in system.name for text in arguments.only)]
         taken = times(systems, arguments.crowds or arguments.data, arguments.people, arguments.rounds)
+        many = crowded(data)
         report: dict[str, Any] = {
-            "images": len(data.images), "people": data.people, "crowded images": len(crowded(data).images),
+            "images": len(data.images), "people": data.people, "crowded images": len(many.images),
             "systems": {},
         }  # fmt: skip
         for system in systems:
-            figures = {} if arguments.no_accuracy else accuracy(system, data)
+            figures = {} if arguments.no_accuracy else accuracy(system, data, many)
             report["systems"][system.name] = {"license": system.license, **figures, "ms": taken[system.name]}
             print(system.name, figures, {n: m["median"] for n, m in taken[system.name].items()}, flush=True)
     publish(report, arguments.json)

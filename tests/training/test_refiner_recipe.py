@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from people_crops import CropDraw, Person, draw_gaussians, read_people
+from people_crops import CropDraw, Person, read_people
 from shorten import (
     KEPT,
     Outputs,
@@ -95,10 +95,15 @@ def test_gaussians_lie_on_the_joints_of_the_crop(astronaut: np.ndarray, tmp_path
     assert drawn.labeled.sum() == 24
 
 
-def test_gaussians_beside_the_crop_and_hidden_joints_are_not_drawn() -> None:
-    heatmaps = np.zeros((2, 8, 8), np.float32)
-    draw_gaussians(heatmaps, np.array([[20.0, 4.0], [4.0, 4.0]]), np.array([True, False]))
-    assert not heatmaps.any()
+def test_gaussians_beside_the_crop_and_hidden_joints_are_not_drawn(astronaut: np.ndarray, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "photograph.png"), astronaut)
+    keypoints = np.zeros((17, 3), np.float32)
+    keypoints[0] = 200, 200, 0  # in the box, and not annotated
+    keypoints[5] = 5000, 200, 2
+    person = Person(tmp_path / "photograph.png", np.array([80, 80, 320, 320], np.float32), keypoints)
+    drawn = CropDraw([person], SHAPE, seed=0).batch(4)
+    assert not drawn.heatmaps.any()
+    assert drawn.labeled.sum() == 4
 
 
 def test_a_shorter_network_has_the_full_ones_weights(full: Refiner) -> None:

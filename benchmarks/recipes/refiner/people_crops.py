@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-import cv2
 import numpy as np
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import Float32, UInt8
 
 from featherpose.crops import CropShape
+from featherpose.data.augment import AugmentOptions, change_photometry
+from featherpose.data.crops import CropOptions, CropViews
+from featherpose.data.labeled_pixels import read_image
 from featherpose.evaluation.keypoints.dataset import read_coco_dataset
+from featherpose.methods.gaussians import draw_gaussians
 from featherpose.skeleton import COCO_17
 
 HOLD_OUT_EVERY = 10
 """Images of ``coco-train`` whose id this divides are held out."""
-SIGMA_CELLS = 2.0
+_SIGMA_PX = 8.0
 _SMALLEST_BOX_PX = 32
 _STRIDE = 4
 _PART = 0.15  # how often a box shows a part of the person alone
+_BOXES = CropOptions(missed=0, shift=0.04, scale=0.12)
+_PIXELS = AugmentOptions(photometric=0.8, blur=0.15, gray=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,7 @@ def read_people(folders: Sequence[Path]) -> list[Person]:
 
 
 class CropDraw:
-    """Draws batches of crops. Photographs are read once and kept.
+    """Draws batches of crops.
 
     Args:
         people: Everyone.
@@ -73,13 +79,13 @@ class CropDraw:
 
     def __init__(self, people: Sequence[Person], shape: CropShape, seed: int) -> None:
         self._people = people
-        self._shape = shape
+        # The keypoints that a crop is drawn around are two corners of a box.
+        self._views = CropViews(shape=shape, box_of=lambda corners, _: corners.reshape(4), options=_BOXES)
         self._random = np.random.default_rng(seed)
-        self._photographs: dict[Path, np.ndarray] = {}
 
     def batch(self, size: int) -> Crops:
         """Draw a batch."""
-        height, width = self._shape.height, self._shape.width
+        width, height = self._views.size
         drawn = Crops(
             np.empty((size, height, width, 3), np.uint8),
             np.zeros((size, 17, height // _STRIDE, width // _STRIDE), np.float32),
@@ -91,76 +97,28 @@ class CropDraw:
 
     def _draw(self, crop: np.ndarray, heatmaps: np.ndarray, labeled: np.ndarray) -> None:
         person = self._people[int(self._random.integers(len(self._people)))]
-        mirrored = bool(self._random.random() < 0.5)
-        matrix = np.vstack([self._shape.matrices(self._box(person)[None])[0], [0, 0, 1]]) @ self._turn(mirrored)
-        if person.path not in self._photographs:
-            self._photographs[person.path] = np.asarray(cv2.imread(str(person.path)))
-        size = (self._shape.width, self._shape.height)
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        cv2.warpAffine(self._photographs[person.path], matrix[:2], size, dst=crop, flags=flags)
-        self._recolor(crop)
+        photograph = _photograph(person.path)
+        rows, columns = photograph.shape[:2]
+        view = self._views.draw(self._part(person.box).reshape(2, 2), (columns, rows), self._random)
+        crop[:] = change_photometry(view.warp(photograph), _PIXELS, self._random)
         if person.keypoints is not None:
-            back = np.linalg.inv(matrix)
-            points = person.keypoints[:, :2] @ back[:2, :2].T + back[:2, 2]
-            visible = person.keypoints[:, 2] > 0
-            if mirrored:
-                order = list(COCO_17.flip_order)
-                points, visible = points[order], visible[order]
-            draw_gaussians(heatmaps, points / _STRIDE, visible)
-            labeled[visible] = 1
+            visible = person.keypoints[None, :, 2:] > 0
+            points = view.people(np.where(visible, person.keypoints[None, :, :2], np.float32(np.nan)), COCO_17)
+            # The network's first cell is at pixel 0, that of the Gaussians at the center of its pixels.
+            draw_gaussians(points + np.float32((_STRIDE - 1) / 2), heatmaps, False, _STRIDE, np.float32(_SIGMA_PX))
+            labeled[~np.isnan(points[0, :, 0])] = 1
 
-    def _box(self, person: Person) -> Float32[np.ndarray, " 4"]:
-        """Return the person's box, moved, scaled, and now and then cut."""
-        random = self._random
-        left, top, right, bottom = person.box.astype(float)
-        sides = np.array([right - left, bottom - top])
-        center = np.array([left + right, top + bottom]) / 2 + random.normal(0, 0.04, 2) * sides.max()
-        sides = sides * np.exp(random.normal(0, 0.12)) * np.exp(random.normal(0, 0.05, 2))
-        if random.random() < _PART:
-            whole, part = sides[1], 0.6 + 0.4 * random.random()
-            sides[1] = whole * part
-            center[1] += (random.random() - 0.5) * whole * (1 - part)
-        return np.concatenate((center - sides / 2, center + sides / 2)).astype(np.float32)
-
-    def _turn(self, mirrored: bool) -> Float64[np.ndarray, "3 3"]:
-        """Return a rotation about the crop's center, mirrored or not."""
-        spread = 12 if self._random.random() < 0.7 else 40
-        angle = np.radians(self._random.normal(0, spread))
-        cos, sin = np.cos(angle), np.sin(angle)
-        x, y = (self._shape.width - 1) / 2, (self._shape.height - 1) / 2
-        turn = np.array([[cos, -sin, x - cos * x + sin * y], [sin, cos, y - sin * x - cos * y], [0, 0, 1]])
-        return turn @ np.array([[-1, 0, 2 * x], [0, 1, 0], [0, 0, 1]]) if mirrored else turn
-
-    def _recolor(self, crop: np.ndarray) -> None:
-        """Change brightness, contrast and color in place; blur one crop of seven."""
-        random = self._random
-        if random.random() < 0.8:
-            shift = random.normal(0, 12, 3) + random.normal(0, 12)
-            values = np.arange(256)[:, None] * (1 + random.normal(0, 0.15)) + shift
-            cv2.LUT(crop, np.clip(values, 0, 255).astype(np.uint8)[None], dst=crop)
-        if random.random() < 0.15:
-            cv2.GaussianBlur(crop, (0, 0), random.uniform(0.5, 1.5), dst=crop)
+    def _part(self, box: Float32[np.ndarray, " 4"]) -> Float32[np.ndarray, " 4"]:
+        """Cut a box above or below now and then."""
+        if self._random.random() >= _PART:
+            return box
+        left, top, right, bottom = box
+        height = (0.6 + 0.4 * self._random.random()) * (bottom - top)
+        start = top + self._random.random() * (bottom - top - height)
+        return np.array([left, start, right, start + height], np.float32)
 
 
-def draw_gaussians(heatmaps: Float32[np.ndarray, "K h w"], cells: np.ndarray, visible: np.ndarray) -> None:
-    """Draw a Gaussian at each visible keypoint that lies in the crop or at most two sigmas beside it.
-
-    Args:
-        heatmaps: float32[K, h, w], written to.
-        cells: float[K, 2], (x, y) in cells.
-        visible: bool[K].
-
-    Example:
-        >>> heatmaps = np.zeros((1, 8, 8), np.float32)
-        >>> draw_gaussians(heatmaps, np.array([[3.0, 5.0]]), np.array([True]))
-        >>> float(heatmaps[0, 5, 3])
-        1.0
-    """
-    _, height, width = heatmaps.shape
-    reach = 2 * SIGMA_CELLS
-    for k in np.flatnonzero(visible):
-        x, y = cells[k]
-        if -reach < x < width + reach and -reach < y < height + reach:
-            column = np.exp(-((np.arange(height) - y) ** 2) / (2 * SIGMA_CELLS**2))
-            row = np.exp(-((np.arange(width) - x) ** 2) / (2 * SIGMA_CELLS**2))
-            heatmaps[k] = column[:, None] * row
+@cache
+def _photograph(path: Path) -> UInt8[np.ndarray, "H W 3"]:
+    """Read a photograph once, for all threads."""
+    return read_image(path)

@@ -59,10 +59,10 @@ def shortened(full: Refiner, kept: Sequence[Sequence[int]]) -> Refiner:
 
 def without_gates(network: Refiner) -> Refiner:
     """Return the same network as residual blocks, if all gates are 1; itself otherwise."""
-    options, weights = Refiner.options_of(network.state_dict()), network.state_dict()
     if not all(torch.equal(gate, torch.ones_like(gate)) for gate in gates_of(network).values()):
         return network
-    plain = Refiner(network.skeleton, **{**options, "gated": False})
+    weights = network.state_dict()
+    plain = Refiner(network.skeleton, **{**Refiner.options_of(weights), "gated": False})
     plain.load_state_dict({name: weights[name] for name in plain.state_dict()})
     return plain
 
