@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 
 from featherpose.crops import CropShape
 from featherpose.data.augment import AugmentOptions, change_photometry
@@ -39,11 +39,23 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Crops:
-    """A batch: uint8[B, H, W, 3] crops, float32[B, 17, h, w] heatmaps, float32[B, 17] marks of what is annotated."""
+    """A batch.
+
+    Attributes:
+        crops: uint8[B, H, W, 3].
+        heatmaps: float32[B, 17, h, w], Gaussians of annotated joints.
+        labeled: float32[B, 17], 1 where a joint is annotated.
+        people: int64[B], numbers of the people.
+        to_image: float64[B, 3, 3], from crop pixels to image pixels.
+        flipped: bool[B], whether left and right changed places.
+    """
 
     crops: UInt8[np.ndarray, "B H W 3"]
     heatmaps: Float32[np.ndarray, "B 17 h w"]
     labeled: Float32[np.ndarray, "B 17"]
+    people: Int64[np.ndarray, " B"]
+    to_image: Float64[np.ndarray, "B 3 3"]
+    flipped: Bool[np.ndarray, " B"]
 
 
 def read_people(folders: Sequence[Path]) -> list[Person]:
@@ -90,23 +102,29 @@ class CropDraw:
             np.empty((size, height, width, 3), np.uint8),
             np.zeros((size, 17, height // _STRIDE, width // _STRIDE), np.float32),
             np.zeros((size, 17), np.float32),
+            self._random.integers(len(self._people), size=size),
+            np.empty((size, 3, 3)),
+            np.empty(size, np.bool_),
         )
         for i in range(size):
-            self._draw(drawn.crops[i], drawn.heatmaps[i], drawn.labeled[i])
+            self._draw(drawn, i)
         return drawn
 
-    def _draw(self, crop: np.ndarray, heatmaps: np.ndarray, labeled: np.ndarray) -> None:
-        person = self._people[int(self._random.integers(len(self._people)))]
-        photograph = _photograph(person.path)
-        rows, columns = photograph.shape[:2]
+    def _draw(self, drawn: Crops, i: int) -> None:
+        person = self._people[int(drawn.people[i])]
+        image = photograph(person.path)
+        rows, columns = image.shape[:2]
         view = self._views.draw(self._part(person.box).reshape(2, 2), (columns, rows), self._random)
-        crop[:] = change_photometry(view.warp(photograph), _PIXELS, self._random)
+        drawn.to_image[i], drawn.flipped[i] = np.linalg.inv(view.matrix), view.flipped
+        drawn.crops[i] = change_photometry(view.warp(image), _PIXELS, self._random)
         if person.keypoints is not None:
             visible = person.keypoints[None, :, 2:] > 0
             points = view.people(np.where(visible, person.keypoints[None, :, :2], np.float32(np.nan)), COCO_17)
             # The network's first cell is at pixel 0, that of the Gaussians at the center of its pixels.
-            draw_gaussians(points + np.float32((_STRIDE - 1) / 2), heatmaps, False, _STRIDE, np.float32(_SIGMA_PX))
-            labeled[~np.isnan(points[0, :, 0])] = 1
+            draw_gaussians(
+                points + np.float32((_STRIDE - 1) / 2), drawn.heatmaps[i], False, _STRIDE, np.float32(_SIGMA_PX)
+            )
+            drawn.labeled[i, ~np.isnan(points[0, :, 0])] = 1
 
     def _part(self, box: Float32[np.ndarray, " 4"]) -> Float32[np.ndarray, " 4"]:
         """Cut a box above or below now and then."""
@@ -119,6 +137,6 @@ class CropDraw:
 
 
 @cache
-def _photograph(path: Path) -> UInt8[np.ndarray, "H W 3"]:
+def photograph(path: Path) -> UInt8[np.ndarray, "H W 3"]:
     """Read a photograph once, for all threads."""
     return read_image(path)

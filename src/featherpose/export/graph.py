@@ -91,6 +91,7 @@ def spec_of(network: PoseNetwork, name: str) -> ModelSpec:
         ),
         size_multiple=network.size_multiple,
         pad_value=network.pad_value,
+        side_by_side=network.side_by_side,
         options=network.options,
         crop=network.crop,
     )

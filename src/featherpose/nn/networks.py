@@ -3,8 +3,8 @@
 ``lightweight-openpose`` is the published architecture and ``human-pose-estimation-0001`` its released variant;
 ``openpose`` is the baseline of the slides. ``openpose-mobilenet-...`` combine a lighter backbone with OpenPose's own
 heavy layers (the slides' backbone table, one refinement stage), ``lightweight-mobilenet-...`` with lightweight stages.
-``feather`` is the project's own network; ``refiner`` looks at its people again, one crop each. ``single-person`` finds
-one person with one heatmap a keypoint.
+``feather`` is the project's own network; ``refiner`` looks at its people again, one crop each, and ``refiner-dense``
+does so in less time. ``single-person`` finds one person with one heatmap a keypoint.
 
 The slides' other systems have two forms: ``hourglass`` has the size of its paper, ``hourglass-light`` is the same
 method on a pose-trained trunk, small enough to train on a CPU.
@@ -25,6 +25,7 @@ from torch import nn
 from featherpose.errors import OptionError
 from featherpose.nn.backbones import mobilenet_v2, vgg
 from featherpose.nn.backbones.mobilenet_v1 import MobileNetV1Cut, mobilenet_v1, mobilenet_v1_channels
+from featherpose.nn.dense_refiner import DenseRefiner
 from featherpose.nn.feather import Feather
 from featherpose.nn.human_pose_estimation_0001 import HumanPoseEstimation0001
 from featherpose.nn.lightweight import LightweightOpenPose
@@ -124,6 +125,7 @@ NETWORKS: tuple[NetworkFactory, ...] = (
     NetworkFactory("lightweight-mobilenet-v2-conv6_3", LightweightOpenPose, _mobilenet_v2),
     NetworkFactory("feather", Feather),
     NetworkFactory("refiner", Refiner),
+    NetworkFactory("refiner-dense", DenseRefiner),
     NetworkFactory("single-person", SinglePerson),
     NetworkFactory("deeppose-light", LightDeepPose),
     NetworkFactory("hourglass-light", LightHourglass),

@@ -142,6 +142,8 @@ class PoseNetwork(Protocol):
         probabilities: Whether heatmaps are strictly between 0 and 1.
         crop: The crops that the network takes if it sees one person at a time; None if it sees whole images.
         pad_value: Gray value of the padding around images, or around those that a crop reaches out of.
+        side_by_side: Whether several inputs are faster at once, one core each, than one by one on all cores: so are
+            chains of many small layers.
         options: Decoding options that suit the network; None for the method's defaults.
     """
 
@@ -152,6 +154,7 @@ class PoseNetwork(Protocol):
     probabilities: bool
     crop: CropShape | None
     pad_value: int
+    side_by_side: bool
     options: Any | None
 
     @property
@@ -208,6 +211,7 @@ class PoseModule(nn.Module):
     probabilities: bool = False
     crop: CropShape | None = None
     pad_value: int = 128
+    side_by_side: bool = True
     options: Any | None = None
 
     def __init__(self, skeleton: Skeleton, outputs: Sequence[Output], **layers: Any) -> None:

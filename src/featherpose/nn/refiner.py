@@ -1,42 +1,33 @@
-"""The project's single-person network: the keypoints of one person in a crop, as heatmaps at stride 4.
+"""The project's single-person network: the keypoints of one person in a crop of 224x160 pixels, as heatmaps.
 
-Convention
-    Input: BGR crops, 224x160 pixels unless the weights say otherwise, 0..255, black where they reach out of the image;
-    `featherpose.crops.CropShape` says where a crop lies. Output: Gaussians of one person's keypoints, about 0..1.
-    Cell (i, j) stands for crop pixel (4i, 4j), not for the center of 4x4 pixels.
-
-All layers but the last are those of `featherpose.nn.trunk.person`, by the same names, so the light networks start from
-a refiner's weights.
+`featherpose.nn.crop_network` states the convention of its input and output. All layers but the last are those of
+`featherpose.nn.trunk.person`, by the same names, so the light networks start from a refiner's weights.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
-import torch
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from featherpose.crops import CropShape
 from featherpose.errors import OptionError
-from featherpose.methods.heatmap import HEATMAP, HeatmapOptions
-from featherpose.methods.method import Method
+from featherpose.nn.crop_network import CropNetwork
 from featherpose.nn.equalization.refiner_equalization import cross_layer_equalization
-from featherpose.nn.outputs import PoseModule, Split
+from featherpose.nn.outputs import Split
 from featherpose.nn.single_person import SinglePersonMaps
 from featherpose.nn.trunk.person import PERSON_CHANNELS, PERSON_EXCHANGES, PersonFeatures, PersonLayers
 from featherpose.skeleton import COCO_17, Skeleton
 
 __all__ = ["Refiner"]
 
-_CROP_SHAPE = "crop_shape"
 _MOST_EXCHANGES = 16
 
 
-class Refiner(PoseModule, PersonLayers):
+class Refiner(CropNetwork, PersonLayers):
     """Heatmaps of the person in a crop.
 
     Args:
@@ -57,32 +48,15 @@ class Refiner(PoseModule, PersonLayers):
     """
 
     OPTIONS: ClassVar[tuple[str, ...]] = ("exchanges", "far", "gated", "crop_shape")
-    START: ClassVar[str] = "refiner"
     MARK: ClassVar[str] = "widen.0.steps.0.0.weight"
-    STATED: ClassVar[tuple[str, ...]] = (_CROP_SHAPE,)
 
-    method: Method = HEATMAP
-    size_multiple = 32
     crop: CropShape | None = CropShape(width=160, height=224, margin=1.1)
-    pad_value = 0
-    # Every keypoint gets a place; who uses the pose decides by its score.
-    options: Any | None = HeatmapOptions(min_score=0.02)
 
     def __init__(self, skeleton: Skeleton = COCO_17, *, exchanges: Sequence[int] = PERSON_EXCHANGES,
                  far: bool = True, gated: bool = True, crop_shape: Sequence[float] | None = None) -> None:  # fmt: skip
         if len(exchanges) != len(PERSON_EXCHANGES) or not all(1 <= n <= _MOST_EXCHANGES for n in exchanges):
             raise OptionError(f"exchanges {list(exchanges)}", expected=f"three numbers from 1 to {_MOST_EXCHANGES}")
-        outputs = [replace(output, origin_px=0.0) for output in HEATMAP.outputs(skeleton)]
-        super().__init__(skeleton, outputs, exchanges=exchanges, far=far, gated=gated)
-        if crop_shape is not None:
-            if len(crop_shape) != 3 or any(size % self.size_multiple for size in crop_shape[:2]):
-                raise OptionError(
-                    f"crop shape {list(crop_shape)}", expected="width and height, multiples of 32, and a margin"
-                )
-            width, height, margin = crop_shape
-            self.crop = CropShape(width=int(width), height=int(height), margin=margin)
-            # Among the weights, because they are good for crops of this size alone.
-            self.register_buffer(_CROP_SHAPE, torch.tensor([width, height, margin]))
+        super().__init__(skeleton, crop_shape, exchanges=exchanges, far=far, gated=gated)
         self.heatmaps = nn.Conv2d(PERSON_CHANNELS[0], skeleton.num_keypoints, 1)
 
     def forward(self, images: Num[Tensor, "B 3 H W"]) -> tuple[SinglePersonMaps, ...]:
@@ -120,9 +94,7 @@ class Refiner(PoseModule, PersonLayers):
             return {}
         counts = tuple(sum(stage == k for stage, _ in found) for k in range(len(PERSON_EXCHANGES)))
         far, gated = (f"stages.1.0.{name}" in tensors for name in ("up.20.weight", "units.0.0.gate"))
-        found_shape = tensors.get(_CROP_SHAPE)
-        shape = None if found_shape is None else tuple(round(value, 2) for value in found_shape.tolist())
-        return {"exchanges": counts, "far": far, "gated": gated, "crop_shape": shape}
+        return {"exchanges": counts, "far": far, "gated": gated, "crop_shape": cls.crop_shape_of(tensors)}
 
     def _behind_trunk(self, seen: Sequence[Tensor]) -> tuple[SinglePersonMaps, ...]:
         return (SinglePersonMaps(self.heatmaps(seen[0])),)

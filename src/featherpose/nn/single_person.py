@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from featherpose.methods.heatmap import HEATMAP
 from featherpose.methods.method import Method
+from featherpose.nn.layers.residual import BasicBlock, conv_norm_relu
 from featherpose.nn.movenet import upsampled_onto
 from featherpose.nn.outputs import PoseModule, Split, normalized
 from featherpose.skeleton import COCO_17, Skeleton
@@ -44,23 +45,6 @@ class SinglePersonMaps(NamedTuple):
     heatmaps: Float[Tensor, "B K h w"]
 
 
-def _conv(channels: int, out: int, kernel: int = 3, *, stride: int = 1) -> nn.Sequential:
-    convolution = nn.Conv2d(channels, out, kernel, stride, kernel // 2, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(out), nn.ReLU(inplace=True))
-
-
-class _Residual(nn.Module):
-    """Two dense 3x3 convolutions and a shortcut (He et al. 2016, figure 2)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = _conv(channels, channels)
-        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.second(self.first(x)))
-
-
 class _Encoder(nn.Module):
     """Residual blocks at strides 4 to 32."""
 
@@ -71,8 +55,8 @@ class _Encoder(nn.Module):
         for number, width in enumerate(widths):
             level = nn.Sequential()
             if number:
-                level.append(_conv(before, width, stride=2))
-            level.extend(_Residual(width) for _ in range(blocks))
+                level.append(conv_norm_relu(before, width, stride=2))
+            level.extend(BasicBlock(width) for _ in range(blocks))
             self.levels.append(level)
             before = width
 
@@ -91,7 +75,7 @@ class _TopDown(nn.Module):
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
         self.reduce = nn.ModuleList(nn.Conv2d(a, b, 1) for b, a in pairwise(widths))
-        self.mix = nn.ModuleList(_conv(width, width) for width in widths[:-1])
+        self.mix = nn.ModuleList(conv_norm_relu(width, width) for width in widths[:-1])
 
     def forward(self, levels: tuple[Tensor, ...]) -> Tensor:
         """Compute the features at stride 4."""
@@ -125,7 +109,7 @@ class SinglePerson(PoseModule):
     def __init__(self, skeleton: Skeleton = COCO_17, *, channels: int = 32, blocks: int = 2) -> None:
         super().__init__(skeleton, HEATMAP.outputs(skeleton))
         widths = tuple(round(channels * factor) for factor in _WIDTHS)
-        self.stem = _conv(3 * _BLOCK_PX**2, channels)
+        self.stem = conv_norm_relu(3 * _BLOCK_PX**2, channels)
         self.encoder = _Encoder(widths, blocks)
         self.topdown = _TopDown(widths)
         self.out = nn.Conv2d(channels, skeleton.num_keypoints, 1)

@@ -54,7 +54,9 @@ class NetworkConfig:
         exchanges: Exchanges with two, three and four branches (refiner, 2, 4 and 2).
         far: Whether the refiner's branches exchange features over several strides at once (true).
         gated: Whether the refiner's units have gates (true).
-        crop_shape: Width, height and margin of the refiner's crops (160, 224, 1.1).
+        widths: Channels at strides 2, 4, 8, 16 and 32 (refiner-dense, 24, 48, 96, 112, 128).
+        depths: Residual blocks at strides 8, 16 and 32, and at stride 8 behind their sum (refiner-dense, 3, 3, 2, 2).
+        crop_shape: Width, height and margin of the crops (refiner, 160, 224, 1.1; refiner-dense, 128, 192, 1.05).
         freeze: Prefixes of the names of parameters that are not trained, such as ``front``.
         frozen_in_engine: Compute the frozen part in OpenVINO, if it is all that feeds the trained rest.
         features_folder: With ``frozen_in_engine``: keep the frozen part's features in this folder, in half precision,
@@ -71,6 +73,8 @@ class NetworkConfig:
     exchanges: tuple[int, ...] | None = None
     far: bool | None = None
     gated: bool | None = None
+    widths: tuple[int, ...] | None = None
+    depths: tuple[int, ...] | None = None
     crop_shape: tuple[float, float, float] | None = None
     freeze: tuple[str, ...] = ()
     frozen_in_engine: bool = False
@@ -91,7 +95,7 @@ class NetworkConfig:
     def options(self) -> dict[str, int | tuple[float, ...]]:
         """Return the options of `featherpose.nn.networks.create_network`, without those that are not given."""
         names = ("refinements", "channels", "blocks", "context_blocks", "fine",
-                 "exchanges", "far", "gated", "crop_shape")  # fmt: skip
+                 "exchanges", "far", "gated", "widths", "depths", "crop_shape")  # fmt: skip
         given = {name: getattr(self, name) for name in names}
         return {name: value for name, value in given.items() if value is not None}
 
@@ -250,8 +254,9 @@ class OptimizerConfig:
     """Optimizer, schedule and averaging.
 
     Attributes:
-        kind: ``adam`` (the published recipe with its parameter groups), ``adamw``, or ``relative_adam``, whose
-            steps are relative to each filter's size: made for networks whose batch norms are folded away.
+        kind: ``adam`` (the published recipe with its parameter groups), ``adamw``, ``relative_adam``, whose steps are
+            relative to each filter's size: made for networks whose batch norms are folded away, or ``muon``, which
+            learns dense convolutions from fresh weights with fewer images.
         lr: Learning rate.
         weight_decay: On ordinary convolutions only.
         lr_multipliers: Prefixes of parameter names and the factor of their rate, such as ``["pafs", 2.5]``.
@@ -266,7 +271,7 @@ class OptimizerConfig:
             images than yours forget during training; the mean is often better than both. 1 keeps the trained ones.
     """
 
-    kind: Literal["adam", "adamw", "relative_adam"] = "adam"
+    kind: Literal["adam", "adamw", "relative_adam", "muon"] = "adam"
     lr: float = 4e-5
     weight_decay: float = 5e-4
     lr_multipliers: tuple[tuple[str, float], ...] = ()

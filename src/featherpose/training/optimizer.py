@@ -14,6 +14,7 @@ from featherpose.errors import ConfigError
 from featherpose.nn.networks import as_module
 from featherpose.nn.outputs import PoseNetwork
 from featherpose.training.config import OptimizerConfig
+from featherpose.training.muon import Muon
 
 __all__ = ["RelativeAdam", "build_optimizer", "interpolate_weights", "learning_rate_at", "update_ema"]
 
@@ -112,6 +113,8 @@ def build_optimizer(
         groups.append({"params": extra, "lr": config.lr, "factor": 1.0, "weight_decay": 0.0})
     if config.kind == "relative_adam":
         return RelativeAdam(groups, lr=config.lr)
+    if config.kind == "muon":
+        return Muon(groups, lr=config.lr)
     # Fused: one pass over each parameter and its moments instead of ten.
     if config.kind == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, fused=True)

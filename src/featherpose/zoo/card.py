@@ -148,6 +148,7 @@ class ModelCard(_Record):
         scale: What each channel is then divided by.
         rgb: True if the graph expects RGB instead of BGR.
         pad_value: Gray value of padding.
+        side_by_side: Whether several crops are faster at once, one core each, than one by one on all cores.
         options: Decoding options of the method in which those that suit this network differ from the default ones.
         crop: Size and cost of the crops if the network sees one person at a time.
         training: Length of the training run, if `featherpose train` wrote the weights.
@@ -181,6 +182,7 @@ class ModelCard(_Record):
     scale: Triple | None = None
     rgb: bool = False
     pad_value: Annotated[int, Field(ge=0, le=255)] = 128
+    side_by_side: bool = True
     options: dict[str, float | int | bool | None] = Field(default_factory=dict)
     crop: CropCard | None = None
     training: TrainingCard | None = None
@@ -253,6 +255,7 @@ class ModelCard(_Record):
                 "scale": spec.scale,
                 "rgb": spec.rgb,
                 "pad_value": spec.pad_value,
+                "side_by_side": spec.side_by_side,
                 "fixed_size": spec.fixed_size,
                 "squashed": spec.squashed,
                 "crop": None if spec.crop is None else CropCard(**asdict(spec.crop)),
@@ -277,6 +280,7 @@ class ModelCard(_Record):
             scale=self.scale,
             rgb=self.rgb,
             pad_value=self.pad_value,
+            side_by_side=self.side_by_side,
             options=_options(method_named(self.method), self.options) if self.options else None,
             crop=None
             if self.crop is None

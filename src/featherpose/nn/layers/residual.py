@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Bottleneck", "PreActBottleneck", "conv_norm", "conv_norm_relu"]
+__all__ = ["BasicBlock", "Bottleneck", "PreActBottleneck", "conv_norm", "conv_norm_relu"]
 
 
 def conv_norm(channels: int, out: int, kernel: int = 3, *, stride: int = 1, dilation: int = 1) -> nn.Sequential:
@@ -21,6 +21,28 @@ def conv_norm_relu(channels: int, out: int, kernel: int = 3, *, stride: int = 1,
     return nn.Sequential(
         *conv_norm(channels, out, kernel, stride=stride, dilation=dilation), nn.ReLU(inplace=True)
     )  # fmt: skip
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut (He et al. 2016, "Deep Residual Learning", figure 2).
+
+    Args:
+        channels: Of input and output.
+
+    Example:
+        >>> import torch
+        >>> tuple(BasicBlock(16)(torch.zeros(1, 16, 8, 8)).shape)
+        (1, 16, 8, 8)
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = conv_norm_relu(channels, channels)
+        self.second = conv_norm(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the features behind the block."""
+        return F.relu(x + self.second(self.first(x)))
 
 
 class Bottleneck(nn.Module):
