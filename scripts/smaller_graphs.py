@@ -41,7 +41,8 @@ def smaller(graph: bytes) -> bytes:
     for element in root.iter():
         element.text = (element.text or "").strip() or None
         element.tail = None
-    return b'<?xml version="1.0"?>' + ElementTree.tostring(root, encoding="utf-8")
+    text: bytes = ElementTree.tostring(root, encoding="utf-8")
+    return b'<?xml version="1.0"?>' + text
 
 
 def same_outputs(before: Path, graph: bytes) -> bool:

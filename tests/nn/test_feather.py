@@ -10,7 +10,7 @@ import pytest
 import torch
 from mean_weights import average
 
-from featherpose.errors import ModelError
+from featherpose.errors import ModelError, OptionError
 from featherpose.estimator import PoseEstimator
 from featherpose.nn.checkpoints import load_network, save_network
 from featherpose.nn.equalization import cross_layer as equalization
@@ -18,11 +18,12 @@ from featherpose.nn.equalization import feather_equalization
 from featherpose.nn.equalization.feather_equalization import cross_layer_equalization
 from featherpose.nn.feather import Feather, Smoothing
 from featherpose.nn.feather_front import FeatherFront, FrontShape
-from featherpose.nn.movenet import MoveNetTrunk, SameConv2d, read_movenet
+from featherpose.nn.movenet import TAIL_WIDTHS, MoveNetTrunk, SameConv2d, read_movenet
 from featherpose.nn.networks import as_module
 from featherpose.nn.outputs import PoseNetwork
 from featherpose.skeleton import COCO_17, LSP_14, OPENPOSE_18
-from featherpose.training.networks import bundled_weights
+from featherpose.training.config import NetworkConfig
+from featherpose.training.networks import build_network, bundled_weights
 from featherpose.training.validation import predict_image
 
 
@@ -96,6 +97,33 @@ def test_any_skeleton_and_any_multiple_of_eight() -> None:
             ((heatmaps, pafs),) = network(torch.zeros(2, 3, height, width, dtype=torch.uint8))
         assert heatmaps.shape == (2, 14, height // 4, width // 4)
         assert pafs.shape == (2, 26, height // 8, width // 8)
+
+
+def test_a_narrower_trunk_is_read_equalized_and_trained_on(astronaut: np.ndarray, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    front, tail = FrontShape(first=128, block=224), tuple(width - 16 for width in TAIL_WIDTHS)
+    network = Feather(channels=16, blocks=1, front=front, tail=tail).eval()
+    save_network(tmp_path / "narrow.safetensors", network, "feather")
+    image = _image(astronaut, (128, 96))
+    with torch.no_grad():
+        before = network(image)[0].heatmaps
+        network.equalize([image])
+        torch.testing.assert_close(network(image)[0].heatmaps, before, atol=1e-4, rtol=1e-3)
+        again = as_module(load_network(tmp_path / "narrow.safetensors")).eval()
+        torch.testing.assert_close(again(image)[0].heatmaps, before)
+    # Widths are those of the initial weights; what the configuration says goes first.
+    config = NetworkConfig(arch="feather", channels=16, blocks=1, init_from=str(tmp_path / "narrow.safetensors"))
+    built = as_module(build_network(config, OPENPOSE_18)).eval()
+    options = Feather.options_of(built.state_dict())
+    assert (options["front"], options["tail"]) == (front, tail)
+    with torch.no_grad():
+        torch.testing.assert_close(built(image)[0].heatmaps, before)
+
+
+@pytest.mark.parametrize("tail", [(), (64,) * 13])
+def test_impossible_widths_are_refused(tail: tuple[int, ...]) -> None:
+    with pytest.raises(OptionError, match="widths of the trunk"):
+        Feather(tail=tail)
 
 
 def test_equal_scales_change_nothing(astronaut: np.ndarray) -> None:

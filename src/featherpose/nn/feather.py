@@ -28,6 +28,7 @@ from featherpose.methods.paf.method import PAF
 from featherpose.nn.equalization.feather_equalization import cross_layer_equalization
 from featherpose.nn.feather_front import FeatherFront, FrontShape
 from featherpose.nn.movenet import (
+    TAIL_WIDTHS,
     FrontFeatures,
     KeypointHead,
     MoveNetTrunk,
@@ -49,7 +50,7 @@ class TrunkFeatures(NamedTuple):
     p8: Float[Tensor, "B 24 h8 w8"]
     c8: Float[Tensor, "B 48 h8 w8"]
     d16: Float[Tensor, "B 144 h16 w16"]
-    c32: Float[Tensor, "B 1280 h32 w32"]
+    c32: Float[Tensor, "B T h32 w32"]
 
 
 class _Separable(nn.Module):
@@ -71,9 +72,9 @@ class PafHead(nn.Module):
     little; only cheap separable blocks run at stride 8.
     """
 
-    def __init__(self, limbs: int, channels: int = 128, blocks: int = 4) -> None:
+    def __init__(self, limbs: int, channels: int = 128, blocks: int = 4, *, top: int = TAIL_WIDTHS[-1]) -> None:
         super().__init__()
-        self.from32 = nn.Conv2d(1280, channels, 1)
+        self.from32 = nn.Conv2d(top, channels, 1)
         self.from16 = nn.Conv2d(144, channels, 1)
         self.context = nn.Conv2d(channels, channels, 3, 1, 1)
         self.blocks16 = nn.ModuleList((_Separable(channels),))
@@ -171,6 +172,7 @@ class Feather(PoseModule):
         channels: Width of the PAF head.
         blocks: Separable blocks of the PAF head at stride 8.
         front: Widths of the first layers.
+        tail: Expanded channels of the trunk's thirteen blocks behind them, and those at its end.
         context_blocks: Dense convolutions of the part that turns the PAF head's features into heatmap logits.
         fine: Whether that part computes logits at stride 4 as well.
 
@@ -181,20 +183,22 @@ class Feather(PoseModule):
         ((1, 18, 16, 24), (1, 38, 8, 12))
     """
 
-    OPTIONS: ClassVar[tuple[str, ...]] = ("channels", "blocks", "front", "context_blocks", "fine")
+    OPTIONS: ClassVar[tuple[str, ...]] = ("channels", "blocks", "front", "tail", "context_blocks", "fine")
     MARK: ClassVar[str] = "pyramid.top.weight"
+    FROM_WEIGHTS: ClassVar[tuple[str, ...]] = ("front", "tail")
 
     method: Method = PAF
     probabilities = True
 
     def __init__(self, skeleton: Skeleton = OPENPOSE_18, *, channels: int = 128, blocks: int = 4,
-                 front: FrontShape | None = None, context_blocks: int = 2, fine: bool = True) -> None:  # fmt: skip
+                 front: FrontShape | None = None, tail: Sequence[int] = TAIL_WIDTHS,
+                 context_blocks: int = 2, fine: bool = True) -> None:  # fmt: skip
         super().__init__(skeleton, PAF.outputs(skeleton, strides={"heatmaps": 4}))
         self.front = FeatherFront(front)
-        self.tail = TrunkTail()
-        self.pyramid = Pyramid()
+        self.tail = TrunkTail(tail)
+        self.pyramid = Pyramid(tail[-1])
         self.keypoints = KeypointHead(skeleton.num_keypoints)
-        self.pafs = PafHead(skeleton.num_limbs, channels, blocks)
+        self.pafs = PafHead(skeleton.num_limbs, channels, blocks, top=tail[-1])
         self.context = KeypointContext(channels, skeleton.num_keypoints, blocks=context_blocks, fine=fine)
         self.smooth = Smoothing(skeleton.num_keypoints)
 
@@ -282,10 +286,13 @@ class Feather(PoseModule):
         layers = {"stem": "stem", "first": "first.expand", "block": "block.expand", "entry": "entry.expand"}
         widths = {part: tensors.get(f"front.{layer}.weight") for part, layer in layers.items()}
         front = FrontShape(**{part: len(weight) for part, weight in widths.items() if weight is not None})
+        places = [name for name in tensors if re.fullmatch(r"tail\.stages\.\d\.\d\.expand\.weight", name)]
+        tail = tuple(len(tensors[name]) for name in (*sorted(places), "tail.top.weight") if name in tensors)
         context_blocks = {match[1] for n in tensors if (match := re.match(r"context\.blocks\.(\d+)\.", n))}
         return {
             "channels": tensors["pafs.out.weight"].shape[1], "blocks": len(blocks), "front": front,
-            "context_blocks": len(context_blocks), "fine": "context.fine.weight" in tensors,
+            "tail": tail or TAIL_WIDTHS, "context_blocks": len(context_blocks),
+            "fine": "context.fine.weight" in tensors,
         }  # fmt: skip
 
     @classmethod

@@ -9,6 +9,7 @@ with biases. The center, regression and offset heads are not ported: part affini
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,11 +19,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from featherpose.errors import MissingExtraError, ModelError
+from featherpose.errors import MissingExtraError, ModelError, OptionError
 from featherpose.nn.layers.depthwise import strided_depthwise
 
-__all__ = ["FrontFeatures", "InvertedResidual", "KeypointHead", "MoveNetFront", "MoveNetTrunk", "Pyramid",
-           "SameConv2d", "TrunkTail", "read_movenet", "upsampled_onto"]  # fmt: skip
+__all__ = [
+    "TAIL_WIDTHS",
+    "FrontFeatures",
+    "InvertedResidual",
+    "KeypointHead",
+    "MoveNetFront",
+    "MoveNetTrunk",
+    "Pyramid",
+    "SameConv2d",
+    "TrunkTail",
+    "read_movenet",
+    "upsampled_onto",
+]  # fmt: skip
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +47,8 @@ TAIL_BLOCKS = (
     ((576, 144, 1), (864, 144, 1), (864, 144, 1)),
     ((864, 240, 2), (1440, 240, 1), (1440, 240, 1), (1440, 480, 1)),
 )
+_TOP = 1280
+TAIL_WIDTHS = (*(expanded for blocks in TAIL_BLOCKS for expanded, _, _ in blocks), _TOP)
 
 
 class SameConv2d(nn.Conv2d):
@@ -114,22 +128,29 @@ class MoveNetFront(nn.Module):
 
 
 class TrunkTail(nn.Module):
-    """The blocks at strides 8, 16 and 32."""
+    """The blocks at strides 8, 16 and 32.
 
-    def __init__(self) -> None:
+    Args:
+        widths: Expanded channels of each of the thirteen blocks, and those at the end; the public ones unless given.
+    """
+
+    def __init__(self, widths: Sequence[int] | None = None) -> None:
         super().__init__()
-        channels, stages = ENTRY_BLOCK[1], []
+        widths = TAIL_WIDTHS if widths is None else widths
+        if len(widths) != len(TAIL_WIDTHS):
+            raise OptionError(f"{len(widths)} widths of the trunk", expected=f"{len(TAIL_WIDTHS)}")
+        channels, stages, expanded = ENTRY_BLOCK[1], [], iter(widths)
         for blocks in TAIL_BLOCKS:
             stage = nn.Sequential()
-            for expanded, out, stride in blocks:
-                stage.append(InvertedResidual(channels, expanded, out, stride))
+            for _, out, stride in blocks:
+                stage.append(InvertedResidual(channels, next(expanded), out, stride))
                 channels = out
             stages.append(stage)
         self.stages = nn.ModuleList(stages)
-        self.top = nn.Conv2d(channels, 1280, 1)
+        self.top = nn.Conv2d(channels, widths[-1], 1)
 
     def forward(self, stride8: Float[Tensor, "B 48 h8 w8"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Compute 48 channels at stride 8, 96 and 144 at stride 16, 1280 at stride 32."""
+        """Compute 48 channels at stride 8, 96 and 144 at stride 16, 1280 (or fewer) at stride 32."""
         c8 = self.stages[0](stride8)
         c16 = self.stages[1](c8)
         d16 = self.stages[2](c16)
@@ -146,9 +167,9 @@ def upsampled_onto(x: Tensor, lateral: Tensor) -> Tensor:
 class Pyramid(nn.Module):
     """Top-down pyramid from stride 32 to 4: upsample, add the lateral 1x1, depthwise 3x3, 1x1, ReLU."""
 
-    def __init__(self) -> None:
+    def __init__(self, top: int = _TOP) -> None:
         super().__init__()
-        self.top = nn.Conv2d(1280, 64, 1)
+        self.top = nn.Conv2d(top, 64, 1)
         self.laterals = nn.ModuleList((nn.Conv2d(96, 64, 1), nn.Conv2d(48, 32, 1), nn.Conv2d(40, 24, 1)))
         self.depthwise = nn.ModuleList(nn.Conv2d(c, c, 3, 1, 1, groups=c) for c in (64, 32, 24))
         self.pointwise = nn.ModuleList(nn.Conv2d(i, o, 1) for i, o in ((64, 32), (32, 24), (24, 24)))

@@ -165,7 +165,7 @@ def network_factory(name: str) -> NetworkFactory:
 
     Example:
         >>> network_factory("feather").kind.OPTIONS
-        ('channels', 'blocks', 'front', 'context_blocks', 'fine')
+        ('channels', 'blocks', 'front', 'tail', 'context_blocks', 'fine')
     """
     for factory in NETWORKS:
         if factory.name == name:

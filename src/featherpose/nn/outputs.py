@@ -203,6 +203,8 @@ class PoseModule(nn.Module):
     """How the names of the weights begin that ``init_from = "bundled"`` stands for."""
     MARK: ClassVar[str] = ""
     """Name of a tensor that only this network has; recognizes weights without facts."""
+    FROM_WEIGHTS: ClassVar[tuple[str, ...]] = ()
+    """Options of the constructor in which a network equals the weights that it starts from."""
     STATED: ClassVar[tuple[str, ...]] = ()
     """Tensors that state an option of the constructor: initial weights do not replace them."""
 

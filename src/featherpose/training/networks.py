@@ -55,9 +55,12 @@ def build_network(
         public = factory.kind.from_published(start, lambda: _some_of(images), skeleton, **config.options)
     network = cast(PoseNetwork | None, public)
     if network is None:
-        network = factory.create(skeleton, **config.options)
-        if config.init_from:
-            load_matching(network, read_checkpoint(start))
+        checkpoint = read_checkpoint(start) if config.init_from else None
+        known = {} if checkpoint is None else factory.kind.options_of(checkpoint.tensors)
+        same = {name: value for name, value in known.items() if name in factory.kind.FROM_WEIGHTS}
+        network = factory.create(skeleton, **{**same, **config.options})
+        if checkpoint is not None:
+            load_matching(network, checkpoint)
     if equalize:
         with contextlib.suppress(OptionError):  # INT8 loses more accuracy without it, and works
             network.equalize(_some_of(images))
