@@ -43,6 +43,15 @@ LEVELS: dict[str, dict[str, Any]] = {
         "refine": RefineOptions(mode="all", model="refiner-fast"),
         "height": 368,
     },
+    "featherpose, all refined dense": {"refine": RefineOptions(mode="all", model="refiner-dense")},
+    "featherpose, all refined dense, 368": {
+        "refine": RefineOptions(mode="all", model="refiner-dense"),
+        "height": 368,
+    },
+    "featherpose, all refined dense, accurate": {
+        "refine": RefineOptions(mode="all", model="refiner-dense"),
+        "model": "accurate",
+    },
     "featherpose, all refined, 368": {"refine": "all", "height": 368},
     "featherpose, all refined, accurate": {"refine": "all", "model": "accurate"},
     "featherpose, all refined, accurate, 368": {"refine": "all", "model": "accurate", "height": 368},

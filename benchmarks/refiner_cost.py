@@ -27,7 +27,7 @@ from featherpose.runtime.engines import open_backend
 from featherpose.topdown.person_estimator import open_person_estimator
 from featherpose.zoo.resolve import resolve_model
 
-REFINERS = ("refiner", "refiner-fast")
+REFINERS = ("refiner", "refiner-fast", "refiner-dense")
 BOXES = 9
 INPUT = (456, 256)
 

@@ -10,7 +10,7 @@ from jaxtyping import Float32
 
 from featherpose.poses import Poses
 
-__all__ = ["box_areas", "mutual_oks", "oks_matrix"]
+__all__ = ["box_areas", "keypoint_variances", "mutual_oks", "oks_matrix"]
 
 
 def box_areas(boxes: Float32[np.ndarray, "P 4"]) -> Float32[np.ndarray, " P"]:
@@ -24,6 +24,31 @@ def box_areas(boxes: Float32[np.ndarray, "P 4"]) -> Float32[np.ndarray, " P"]:
     return np.asarray(np.nan_to_num(areas), np.float32)
 
 
+def keypoint_variances(poses: Poses, *, areas: Float32[np.ndarray, " P"] | None = None) -> Float32[np.ndarray, "P K"]:
+    """Return what the squared distance of each keypoint is divided by in OKS: 2 · area · (2 sigma)².
+
+    Args:
+        poses: P people.
+        areas: float32[P] areas of the people in square pixels; 0.53 of their boxes unless given (the mean ratio of
+            COCO's segment areas to the boxes around keypoints).
+
+    Returns:
+        float32[P, K], square pixels.
+
+    Example:
+        >>> from featherpose.skeleton import Skeleton
+        >>> pair = Skeleton.create("pair", ["a", "b"], [(0, 1)])
+        >>> points = np.array([[[0, 0], [10, 10]]], np.float32)
+        >>> poses = Poses(points, np.ones((1, 2), np.float32), np.ones(1, np.float32), pair, (99, 99))
+        >>> keypoint_variances(poses, areas=np.ones(1, np.float32)).shape
+        (1, 2)
+    """
+    if areas is None:
+        areas = np.float32(0.53) * box_areas(poses.boxes())
+    variances = (2 * np.asarray(poses.skeleton.sigmas, np.float32)) ** 2
+    return np.asarray(2 * np.maximum(areas, 1.0)[:, None] * variances, np.float32)
+
+
 def oks_matrix(a: Poses, b: Poses, *, areas: Float32[np.ndarray, " P"] | None = None) -> Float32[np.ndarray, "P Q"]:
     """Return the object keypoint similarity of every person of ``a`` with every person of ``b``.
 
@@ -32,8 +57,7 @@ def oks_matrix(a: Poses, b: Poses, *, areas: Float32[np.ndarray, " P"] | None = 
     Args:
         a: P people; their size scales the distance.
         b: Q people of the same skeleton.
-        areas: float32[P] areas of the people of ``a`` in square pixels; 0.53 of their boxes unless given (the
-            mean ratio of COCO's segment areas to the boxes around keypoints).
+        areas: float32[P] areas of the people of ``a`` in square pixels, see `keypoint_variances`.
 
     Returns:
         float32[P, Q] in 0..1.
@@ -45,13 +69,10 @@ def oks_matrix(a: Poses, b: Poses, *, areas: Float32[np.ndarray, " P"] | None = 
         >>> bool(np.allclose(np.diag(oks_matrix(poses, poses)), 1))
         True
     """
-    if areas is None:
-        areas = np.float32(0.53) * box_areas(a.boxes())
-    variances = (2 * np.asarray(a.skeleton.sigmas, np.float32)) ** 2
     offsets = a.keypoints[:, None] - b.keypoints[None]
     distances = np.einsum("pqkc,pqkc->pqk", offsets, offsets)
     shared = ~np.isnan(distances)
-    scale = 2 * np.maximum(areas, 1.0)[:, None, None] * variances
+    scale = keypoint_variances(a, areas=areas)[:, None]
     terms = np.where(shared, np.exp(-np.nan_to_num(distances) / scale), 0)
     return np.asarray(terms.sum(-1) / np.maximum(shared.sum(-1), 1), np.float32)
 

@@ -62,7 +62,7 @@ def test_the_wheel_has_what_prediction_needs_and_nothing_of_training_weights(whe
 
 @pytest.mark.slow
 def test_the_weights_are_a_package_of_their_own(wheels: tuple[Path, Path], tmp_path: Path) -> None:
-    for name in ("feather-openpose18", "accurate-openpose18", "refiner"):
+    for name in ("feather-openpose18", "accurate-openpose18", "refiner", "refiner-dense"):
         assert f"featherpose_weights/{name}.safetensors" in names(wheels[1])
     assert f"-{featherpose.__version__}-" in wheels[1].name
     for wheel in wheels:

@@ -240,6 +240,6 @@ def test_infinite_weights_are_refused(tmp_path: Path) -> None:
         load_network(tmp_path / "infinite.safetensors")
 
 
-@pytest.mark.parametrize("family", ["feather", "refiner", "accurate"])
+@pytest.mark.parametrize("family", ["feather", "refiner", "refiner-dense", "accurate"])
 def test_bundled_weights_are_read(family: str) -> None:
     assert read_checkpoint(bundled_weights(family)).tensors

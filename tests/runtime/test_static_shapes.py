@@ -184,7 +184,7 @@ def test_the_same_image_gives_the_same_poses_whatever_ran_before(
     assert all(_same(read[0][1], read[i][1]) for i in (2, 3))
 
 
-@pytest.mark.parametrize("name", ["refiner", "refiner-fast"])
+@pytest.mark.parametrize("name", ["refiner", "refiner-fast", "refiner-dense"])
 def test_a_network_of_one_size_is_compiled_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Crops of 128x192 have the shape of a portrait video."""
     resolved, compiled = resolve_model(name), []

@@ -72,6 +72,17 @@ def test_the_better_keypoint_of_two_stays() -> None:
     assert neither.keypoint_scores[0, 1] == 0
 
 
+def test_places_that_agree_are_averaged_by_score() -> None:
+    """The first network counts the less the surer the other one is, and not at all far apart."""
+    first = pair([[100, 100], [300, 500]], [0.4, 0.8])
+    refined = pair([[101, 100], [700, 500]], [0.8, 0.4])
+    assert np.array_equal(fuse(first, refined, RefineOptions()).keypoints, refined.keypoints)
+    fused = fuse(first, refined, RefineOptions(average=True))
+    np.testing.assert_allclose(fused.keypoints[0, 0], [100 + 0.8 / (0.8 + 0.4 * 0.2), 100], atol=0.01)
+    np.testing.assert_allclose(fused.keypoints[0, 1], [700, 500], atol=0.5)
+    assert fused.keypoint_scores.tolist() == refined.keypoint_scores.tolist()
+
+
 def test_duplicates_go_as_by_the_plain_rule() -> None:
     """Against the rule written as loops."""
     generator = np.random.default_rng(5)
@@ -112,6 +123,15 @@ def test_the_budget_bounds_the_crops() -> None:
     assert recorded.calls == [2, 6]  # nobody, no crop
 
 
+@pytest.mark.parametrize(("name", "averaged"), [("refiner", False), ("refiner-fast", True), ("refiner-dense", True)])
+@pytest.mark.parametrize("asked", [None, False, True])
+def test_the_card_says_whether_places_are_averaged(name: str, averaged: bool, asked: bool | None) -> None:
+    refiner = open_refiner(RefineOptions(mode="all", model=name, average=asked), OPENPOSE_18)
+    assert refiner is not None
+    with refiner:
+        assert refiner._options.average is (averaged if asked is None else asked)
+
+
 def test_milliseconds_are_a_number_of_crops() -> None:
     card = resolve_model("refiner").card
     assert card is not None
@@ -125,9 +145,10 @@ def test_milliseconds_are_a_number_of_crops() -> None:
     assert open_refiner(RefineOptions(mode="off"), OPENPOSE_18) is None
 
 
-def test_the_fast_refiner_sees_smaller_crops_of_the_same_people(astronaut: np.ndarray) -> None:
+@pytest.mark.parametrize("name", ["refiner-fast", "refiner-dense"])
+def test_faster_refiners_see_smaller_crops_of_the_same_people(name: str, astronaut: np.ndarray) -> None:
     box = np.array([[90, 0, 400, 511]], np.float32)
-    with open_person_estimator("refiner") as full, open_person_estimator("refiner-fast") as fast:
+    with open_person_estimator("refiner") as full, open_person_estimator(name) as fast:
         assert fast.describe()["crop"] == [128, 192]
         (whole,), (small,) = full(astronaut, box).keypoints, fast(astronaut, box).keypoints
     eyes = [COCO_17.keypoints.index(name) for name in ("left_eye", "right_eye")]

@@ -41,7 +41,7 @@ class DenseRefiner(CropNetwork):
         skeleton: Keypoints of the outputs; limbs are not used.
         widths: Channels at strides 2, 4, 8, 16 and 32.
         depths: Residual blocks at strides 8, 16 and 32, and at stride 8 behind the sum of all.
-        crop_shape: Width, height and margin of the crops, if they are others than 128, 192 and 1.05.
+        crop_shape: Width, height and margin of the crops, if they are others than 128, 192 and 1.
 
     Raises:
         OptionError: If there are not five widths and four depths, or a crop is impossible.
@@ -58,7 +58,7 @@ class DenseRefiner(CropNetwork):
     MARK: ClassVar[str] = "stride8.0.0.weight"
 
     side_by_side = False
-    crop: CropShape | None = CropShape(width=128, height=192, margin=1.05)
+    crop: CropShape | None = CropShape(width=128, height=192, margin=1.0)
 
     def __init__(self, skeleton: Skeleton = COCO_17, *, widths: Sequence[int] = _WIDTHS,
                  depths: Sequence[int] = _DEPTHS, crop_shape: Sequence[float] | None = None) -> None:  # fmt: skip

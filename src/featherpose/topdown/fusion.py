@@ -1,4 +1,4 @@
-"""Fuse two poses of each person: the refined keypoints, and those that only the first network found."""
+"""Fuse two poses of each person: those of the first network and of the single-person network behind it."""
 
 from __future__ import annotations
 
@@ -7,24 +7,30 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float32
 
+from featherpose.oks import keypoint_variances
 from featherpose.poses import Poses
 from featherpose.topdown.topdown_options import RefineOptions
 
 __all__ = ["fuse", "mean_scores", "person_scores"]
 
 _SEEN = 0.05
+# Chosen on held-out images of coco-train (benchmarks/recipes/refiner).
+_TOLERANCE = 2.0
 
 
 def fuse(first: Poses, refined: Poses, options: RefineOptions) -> Poses:
     """Fuse the poses of a bottom-up network and of a single-person network for the same people.
 
     Refined keypoints count from ``options.min_keypoint_score`` on. Below it the first network's keypoint stays if there
-    is one; the refined one fills in where there is none and it is not entirely weak.
+    is one; the refined one fills in where there is none and it is not entirely weak. Under ``options.average`` a
+    refined keypoint that both networks found moves to a mean of both places: the refined one counts by its score s, the
+    other one by its own times ``(1 - s) exp(-e / 2)``, the less the surer the refined one is and the farther the two
+    are apart (e is the exponent of OKS, see `featherpose.oks`).
 
     Args:
         first: P people.
         refined: The same P people in the same order and skeleton.
-        options: The thresholds.
+        options: The thresholds, and whether places are averaged.
 
     Returns:
         P people in this order, scored by `person_scores`.
@@ -53,8 +59,22 @@ def fuse(first: Poses, refined: Poses, options: RefineOptions) -> Poses:
     weak = refined.keypoint_scores >= options.weak_keypoint_score
     take = sure | (weak & ~first.detected)
     keypoints = np.where(take[..., None], refined.keypoints, first.keypoints)
-    keypoint_scores = np.where(take, refined.keypoint_scores, first.keypoint_scores)
-    return replace(first, keypoints=keypoints, keypoint_scores=keypoint_scores, scores=person_scores(first, refined))
+    fused = replace(
+        first,
+        keypoints=keypoints,
+        keypoint_scores=np.where(take, refined.keypoint_scores, first.keypoint_scores),
+        scores=person_scores(first, refined),
+    )
+    if not options.average:
+        return fused
+    both = take & first.detected & refined.detected
+    offsets = np.where(both[..., None], first.keypoints - refined.keypoints, 0)
+    exponents = np.square(offsets).sum(axis=2) / keypoint_variances(fused)
+    unsure = np.clip(1 - refined.keypoint_scores, 0, 1)
+    weights = first.keypoint_scores * unsure * np.exp(-exponents / np.float32(_TOLERANCE))
+    share = weights / np.maximum(weights + refined.keypoint_scores, np.float32(1e-6))
+    moved = keypoints + np.where(both, share, 0)[..., None] * offsets
+    return replace(fused, keypoints=np.asarray(moved, np.float32))
 
 
 def person_scores(first: Poses, refined: Poses) -> Float32[np.ndarray, " P"]:

@@ -262,6 +262,8 @@ def open_refiner(options: RefineOptions, skeleton: Skeleton, engine: EngineOptio
     estimator = open_person_estimator(resolved, engine, mirror=options.mirror)
     try:
         crop = None if resolved.card is None else resolved.card.crop
+        if options.average is None:
+            options = replace(options, average=crop is not None and crop.averaged)
         return Refiner(estimator, skeleton, options, budget, rated=crop is not None and crop.rated)
     except ModelError:
         estimator.close()

@@ -28,6 +28,8 @@ class RefineOptions:
             the model's card states for its reference machine. The result is the same on every machine.
         model: The single-person network: a name of ``featherpose models list`` or a model file.
         mirror: Whether each person is seen mirrored as well: twice the time, somewhat better keypoints.
+        average: Whether places of keypoints that both networks found are averaged. That suits a single-person network
+            that is not much more exact than the first one; one that is loses by it. None as the model's card says.
         same_person_oks: Of two refined people at least this similar the better one stays.
         suppression: How those are found: ``oks``, or ``pose`` (`featherpose.topdown.pose_distance`).
         min_keypoint_score: Keypoints of the refined pose below this score give way to those of the first network, if it
@@ -49,6 +51,7 @@ class RefineOptions:
     budget_ms: float | None = None
     model: str | Path = "refiner"
     mirror: bool = False
+    average: bool | None = None
     same_person_oks: float = 0.7
     suppression: Suppression = "oks"
     min_keypoint_score: float = 0.1

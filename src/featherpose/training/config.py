@@ -56,7 +56,7 @@ class NetworkConfig:
         gated: Whether the refiner's units have gates (true).
         widths: Channels at strides 2, 4, 8, 16 and 32 (refiner-dense, 24, 48, 96, 112, 128).
         depths: Residual blocks at strides 8, 16 and 32, and at stride 8 behind their sum (refiner-dense, 3, 3, 2, 2).
-        crop_shape: Width, height and margin of the crops (refiner, 160, 224, 1.1; refiner-dense, 128, 192, 1.05).
+        crop_shape: Width, height and margin of the crops (refiner, 160, 224, 1.1; refiner-dense, 128, 192, 1).
         freeze: Prefixes of the names of parameters that are not trained, such as ``front``.
         frozen_in_engine: Compute the frozen part in OpenVINO, if it is all that feeds the trained rest.
         features_folder: With ``frozen_in_engine``: keep the frozen part's features in this folder, in half precision,

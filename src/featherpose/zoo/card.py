@@ -108,7 +108,9 @@ class CropCard(_Record):
         cost: Time of a crop, cropping and decoding included, as a multiple of the time that human-pose-estimation-0001
             in INT8 takes for an image at input height 256.
         reference_ms: Time of a crop in milliseconds on two cores of the machine where ``cost`` was measured.
-        rated: Whether `featherpose.rating` was fitted to the people that this network refined, so that it scores them.
+        rated: Whether `featherpose.rating` scores the people that this network refined well.
+        averaged: Whether places of keypoints that both networks found are averaged, see
+            `featherpose.topdown.fusion.fuse`.
     """
 
     width: Annotated[int, Field(ge=8, le=4096)]
@@ -117,6 +119,7 @@ class CropCard(_Record):
     cost: Annotated[float, Field(gt=0)] | None = None
     reference_ms: Annotated[float, Field(gt=0)] | None = None
     rated: bool = False
+    averaged: bool = False
 
 
 class TrainingCard(_Record):
