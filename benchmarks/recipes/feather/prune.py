@@ -2,12 +2,12 @@ r"""Remove the channels of feather's trunk that next to nothing depends on.
 
     python benchmarks/recipes/feather/prune.py DATA --weights feather.safetensors --out pruned.safetensors
 
-DATA is a folder with coco-train and people. Expanded channels of an inverted residual are read by one layer, its projection, those
-at the end of the trunk by two. On photographs (none that is held out) a channel is worth what the reader's output loses
-in the mean square if the channel goes and a least squares fit of the others takes its place (Hassibi & Stork 1993,
-"Optimal Brain Surgeon", section 2, for a linear layer). The least worthy goes first, sixteen at a time, as long as all
-that went together costs at most --loss of the output's variance. Layers follow in the order of the data, and each is
-fitted to what the whole network computes from what the layers before it have left.
+DATA is a folder with coco-train and people. Expanded channels of an inverted residual are read by one layer, its
+projection, those at the end of the trunk by two. On photographs (none that is held out) a channel is worth what the
+reader's output loses in the mean square if the channel goes and a least squares fit of the others takes its place
+(Hassibi & Stork 1993, "Optimal Brain Surgeon", section 2, for a linear layer). The least worthy goes first, sixteen at
+a time, as long as all that went together costs at most --loss of the output's variance. Layers follow in the order of
+the data, and each is fitted to what the whole network computes from what the layers before it have left.
 """
 
 from __future__ import annotations
