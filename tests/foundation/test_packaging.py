@@ -56,7 +56,7 @@ def test_the_wheel_has_what_prediction_needs_and_nothing_of_training_weights(whe
         assert f"featherpose/{name}" in found
     assert not [name for name in found if name.endswith((".safetensors", ".pyc"))]
     assert not [name for name in found if name.split("/")[0] not in ("featherpose", f"{wheels[0].stem[:17]}.dist-info")]
-    assert wheels[0].stat().st_size < 14_000_000
+    assert wheels[0].stat().st_size < 16_000_000  # what the bundled networks may take
     assert f"-{featherpose.__version__}-" in wheels[0].name
 
 
