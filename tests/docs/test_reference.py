@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
 from pathlib import Path
 from types import ModuleType
+
+from script_modules import load_script
 
 import featherpose
 import featherpose.errors
@@ -40,13 +40,7 @@ def test_every_api_page_is_linked_from_the_start_page() -> None:
 
 
 def thresholds() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("thresholds_table", ROOT / "scripts/thresholds_table.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["thresholds_table"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script("scripts/thresholds_table.py")
 
 
 def test_the_table_of_thresholds_is_that_of_the_options_class() -> None:

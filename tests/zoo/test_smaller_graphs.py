@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -11,6 +10,7 @@ from types import ModuleType
 
 import openvino as ov
 import pytest
+from script_modules import load_script
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = ROOT / "src/featherpose/zoo/weights"
@@ -19,12 +19,7 @@ WEIGHTS = ROOT / "src/featherpose/zoo/weights"
 @pytest.fixture(scope="module")
 def smaller_graphs() -> ModuleType:
     """The script."""
-    spec = importlib.util.spec_from_file_location("smaller_graphs", ROOT / "scripts/smaller_graphs.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("scripts/smaller_graphs.py")
 
 
 def test_a_graph_gets_smaller_and_its_card_follows(

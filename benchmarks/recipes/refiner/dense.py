@@ -18,11 +18,10 @@ import queue
 from pathlib import Path
 from time import perf_counter
 
-import cv2
 import numpy as np
 import torch
 from people_crops import CropDraw, Crops, read_people
-from shorten import batches, heatmap_loss
+from shorten import FOLDERS, LOADERS, batches, heatmap_loss, prepare
 from teacher_maps import TeacherMaps
 from torch import nn
 from torch.nn import functional as F
@@ -34,7 +33,6 @@ from featherpose.nn.networks import as_module
 from featherpose.training.muon import Muon
 from featherpose.training.precision import MixedPrecision, keep_freed_memory
 
-LOADERS = 2
 WEIGHT_DECAY, WARM_UP, LARGEST_GRADIENT, AVERAGE, LAST_RATE = 0.02, 100, 5.0, 0.9995, 0.01
 ANNOTATED = 0.3
 """Part of a target that an annotated joint replaces."""
@@ -132,14 +130,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(options.seed)
-    cv2.setNumThreads(1)
+    prepare(options)
     keep_freed_memory()
     network = DenseRefiner() if options.init is None else as_module(load_network(options.init, name="refiner-dense"))
     assert isinstance(network, DenseRefiner)
     assert network.crop is not None
-    people = read_people([options.data / name for name in ("coco-train", "coco-extra", "people")])
+    people = read_people([options.data / name for name in FOLDERS])
     run = Run(network, TeacherMaps(people, options.teacher, options.maps, options.threads), options)
     small = CropShape(width=SMALL[0], height=SMALL[1], margin=network.crop.margin)
     parts = ((small, 0.0, options.small_minutes), (network.crop, options.small_minutes, options.minutes))

@@ -38,6 +38,7 @@ from featherpose.training.precision import MixedPrecision
 
 KEPT: tuple[tuple[int, ...], ...] = ((0,), (1, 2, 3), (0, 1))
 """Exchanges of two, three and four branches that stay."""
+FOLDERS = ("coco-train", "coco-extra", "people")
 LOADERS, WAITING = 2, 4
 """Threads that draw crops, and batches that wait."""
 WEIGHT_DECAY, WARM_UP, LARGEST_GRADIENT, AVERAGE = 0.02, 100, 5.0, 0.999
@@ -221,6 +222,13 @@ def distill(network: Refiner, teacher: Teacher, source: queue.Queue[Crops], opti
     save_network(options.out, without_gates(average), "refiner", facts=facts)
 
 
+def prepare(options: argparse.Namespace) -> None:
+    """Set threads and seed of a run."""
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    cv2.setNumThreads(1)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
@@ -233,13 +241,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(options.seed)
-    cv2.setNumThreads(1)
+    prepare(options)
     full = read_refiner(options.full)
     assert full.crop is not None
     network = shortened(full, KEPT) if options.init is None else read_refiner(options.init)
-    people = read_people([options.data / name for name in ("coco-train", "coco-extra", "people")])
+    people = read_people([options.data / name for name in FOLDERS])
     draws = [CropDraw(people, full.crop, options.seed * LOADERS + i) for i in range(LOADERS)]
     distill(network, Teacher(full, options.batch, options.threads), batches(draws, options.batch), options)
 
