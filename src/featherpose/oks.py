@@ -5,10 +5,13 @@ Source of the formula: the COCO keypoint challenge, https://cocodataset.org/#key
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from jaxtyping import Float32
 
 from featherpose.poses import Poses
+from featherpose.skeleton import Skeleton
 
 __all__ = ["box_areas", "keypoint_variances", "mutual_oks", "oks_matrix"]
 
@@ -45,8 +48,12 @@ def keypoint_variances(poses: Poses, *, areas: Float32[np.ndarray, " P"] | None 
     """
     if areas is None:
         areas = np.float32(0.53) * box_areas(poses.boxes())
-    variances = (2 * np.asarray(poses.skeleton.sigmas, np.float32)) ** 2
-    return np.asarray(2 * np.maximum(areas, 1.0)[:, None] * variances, np.float32)
+    return np.asarray(2 * np.maximum(areas, 1.0)[:, None] * _variances(poses.skeleton), np.float32)
+
+
+@lru_cache(maxsize=64)
+def _variances(skeleton: Skeleton) -> Float32[np.ndarray, " K"]:
+    return (2 * np.asarray(skeleton.sigmas, np.float32)) ** 2
 
 
 def oks_matrix(a: Poses, b: Poses, *, areas: Float32[np.ndarray, " P"] | None = None) -> Float32[np.ndarray, "P Q"]:

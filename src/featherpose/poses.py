@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeGuard, overload
 
 import numpy as np
@@ -326,15 +327,11 @@ class Poses:
             return self
         keypoints = np.full((len(self), target.num_keypoints, 2), np.nan, np.float32)
         scores = np.zeros((len(self), target.num_keypoints), np.float32)
-        mapping = self.skeleton.mapping_to(target)
-        same = [(k, sources[0]) for k, sources in enumerate(mapping) if len(sources) == 1]
-        here, there = [k for k, _ in same], [source for _, source in same]
+        here, there, middles = _columns(self.skeleton, target)
         keypoints[:, here], scores[:, here] = self.keypoints[:, there], self.keypoint_scores[:, there]
-        for k, sources in enumerate(mapping):
-            if len(sources) > 1:
-                columns = list(sources)
-                keypoints[:, k] = self.keypoints[:, columns].mean(axis=1)
-                scores[:, k] = self.keypoint_scores[:, columns].min(axis=1)
+        for k, columns in middles:
+            keypoints[:, k] = self.keypoints[:, columns].mean(axis=1)
+            scores[:, k] = self.keypoint_scores[:, columns].min(axis=1)
         scores[np.isnan(keypoints[..., 0])] = 0
         return replace(self, keypoints=keypoints, keypoint_scores=scores, skeleton=target)
 
@@ -417,6 +414,15 @@ def _check_index(index: Any, count: int, one: str, many: str) -> None:
         raise SelectionError(
             f"no {one} {index} among {count} {many}", expected=f"0 to {count - 1}" if count else "nothing: it is empty"
         )
+
+
+@lru_cache(maxsize=64)
+def _columns(source: Skeleton, target: Skeleton) -> tuple[np.ndarray, np.ndarray, list[tuple[int, np.ndarray]]]:
+    """Return the target's keypoints that the source has, where it has them, and the target's that are midpoints."""
+    mapping = source.mapping_to(target)
+    here = [k for k, sources in enumerate(mapping) if len(sources) == 1]
+    middles = [(k, np.array(sources)) for k, sources in enumerate(mapping) if len(sources) > 1]
+    return np.array(here, np.intp), np.array([mapping[k][0] for k in here], np.intp), middles
 
 
 def _boxes(keypoints: Float32[np.ndarray, "P K 2"]) -> Float32[np.ndarray, "P 4"]:

@@ -10,7 +10,7 @@ from featherpose.crops import CropShape
 from featherpose.errors import OptionError, SourceError
 from featherpose.geometry import Letterbox
 
-__all__ = ["MAX_HEIGHT_PX", "MIN_HEIGHT_PX", "as_bgr", "cut_crop", "fit", "prepare", "prepare_fixed"]
+__all__ = ["MAX_HEIGHT_PX", "MIN_HEIGHT_PX", "as_bgr", "cut_crop", "cut_crops", "fit", "prepare", "prepare_fixed"]
 
 MIN_HEIGHT_PX, MAX_HEIGHT_PX = 8, 8192
 """Range of the network input height."""
@@ -168,8 +168,23 @@ def cut_crop(
         >>> cut_crop(np.full((48, 48, 3), 7, np.uint8), matrix, shape)[0, 32, 16].tolist()
         [7, 7, 7]
     """
-    crop = np.empty((1, shape.height, shape.width, 3), np.uint8)
-    cv2.warpAffine(
-        image, matrix, (shape.width, shape.height), dst=crop[0], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    )
-    return crop
+    return cut_crops(image, matrix[None], shape)
+
+
+def cut_crops(
+    image: UInt8[np.ndarray, "H W 3"], matrices: Float64[np.ndarray, "P 2 3"], shape: CropShape
+) -> UInt8[np.ndarray, "P h w 3"]:
+    """Cut several crops out of an image, as `cut_crop` does.
+
+    Example:
+        >>> shape = CropShape(width=32, height=64, margin=1)
+        >>> matrices = shape.matrices(np.array([[8, 8, 24, 40], [0, 0, 8, 8]], np.float32))
+        >>> cut_crops(np.zeros((48, 48, 3), np.uint8), matrices, shape).shape
+        (2, 64, 32, 3)
+    """
+    crops = np.empty((len(matrices), shape.height, shape.width, 3), np.uint8)
+    for crop, matrix in zip(crops, matrices, strict=True):
+        cv2.warpAffine(
+            image, matrix, (shape.width, shape.height), dst=crop, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        )
+    return crops

@@ -142,7 +142,7 @@ class PoseNetwork(Protocol):
         probabilities: Whether heatmaps are strictly between 0 and 1.
         crop: The crops that the network takes if it sees one person at a time; None if it sees whole images.
         pad_value: Gray value of the padding around images, or around those that a crop reaches out of.
-        side_by_side: Whether several inputs are faster at once, one core each, than one by one on all cores: so are
+        side_by_side: Whether several inputs are faster with a core each than with all cores together: so are
             chains of many small layers.
         options: Decoding options that suit the network; None for the method's defaults.
     """

@@ -45,7 +45,7 @@ class ModelSpec:
         scale: Value each BGR channel is divided by after that, else None.
         rgb: True if the file's graph expects RGB; the backend then swaps channels inside the graph.
         pad_value: Gray value of the padding around the image.
-        side_by_side: Whether several crops are faster at once, one core each, than one by one on all cores.
+        side_by_side: Whether several crops are faster with a core each than with all cores together.
         options: Decoding options that suit the network: an instance of ``method.Options``, None for its defaults.
         crop: The crops that the network takes if it sees one person at a time; None if it sees whole images.
         fixed_size: (width, height) of the only input that the graph takes; None if height and width are open.

@@ -32,8 +32,13 @@ __all__ = ["EngineBackend", "Network"]
 class Network(Protocol):
     """A model that one engine has loaded; all that an engine must provide."""
 
-    def run(self, image: UInt8[np.ndarray, "1 H W 3"]) -> list[Float32[np.ndarray, "C h w"]] | None:
-        """Run one image and return the outputs in the order of the spec, in arrays of their own; None once closed.
+    @property
+    def most_at_once(self) -> int:
+        """Return how many images one run takes; each has the same outputs alone and among others."""
+        ...
+
+    def run(self, images: UInt8[np.ndarray, "B H W 3"]) -> list[list[Float32[np.ndarray, "C h w"]]] | None:
+        """Run images and return the outputs of each in the order of the spec, in arrays of their own; None once closed.
 
         Any number of threads may call it; it may raise whatever the engine raises.
         """
@@ -55,7 +60,7 @@ class _Loaded:
 class EngineBackend:
     """A `featherpose.runtime.backend.Backend` on a network that one engine loads.
 
-    The images of a batch run one after another: a batch costs a CPU the same time an image, and an image gives the
+    The images of a batch run one after another, or a few at once where the network is faster so. An image gives the
     same result alone and among others.
 
     Args:
@@ -110,9 +115,9 @@ class EngineBackend:
     def _run(self, network: Network, images: UInt8[np.ndarray, "B H W 3"]) -> list[Arrays]:
         images = check_images(images, self._spec)
         found: list[Arrays] = []
-        for i in range(len(images)):
+        for start in range(0, len(images), network.most_at_once):
             try:
-                outputs = network.run(images[i : i + 1])
+                outputs = network.run(images[start : start + network.most_at_once])
             except Exception as error:  # the engine raises whatever its layers raise
                 if is_out_of_memory(error):
                     raise OutOfMemoryError(
@@ -125,7 +130,7 @@ class EngineBackend:
                 ) from error
             if outputs is None:
                 raise ModelError(f"the model {self._info.model} was closed", hint="open it again")
-            found.append(dict(zip(self._names, outputs, strict=True)))
+            found += [dict(zip(self._names, one, strict=True)) for one in outputs]
         return found
 
     def _here(self) -> _Loaded:

@@ -45,10 +45,11 @@ def person_boxes(poses: Poses) -> Float32[np.ndarray, "P 4"]:
     features, hulls, sides = shape_features(found.keypoints, poses.image_size)
     boxes = hulls + run_layers(_weights(), features) * sides
     width, height = poses.image_size
-    # Keypoints outside of COCO's, such as a neck alone, leave no feature: then the point itself.
-    own = poses.boxes()
-    boxes = np.where(np.isfinite(boxes), boxes, own)
-    return np.clip(boxes, 0, np.array([width, height, width, height], np.float32)).astype(np.float32)
+    known = np.isfinite(boxes)
+    if not known.all():
+        # Keypoints outside of COCO's, such as a neck alone, leave no feature: then the point itself.
+        boxes = np.where(known, boxes, poses.boxes())
+    return np.asarray(np.clip(boxes, 0, np.array([width, height, width, height], np.float32)), np.float32)
 
 
 def read_box_layers(path: Path) -> Layers:

@@ -1,4 +1,4 @@
-"""Boxes in, one pose a box out: crops through a single-person network, side by side or one by one on all cores."""
+"""Boxes in, one pose a box out: crops through a single-person network, side by side, or a few at once on all cores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from featherpose.geometry import Letterbox
 from featherpose.methods.method import Arrays
 from featherpose.methods.mirror import mirror_outputs
 from featherpose.poses import Poses
-from featherpose.preprocess import cut_crop
+from featherpose.preprocess import cut_crop, cut_crops
 from featherpose.runtime.backend import Backend, EngineOptions, ModelSpec
 from featherpose.runtime.engines import open_backend
 from featherpose.runtime.processor import available_cores
@@ -96,13 +96,13 @@ class PersonEstimator:
         """
         matrices = self._crop.matrices(boxes)
         looks = np.concatenate([matrices, matrices @ self._turn()]) if self._mirror else matrices
-        crops = (cut_crop(image, matrix, self._crop) for matrix in looks)
+        answers: list[Arrays] = []
         if self.spec.side_by_side:
-            pending = [self._backend.submit(crop) for crop in crops]
+            pending = [self._backend.submit(cut_crop(image, matrix, self._crop)) for matrix in looks]
             answers = [inference.result()[0] for inference in pending]
-        else:
+        elif len(looks):
             # In this thread: handing a crop to another one costs a tenth of such a network's time.
-            answers = [self._backend.infer(crop)[0] for crop in crops]
+            answers = self._backend.infer(cut_crops(image, looks, self._crop))
         if self._mirror:
             answers = [self._average(a, b) for a, b in zip(answers[: len(boxes)], answers[len(boxes) :], strict=True)]
         people = [self._decoder(answer, self._letterbox) for answer in answers]

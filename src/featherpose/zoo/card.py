@@ -151,7 +151,7 @@ class ModelCard(_Record):
         scale: What each channel is then divided by.
         rgb: True if the graph expects RGB instead of BGR.
         pad_value: Gray value of padding.
-        side_by_side: Whether several crops are faster at once, one core each, than one by one on all cores.
+        side_by_side: Whether several crops are faster with a core each than with all cores together.
         options: Decoding options of the method in which those that suit this network differ from the default ones.
         crop: Size and cost of the crops if the network sees one person at a time.
         training: Length of the training run, if `featherpose train` wrote the weights.

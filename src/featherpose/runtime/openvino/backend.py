@@ -4,7 +4,8 @@ One compiled model serves every image size. Its height and width stay dynamic: a
 the kernels, where a static shape for every size would cost a compilation each and unbounded memory
 (``benchmarks/engines_shapes.py``). The shapes of ordinary video have networks of their own
 (`featherpose.runtime.openvino.static_shapes`). The images of a batch run one after another: a batch costs a CPU the
-same time an image, and an image gives the same result alone and among others.
+same time an image, and an image gives the same result alone and among others. Crops of networks of few, large layers
+run a few at once (`featherpose.runtime.openvino.batches`).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from featherpose.runtime.checks import (
 )
 from featherpose.runtime.compiled_cache import compiled_cache
 from featherpose.runtime.engine_backend import EngineBackend, Network
+from featherpose.runtime.openvino.batches import NetworksByNumber
 from featherpose.runtime.openvino.core import engine_core, locale_kept
 from featherpose.runtime.openvino.overflow import fit_weights, overflows
 from featherpose.runtime.openvino.static_shapes import InferRequestPool, NetworksByShape
@@ -99,8 +101,12 @@ def _load(path: Path, spec: ModelSpec, options: EngineOptions, limit: int) -> tu
     try:
         compiled = _compile(core, model, device, settings)
         first = InferRequestPool(compiled, outputs, limit)
-        # One of a single size, such as a network of crops, is static already.
-        network = NetworksByShape(first, compile_for, spec.size_multiple) if spec.only_size is None else first
+        network: Network = first  # one of a single size is static already
+        if spec.only_size is None:
+            network = NetworksByShape(first, compile_for, spec.size_multiple)
+        elif spec.crop is not None and not spec.side_by_side:
+            rows, width = spec.crop.height, spec.crop.width
+            network = NetworksByNumber(first, lambda count: compile_for((count, rows, width, 3)))
     except Exception as error:
         if is_out_of_memory(error):
             raise OutOfMemoryError(f"there is not enough memory to prepare {path}", hint=SMALLER) from error

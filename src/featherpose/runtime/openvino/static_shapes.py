@@ -35,11 +35,15 @@ _VIDEO_ASPECTS = ((16, 9), (9, 16), (4, 3))
 class InferRequestPool:
     """Requests of one compiled network, each used by one caller at a time.
 
+    A run takes as many images as the network was compiled for.
+
     Args:
         compiled: An ``openvino.CompiledModel`` whose outputs are channels last, float32.
         outputs: Names of the outputs that are wanted.
         count: Inferences at once.
     """
+
+    most_at_once = 1
 
     def __init__(self, compiled: Any, outputs: Sequence[str], count: int) -> None:
         self._outputs = tuple(compiled.output(name) for name in outputs)
@@ -51,8 +55,8 @@ class InferRequestPool:
         for _ in range(count):
             self._idle.put(compiled.create_infer_request())
 
-    def run(self, image: UInt8[np.ndarray, "1 H W 3"]) -> list[Float32[np.ndarray, "C h w"]] | None:
-        """Return the outputs for one image, channels first, in arrays of their own; None once closed.
+    def run(self, images: UInt8[np.ndarray, "B H W 3"]) -> list[list[Float32[np.ndarray, "C h w"]]] | None:
+        """Return the outputs for each image, channels first, in arrays of their own; None once closed.
 
         The input is read in place. The transposition to channels first is the one copy, which frees the request for the
         next image; in the engine it takes several times as long.
@@ -64,10 +68,11 @@ class InferRequestPool:
             self._idle.put(None)  # for the next caller
             return None
         try:
-            request.set_input_tensor(ov.Tensor(image, shared_memory=True))
+            request.set_input_tensor(ov.Tensor(images, shared_memory=True))
             request.start_async()
             request.wait()
-            return [_channels_first(request.get_tensor(output).data[0]) for output in self._outputs]
+            found = [request.get_tensor(output).data for output in self._outputs]
+            return [[_channels_first(output[i]) for output in found] for i in range(len(images))]
         finally:
             self._idle.put(request)
 
@@ -116,6 +121,8 @@ class NetworksByShape:
         size_multiple: Of the network's input.
     """
 
+    most_at_once = 1
+
     def __init__(
         self,
         of_any_size: InferRequestPool,
@@ -147,9 +154,9 @@ class NetworksByShape:
                     return self._any
             return self._static[shape]
 
-    def run(self, image: UInt8[np.ndarray, "1 H W 3"]) -> list[Float32[np.ndarray, "C h w"]] | None:
+    def run(self, images: UInt8[np.ndarray, "1 H W 3"]) -> list[list[Float32[np.ndarray, "C h w"]]] | None:
         """Return the outputs for one image, channels first, in arrays of their own; None once closed."""
-        return self.choose(image.shape).run(image)
+        return self.choose(images.shape).run(images)
 
     def close(self) -> None:
         """Wait for running inferences and release everything; calling it again does nothing."""

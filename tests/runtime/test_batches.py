@@ -1,0 +1,132 @@
+"""Crops at once have the outputs that they have alone, and the network that answers is chosen by their number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+import numpy as np
+import pytest
+
+from featherpose import PoseEstimator, RefineOptions
+from featherpose.errors import ModelError
+from featherpose.runtime import open_backend
+from featherpose.runtime.engine_backend import EngineBackend
+from featherpose.runtime.openvino.batches import NetworksByNumber
+from featherpose.runtime.openvino.static_shapes import InferRequestPool
+from featherpose.topdown.person_estimator import open_person_estimator
+from featherpose.zoo.resolve import resolve_model
+
+
+@pytest.fixture(scope="module")
+def dense() -> Iterator[EngineBackend]:
+    known = resolve_model("refiner-dense")
+    backend = open_backend(known.path, known.spec)
+    yield cast(EngineBackend, backend)
+    backend.close()
+
+
+@pytest.fixture(scope="module")
+def crops(astronaut: np.ndarray) -> np.ndarray:
+    """Return six crops of 192 x 128 pixels."""
+    return np.stack([astronaut[i : i + 192, 150 + 2 * i : 278 + 2 * i] for i in range(0, 90, 15)])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6])
+def test_a_crop_has_the_same_outputs_alone_and_among_others(
+    count: int, dense: EngineBackend, crops: np.ndarray
+) -> None:
+    found = dense.infer(crops[:count])
+    assert len(found) == count
+    for i, maps in enumerate(found):
+        (alone,) = dense.infer(crops[i : i + 1])
+        assert alone["heatmaps"].max() > 0.05
+        np.testing.assert_array_equal(maps["heatmaps"], alone["heatmaps"])
+
+
+def test_people_have_the_same_poses_alone_and_among_others(astronaut: np.ndarray) -> None:
+    boxes = np.array([[30, 20, 350, 510], [100, 0, 400, 300], [0, 0, 512, 512], [60, 60, 300, 400], [9, 9, 99, 99]])
+    with open_person_estimator("refiner-dense") as estimator:
+        together = estimator(astronaut, boxes.astype(np.float32))
+        for i in range(len(boxes)):
+            alone = estimator(astronaut, boxes[i : i + 1].astype(np.float32))
+            np.testing.assert_array_equal(alone.keypoints[0], together.keypoints[i])
+            np.testing.assert_array_equal(alone.keypoint_scores[0], together.keypoint_scores[i])
+        assert not len(estimator(astronaut, np.empty((0, 4), np.float32)))
+
+
+def test_refining_a_mosaic_of_many_gives_each_the_pose_that_the_order_of_runs_does_not_change(
+    astronaut: np.ndarray,
+) -> None:
+    mosaic = np.tile(astronaut[:400, 100:400], (2, 3, 1))
+    with PoseEstimator(refine=RefineOptions(mode="all", model="refiner-dense"), height=368) as estimator:
+        first = estimator(mosaic)
+        estimator(astronaut)
+        again = estimator(mosaic)
+    assert len(first) >= 5
+    np.testing.assert_array_equal(first.keypoints, again.keypoints)
+
+
+class _Pool:
+    """Stands for the requests of a network that was compiled for some crops."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.closed = count, False
+
+    def run(self, images: np.ndarray) -> list[list[np.ndarray]] | None:
+        assert len(images) == self.count
+        return None if self.closed else [[image.astype(np.float32)] for image in images]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def _networks(made: list[int], unfit: int = 0) -> NetworksByNumber:
+    def compile_for(count: int) -> InferRequestPool:
+        made.append(count)
+        if count == unfit:
+            raise RuntimeError("a layer that is bound to one image")
+        return cast(InferRequestPool, _Pool(count))
+
+    return NetworksByNumber(cast(InferRequestPool, _Pool(1)), compile_for)
+
+
+def test_each_number_is_compiled_once() -> None:
+    made: list[int] = []
+    networks, images = _networks(made), np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1)
+    for count in (1, 3, 2, 3, 1, 4, 2):
+        found = networks.run(images[:count])
+        assert found is not None
+        assert [int(outputs[0].item()) for outputs in found] == list(range(count))
+    assert made == [3, 2, 4]
+
+
+def test_a_network_that_takes_one_crop_alone_gets_one_by_one() -> None:
+    made: list[int] = []
+    networks, images = _networks(made, unfit=3), np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1)
+    for _ in range(2):
+        found = networks.run(images)
+        assert found is not None
+        assert [int(outputs[0].item()) for outputs in found] == [0, 1, 2]
+    assert made == [3]
+    networks.close()
+    assert networks.run(images) is None
+
+
+def test_what_is_closed_compiles_nothing_more() -> None:
+    made: list[int] = []
+    networks, images = _networks(made), np.zeros((2, 1, 1, 1), np.uint8)
+    networks.close()
+    networks.close()
+    assert networks.run(images) is None
+    assert made == []
+
+
+def test_a_closed_backend_says_so_for_several_crops(crops: np.ndarray) -> None:
+    known = resolve_model("refiner-dense")
+    backend = open_backend(known.path, known.spec)
+    backend.infer(crops[:2])
+    backend.close()
+    for count in (1, 2, 3):
+        with pytest.raises(ModelError, match="was closed"):
+            backend.infer(crops[:count])
