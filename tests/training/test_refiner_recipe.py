@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from people_crops import CropDraw, Person, read_people
+from people_crops import CropDraw, Person, found_people, read_people
 from shorten import (
     KEPT,
     Outputs,
@@ -59,6 +59,39 @@ def test_held_out_images_small_boxes_and_pseudo_keypoints_are_left_out(astronaut
     assert [person.path for person in found] == [train / "images/11.png", people / "images/10.png"]
     assert found[0].keypoints is not None
     assert found[1].keypoints is None
+
+
+def test_people_without_a_box_are_taken_from_what_a_network_found(astronaut: np.ndarray, tmp_path: Path) -> None:
+    known = read_people([_folder(tmp_path / "coco-train", astronaut, [10, 11])])  # 10 is held out
+    boxes = {
+        "the one that is known": ([90.0, 80.0, 230.0, 240.0], 0.9),
+        "somebody else": ([300.0, 50.0, 100.0, 200.0], 0.5),
+        "faint": ([300.0, 300.0, 100.0, 200.0], 0.1),
+        "small": ([300.0, 300.0, 20.0, 20.0], 0.9),
+    }
+    found = {
+        "images": [{"id": 7, "file_name": "10.png"}, {"id": 8, "file_name": "11.png"}],
+        "annotations": [{"image_id": i, "bbox": box, "score": s} for i in (7, 8) for box, s in boxes.values()],
+    }
+    (tmp_path / "coco-train.json").write_text(json.dumps(found))
+    (other,) = found_people([tmp_path / "coco-train.json"], known)
+    assert other.path == tmp_path / "coco-train/images/11.png"
+    assert other.box.tolist() == [300, 50, 400, 250]
+    assert other.keypoints is None
+
+
+def test_patches_hide_a_part_of_some_crops(astronaut: np.ndarray, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "photograph.png"), astronaut)
+    person = Person(tmp_path / "photograph.png", np.array([80, 80, 320, 320], np.float32), None)
+
+    def first_of(seed: int, hidden: float) -> np.ndarray:
+        """Draw one crop; whether it is hidden is drawn last."""
+        return CropDraw([person], SHAPE, seed, hidden).batch(1).crops[0]
+
+    shares = [(first_of(seed, 1.0) != first_of(seed, 0.0)).any(axis=2).mean() for seed in range(8)]
+    assert all(0.005 < share < 0.25 for share in shares)
+    changed = [bool((first_of(seed, 0.5) != first_of(seed, 0.0)).any()) for seed in range(16)]
+    assert 0 < sum(changed) < 16
 
 
 def test_gaussians_lie_on_the_joints_of_the_crop(astronaut: np.ndarray, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from time import perf_counter
 
 import numpy as np
 import torch
-from people_crops import CropDraw, Crops, read_people
+from people_crops import CropDraw, Crops, found_people, read_people
 from shorten import FOLDERS, LOADERS, batches, heatmap_loss, prepare
 from teacher_maps import TeacherMaps
 from torch import nn
@@ -121,6 +121,9 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--teacher", default="refiner", help="name or model file of a refiner")
     parser.add_argument("--maps", type=Path, required=True, help="file of the teacher's maps, computed if missing")
+    parser.add_argument("--found", type=Path, nargs="*", default=[], help="files of `featherpose annotate`, named like "
+                        "the folders: people without a box of their own take part, too")  # fmt: skip
+    parser.add_argument("--hidden", type=float, default=0.0, help="part of the crops in which a patch hides something")
     parser.add_argument("--init", type=Path, help="weights to go on from")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=112.0)
@@ -136,13 +139,15 @@ def main() -> None:
     assert isinstance(network, DenseRefiner)
     assert network.crop is not None
     people = read_people([options.data / name for name in FOLDERS])
+    people += found_people(options.found, people)
     run = Run(network, TeacherMaps(people, options.teacher, options.maps, options.threads), options)
     small = CropShape(width=SMALL[0], height=SMALL[1], margin=network.crop.margin)
     parts = ((small, 0.0, options.small_minutes), (network.crop, options.small_minutes, options.minutes))
     for number, (shape, first, last) in enumerate(parts):
         if last > first:
             seeds = [LOADERS * (2 * options.seed + number) + i for i in range(LOADERS)]
-            run.train(batches([CropDraw(people, shape, seed) for seed in seeds], options.batch), first, last)
+            draws = [CropDraw(people, shape, seed, options.hidden) for seed in seeds]
+            run.train(batches(draws, options.batch), first, last)
     run.save()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +16,7 @@ from featherpose.data.augment import AugmentOptions, change_photometry
 from featherpose.data.crops import CropOptions, CropViews
 from featherpose.data.labeled_pixels import read_image
 from featherpose.evaluation.keypoints.dataset import read_coco_dataset
+from featherpose.geometry import box_overlaps
 from featherpose.methods.gaussians import draw_gaussians
 from featherpose.skeleton import COCO_17
 
@@ -26,6 +28,9 @@ _STRIDE = 4
 _PART = 0.15  # how often a box shows a part of the person alone
 _BOXES = CropOptions(missed=0, shift=0.04, scale=0.12)
 _PIXELS = AugmentOptions(photometric=0.8, blur=0.15, gray=0)
+_FOUND_SCORE = 0.12  # below it about half of what a network finds are not people
+_KNOWN = 0.4  # boxes that overlap more are of the same person
+_PATCH = (0.1, 0.45)  # sides of what hides a part of the person, as parts of the crop's
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,38 @@ def read_people(folders: Sequence[Path]) -> list[Person]:
     return people
 
 
+def found_people(annotations: Sequence[Path], known: Sequence[Person]) -> list[Person]:
+    """Return the people whom a network found in the photographs of known people, and who are not among them.
+
+    Args:
+        annotations: Files of `featherpose annotate`, each named like the folder whose images it is about.
+        known: Everyone with a box.
+    """
+    boxes: dict[tuple[str, str], list[Float32[np.ndarray, " 4"]]] = {}
+    paths = {}
+    for person in known:
+        key = _photograph_name(person.path)
+        boxes.setdefault(key, []).append(person.box)
+        paths[key] = person.path
+    people = []
+    for file in annotations:
+        data = json.loads(file.read_text())
+        names = {image["id"]: image["file_name"] for image in data["images"]}
+        for one in data["annotations"]:
+            key = (file.stem, Path(names[one["image_id"]]).name)
+            left, top, width, height = one["bbox"]
+            box = np.array([left, top, left + width, top + height], np.float32)
+            if key not in paths or one["score"] < _FOUND_SCORE or max(width, height) < _SMALLEST_BOX_PX:
+                continue
+            if box_overlaps(box, np.array(boxes[key])).max() < _KNOWN:
+                people.append(Person(paths[key], box, None))
+    return people
+
+
+def _photograph_name(path: Path) -> tuple[str, str]:
+    return path.parent.parent.name, path.name
+
+
 class CropDraw:
     """Draws batches of crops.
 
@@ -87,10 +124,12 @@ class CropDraw:
         people: Everyone.
         shape: The crops that the network takes.
         seed: Of all random choices.
+        hidden: Chance that a patch of another photograph hides a part of the person.
     """
 
-    def __init__(self, people: Sequence[Person], shape: CropShape, seed: int) -> None:
+    def __init__(self, people: Sequence[Person], shape: CropShape, seed: int, hidden: float = 0.0) -> None:
         self._people = people
+        self._hidden = hidden
         # The keypoints that a crop is drawn around are two corners of a box.
         self._views = CropViews(shape=shape, box_of=lambda corners, _: corners.reshape(4), options=_BOXES)
         self._random = np.random.default_rng(seed)
@@ -117,6 +156,8 @@ class CropDraw:
         view = self._views.draw(self._part(person.box).reshape(2, 2), (columns, rows), self._random)
         drawn.to_image[i], drawn.flipped[i] = np.linalg.inv(view.matrix), view.flipped
         drawn.crops[i] = change_photometry(view.warp(image), _PIXELS, self._random)
+        if self._hidden and self._random.random() < self._hidden:
+            self._hide_part(drawn.crops[i])
         if person.keypoints is not None:
             visible = person.keypoints[None, :, 2:] > 0
             points = view.people(np.where(visible, person.keypoints[None, :, :2], np.float32(np.nan)), COCO_17)
@@ -125,6 +166,15 @@ class CropDraw:
                 points + np.float32((_STRIDE - 1) / 2), drawn.heatmaps[i], False, _STRIDE, np.float32(_SIGMA_PX)
             )
             drawn.labeled[i, ~np.isnan(points[0, :, 0])] = 1
+
+    def _hide_part(self, crop: UInt8[np.ndarray, "H W 3"]) -> None:
+        """Put a patch of another photograph somewhere into a crop."""
+        other = photograph(self._people[int(self._random.integers(len(self._people)))].path)
+        sides = [int(side * self._random.uniform(*_PATCH)) for side in crop.shape[:2]]
+        rows, columns = (min(side, size) for side, size in zip(sides, other.shape[:2], strict=True))
+        y, x = (int(self._random.integers(n + 1)) for n in (other.shape[0] - rows, other.shape[1] - columns))
+        to_y, to_x = (int(self._random.integers(n + 1)) for n in (crop.shape[0] - rows, crop.shape[1] - columns))
+        crop[to_y : to_y + rows, to_x : to_x + columns] = other[y : y + rows, x : x + columns]
 
     def _part(self, box: Float32[np.ndarray, " 4"]) -> Float32[np.ndarray, " 4"]:
         """Cut a box above or below now and then."""
