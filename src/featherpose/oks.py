@@ -13,7 +13,17 @@ from jaxtyping import Float32
 from featherpose.poses import Poses
 from featherpose.skeleton import Skeleton
 
-__all__ = ["box_areas", "keypoint_variances", "mutual_oks", "oks_matrix"]
+__all__ = [
+    "AREA_OF_BOX",
+    "box_areas",
+    "keypoint_variances",
+    "mutual_oks",
+    "oks_matrix",
+    "relative_variances",
+]
+
+AREA_OF_BOX = np.float32(0.53)
+"""Area of a person in areas of the box around the keypoints: the mean of COCO's segments."""
 
 
 def box_areas(boxes: Float32[np.ndarray, "P 4"]) -> Float32[np.ndarray, " P"]:
@@ -32,8 +42,7 @@ def keypoint_variances(poses: Poses, *, areas: Float32[np.ndarray, " P"] | None 
 
     Args:
         poses: P people.
-        areas: float32[P] areas of the people in square pixels; 0.53 of their boxes unless given (the mean ratio of
-            COCO's segment areas to the boxes around keypoints).
+        areas: float32[P] areas of the people in square pixels; `AREA_OF_BOX` of their boxes unless given.
 
     Returns:
         float32[P, K], square pixels.
@@ -47,13 +56,22 @@ def keypoint_variances(poses: Poses, *, areas: Float32[np.ndarray, " P"] | None 
         (1, 2)
     """
     if areas is None:
-        areas = np.float32(0.53) * box_areas(poses.boxes())
-    return np.asarray(2 * np.maximum(areas, 1.0)[:, None] * _variances(poses.skeleton), np.float32)
+        areas = AREA_OF_BOX * box_areas(poses.boxes())
+    return np.asarray(2 * np.maximum(areas, 1.0)[:, None] * relative_variances(poses.skeleton), np.float32)
 
 
 @lru_cache(maxsize=64)
-def _variances(skeleton: Skeleton) -> Float32[np.ndarray, " K"]:
-    return (2 * np.asarray(skeleton.sigmas, np.float32)) ** 2
+def relative_variances(skeleton: Skeleton) -> Float32[np.ndarray, " K"]:
+    """Return float32[K]: (2 sigma)² of each keypoint, read only.
+
+    Example:
+        >>> from featherpose.skeleton import COCO_17
+        >>> float(relative_variances(COCO_17)[0].round(6))
+        0.002704
+    """
+    variances = (2 * np.asarray(skeleton.sigmas, np.float32)) ** 2
+    variances.flags.writeable = False
+    return variances
 
 
 def oks_matrix(a: Poses, b: Poses, *, areas: Float32[np.ndarray, " P"] | None = None) -> Float32[np.ndarray, "P Q"]:

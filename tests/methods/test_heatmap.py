@@ -22,8 +22,9 @@ def _people(rng: np.random.Generator, count: int, size: tuple[int, int]) -> np.n
     return rng.uniform((8, 8), (size[0] - 8, size[1] - 8), (count, 17, 2)).astype(np.float32)
 
 
+@pytest.mark.parametrize("smoothing", [0, 0.4, 1.0, 1.5])
 @pytest.mark.parametrize("subcell", [True, False])
-def test_kernel_equals_the_reference(subcell: bool) -> None:
+def test_kernel_equals_the_reference(subcell: bool, smoothing: float) -> None:
     rng = np.random.default_rng(0)
     for height, width in ((1, 1), (1, 7), (2, 3), (12, 9), (64, 48)):
         noise = rng.random((6, height, width)).astype(np.float32)
@@ -33,10 +34,25 @@ def test_kernel_equals_the_reference(subcell: bool) -> None:
         noise[4, 0] = np.nan
         noise[5] = 0
         for kept in (6, 3):
-            positions, scores = find_maxima(noise, kept, subcell=subcell)
-            expected, heights = reference.find_maxima(noise, kept, subcell=subcell)
+            positions, scores = find_maxima(noise, kept, subcell=subcell, smoothing=smoothing)
+            expected, heights = reference.find_maxima(noise, kept, subcell=subcell, smoothing=smoothing)
             np.testing.assert_allclose(positions, expected, atol=1e-4)
             np.testing.assert_allclose(scores, heights, rtol=1e-6)
+
+
+def test_smoothing_finds_the_place_of_a_noisy_hill() -> None:
+    rng = np.random.default_rng(2)
+    x, y = np.meshgrid(np.arange(32), np.arange(48))
+    places = rng.uniform(6, 26, (200, 2))
+    hills = np.exp(-((x - places[:, :1, None]) ** 2 + (y - places[:, 1:, None]) ** 2) / 18)
+    noisy = (0.5 * hills + rng.normal(0, 0.02, hills.shape)).astype(np.float32)
+    errors, heights = {}, []
+    for smoothing in (0.0, 1.0, 1.5):
+        found, scores = find_maxima(noisy, len(noisy), smoothing=smoothing)
+        errors[smoothing] = np.linalg.norm(found - places, axis=1).mean()
+        heights.append(scores)
+    assert errors[1.5] < errors[1.0] < 0.7 * errors[0.0]
+    np.testing.assert_array_equal(heights[0], heights[2])  # scores are heights of the maps as they are
 
 
 @pytest.mark.parametrize("stride", [2, 4, 8])

@@ -2,13 +2,16 @@
 
 The sub-cell shift is the maximum of the second-order Taylor expansion of the log of the heatmap (Zhang et al. 2020,
 "Distribution-Aware Coordinate Representation for Human Pose Estimation", arXiv 1910.06278, section 3.2). The mixed
-derivative is left out: it is 0 for the isotropic Gaussians that networks are trained on, and noise elsewhere.
+derivative is left out: it is 0 for the isotropic Gaussians that networks are trained on, and noise elsewhere. The cells
+around the highest one may be smoothed before (section 3.3): the place of a maximum is then that of its whole hill.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +38,8 @@ __all__ = ["HEATMAP", "HeatmapDecoder", "HeatmapMethod", "HeatmapOptions", "Heat
 _STRIDE = 4
 # Heights are raised to this before the logarithm.
 _LOWEST = 1e-6
+# Cells in x and in y that a smoothed maximum may be away.
+_NEAR = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +51,9 @@ class HeatmapOptions:
             ones.
         min_keypoints: People with fewer keypoints are dropped. Higher removes fragments.
         subcell: Whether positions are refined below the cell.
+        smoothing: Standard deviation in cells of the Gaussian that smooths the heatmap around its highest cell; the
+            smoothed maximum is at most two cells away in x and in y. 0 for none. Higher suits maps that are less sure
+            of the place.
 
     Raises:
         OptionError: If a value is outside its range.
@@ -58,9 +66,11 @@ class HeatmapOptions:
     min_score: float = 0.2
     min_keypoints: int = 1
     subcell: bool = True
+    smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         check_within("min_score", self.min_score, 0, 1)
+        check_within("smoothing", self.smoothing, 0, 4)
         check_within("min_keypoints", self.min_keypoints, 1, 1000)
 
 
@@ -89,12 +99,56 @@ def _log(height):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _find_maxima(heatmaps, num_keypoints, subcell):  # type: ignore[no-untyped-def]
+def _shift(heatmap, row, column, in_y, in_x, position):  # type: ignore[no-untyped-def]
+    """Move a position from its cell to the maximum of the expansion, along axes in which there are two neighbors."""
+    half = np.float32(0.5)
+    top = np.log(heatmap[row, column])
+    if in_x:
+        left = _log(heatmap[row, column - 1])
+        right = _log(heatmap[row, column + 1])
+        bend = left - 2 * top + right
+        if bend < 0:
+            position[0] += min(max(half * (left - right) / bend, -half), half)
+    if in_y:
+        above = _log(heatmap[row - 1, column])
+        below = _log(heatmap[row + 1, column])
+        bend = above - 2 * top + below
+        if bend < 0:
+            position[1] += min(max(half * (above - below) / bend, -half), half)
+
+
+@kernel
+def _smooth(heatmap, row, column, taps, across, smooth):  # type: ignore[no-untyped-def]
+    """Smooth the cells at most three from one, first along rows; there is nothing beyond the border."""
+    height, width = heatmap.shape
+    side = smooth.shape[0]
+    reach = len(taps) - 1
+    for i in range(side + 2 * reach):
+        y = row - side // 2 - reach + i
+        for j in range(side):
+            total = np.float32(0)
+            if 0 <= y < height:
+                middle = column - side // 2 + j
+                for x in range(max(middle - reach, 0), min(middle + reach + 1, width)):
+                    total += taps[abs(x - middle)] * heatmap[y, x]
+            across[i, j] = total
+    for i in range(side):
+        for j in range(side):
+            total = taps[0] * across[i + reach, j]
+            for n in range(1, reach + 1):
+                total += taps[n] * (across[i + reach - n, j] + across[i + reach + n, j])
+            smooth[i, j] = total
+
+
+@kernel
+def _find_maxima(heatmaps, num_keypoints, subcell, taps):  # type: ignore[no-untyped-def]
     """Find the highest cell of each heatmap and its shift; a heatmap of NaN has score 0."""
     height, width = heatmaps.shape[1:]
+    around = np.int64(_NEAR + 1)  # the shift reads one cell more
+    across = np.empty((2 * around + 2 * len(taps) - 1, 2 * around + 1), np.float32)
+    smooth = np.empty((2 * around + 1, 2 * around + 1), np.float32)
     positions = np.zeros((num_keypoints, 2), np.float32)
     scores = np.zeros(num_keypoints, np.float32)
-    half = np.float32(0.5)
     for k in range(num_keypoints):
         heatmap = heatmaps[k]
         best = np.float32(-np.inf)
@@ -111,36 +165,40 @@ def _find_maxima(heatmaps, num_keypoints, subcell):  # type: ignore[no-untyped-d
         scores[k] = best
         positions[k, 0] = column
         positions[k, 1] = row
-        if not subcell or not best > np.float32(_LOWEST):
-            continue
-        top = np.log(best)
-        if 0 < column < width - 1:
-            left = _log(heatmap[row, column - 1])
-            right = _log(heatmap[row, column + 1])
-            bend = left - 2 * top + right
-            if bend < 0:
-                positions[k, 0] += min(max(half * (left - right) / bend, -half), half)
-        if 0 < row < height - 1:
-            above = _log(heatmap[row - 1, column])
-            below = _log(heatmap[row + 1, column])
-            bend = above - 2 * top + below
-            if bend < 0:
-                positions[k, 1] += min(max(half * (above - below) / bend, -half), half)
+        if len(taps) > 1:
+            _smooth(heatmap, row, column, taps, across, smooth)
+            top = row - around
+            left = column - around
+            best = np.float32(-np.inf)
+            for y in range(max(row - _NEAR, 0), min(row + _NEAR + 1, height)):
+                for x in range(max(column - _NEAR, 0), min(column + _NEAR + 1, width)):
+                    if smooth[y - top, x - left] > best:  # False for NaN
+                        best = smooth[y - top, x - left]
+                        positions[k, 0] = x
+                        positions[k, 1] = y
+            if subcell and best > np.float32(_LOWEST):
+                column = int(positions[k, 0])
+                row = int(positions[k, 1])
+                in_y, in_x = 0 < row < height - 1, 0 < column < width - 1
+                _shift(smooth, row - top, column - left, in_y, in_x, positions[k])
+        elif subcell and best > np.float32(_LOWEST):
+            _shift(heatmap, row, column, 0 < row < height - 1, 0 < column < width - 1, positions[k])
     return positions, scores
 
 
 def find_maxima(
-    heatmaps: Float32[np.ndarray, "C h w"], num_keypoints: int, *, subcell: bool = True
+    heatmaps: Float32[np.ndarray, "C h w"], num_keypoints: int, *, subcell: bool = True, smoothing: float = 0.0
 ) -> tuple[Float32[np.ndarray, "K 2"], Float32[np.ndarray, " K"]]:
-    """Find the highest cell of each of the first K heatmaps, refined below the cell.
+    """Find the highest cell of each of the first K heatmaps, or the smoothed maximum near it, refined below the cell.
 
     Args:
         heatmaps: float32[C, h, w], C ≥ K; not modified.
         num_keypoints: K.
         subcell: Whether to refine.
+        smoothing: As of `HeatmapOptions`.
 
     Returns:
-        (x, y) in cells, and the height of the highest cell.
+        (x, y) in cells, and the height of the highest cell before any smoothing.
 
     Example:
         >>> x, y = np.meshgrid(np.arange(9), np.arange(7))
@@ -150,8 +208,17 @@ def find_maxima(
     """
     plain = np.ascontiguousarray(heatmaps, np.float32).view()
     plain.flags.writeable = False
-    positions, scores = _find_maxima(plain, num_keypoints, subcell)
+    positions, scores = _find_maxima(plain, num_keypoints, subcell, _taps(float(smoothing)))
     return positions, scores
+
+
+@lru_cache(maxsize=16)
+def _taps(smoothing: float) -> Float32[np.ndarray, " n"]:
+    """Return the weights of a Gaussian at its center and at cells up to three standard deviations from it."""
+    if smoothing == 0:
+        return np.ones(1, np.float32)
+    heights = np.exp(-0.5 * np.square(np.arange(math.ceil(3 * smoothing) + 1) / smoothing))
+    return np.asarray(heights / (2 * heights.sum() - 1), np.float32)
 
 
 class HeatmapDecoder(DeclaredDecoder[HeatmapOptions]):
@@ -175,7 +242,9 @@ class HeatmapDecoder(DeclaredDecoder[HeatmapOptions]):
         self, heatmaps: Float32[np.ndarray, "C h w"]
     ) -> tuple[Float32[np.ndarray, "K 2"], Float32[np.ndarray, " K"]]:
         """Find (x, y) in cells and the score of each keypoint."""
-        return find_maxima(heatmaps, self._skeleton.num_keypoints, subcell=self._options.subcell)
+        return find_maxima(
+            heatmaps, self._skeleton.num_keypoints, subcell=self._options.subcell, smoothing=self._options.smoothing
+        )
 
     def warm_up(self) -> None:
         """Compile the kernel, or load it from disk."""
@@ -196,6 +265,7 @@ class HeatmapMethod(DeclaredMethod):
         {
             "min_score": (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4),
             "min_keypoints": (1, 2, 3, 4, 5),
+            "smoothing": (0.0, 0.5, 1.0, 1.5, 2.0),
         }
     )
 

@@ -46,7 +46,7 @@ class HourglassDecoder(HeatmapDecoder):
         self, heatmaps: Float32[np.ndarray, "C h w"]
     ) -> tuple[Float32[np.ndarray, "K 2"], Float32[np.ndarray, " K"]]:
         k = self._skeleton.num_keypoints
-        cells, scores = find_maxima(heatmaps, k, subcell=False)
+        cells, scores = find_maxima(heatmaps, k, subcell=False, smoothing=self._options.smoothing)
         return (quarter_shift(heatmaps[:k], cells) if self._options.subcell else cells), scores
 
 

@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import Float32
 
 from featherpose.errors import CheckpointError
+from featherpose.jit import kernel
 from featherpose.parsing import ParseError, read_arrays
 
-__all__ = ["Layers", "read_layers", "run_layers", "write_layers"]
+__all__ = ["Layers", "read_layers", "run_layer", "run_layers", "write_layers"]
 
 Layers = tuple[tuple[np.ndarray, np.ndarray], ...]
 """For each layer float32[outputs, inputs] and float32[outputs]."""
@@ -61,6 +62,16 @@ def write_layers(path: Path, layers: Iterable[tuple[np.ndarray, np.ndarray]]) ->
     for number, (weight, bias) in enumerate(layers):
         arrays |= {f"weight{number}": weight, f"bias{number}": bias}
     np.savez_compressed(path, allow_pickle=False, **arrays)
+
+
+@kernel
+def run_layer(weight, bias, x, out, relu):  # type: ignore[no-untyped-def]
+    """Compute one layer for one input, in a compiled kernel; ``relu`` says whether a ReLU follows."""
+    for row in range(weight.shape[0]):
+        total = bias[row]
+        for column in range(weight.shape[1]):
+            total += weight[row, column] * x[column]
+        out[row] = max(total, np.float32(0)) if relu else total
 
 
 def run_layers(layers: Layers, features: Float32[np.ndarray, "P F"]) -> Float32[np.ndarray, "P O"]:

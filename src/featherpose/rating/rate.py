@@ -17,9 +17,11 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from featherpose.jit import kernel
+from featherpose.oks import AREA_OF_BOX, relative_variances
 from featherpose.poses import Poses
-from featherpose.rating.layers import Layers, read_layers
-from featherpose.rating.shape import FAR, SHAPE_FEATURES
+from featherpose.rating.layers import Layers, read_layers, run_layer
+from featherpose.rating.shape import SHAPE_FEATURES, describe_shape
+from featherpose.rating.similarity import mutual_oks_of
 from featherpose.skeleton import COCO_17, Skeleton
 
 __all__ = ["RATING_FEATURES", "RatedBy", "can_rate", "load_rating", "rate_people", "read_rating"]
@@ -30,43 +32,6 @@ RatedBy = Literal["found", "refined"]
 _OWN = 7
 RATING_FEATURES = _OWN + COCO_17.num_keypoints + SHAPE_FEATURES
 """Numbers that describe a person to the network; `featherpose.evaluation.reference.rating` lists them."""
-# Of a person, in areas of the box around the keypoints: as in `featherpose.oks`.
-_AREA = np.float32(0.53)
-_FAR = np.float32(FAR)
-# exp(-16) is less than what the result is rounded to.
-_NOTHING = np.float32(16)
-_VARIANCES = ((2 * np.asarray(COCO_17.sigmas, np.float32)) ** 2).astype(np.float32)
-
-
-@kernel
-def _alike(a, b, areas, keypoints, variances):  # type: ignore[no-untyped-def]
-    """Compute the higher of both OKS of two persons, at the size of one and of the other."""
-    at_a = np.float32(0)
-    at_b = np.float32(0)
-    shared = 0
-    two = np.float32(2)
-    for k in range(variances.shape[0]):
-        dx = keypoints[a, k, 0] - keypoints[b, k, 0]
-        dy = keypoints[a, k, 1] - keypoints[b, k, 1]
-        distance = dx * dx + dy * dy
-        if distance == distance:  # both have it
-            shared += 1
-            x = distance / (two * areas[a] * variances[k])
-            y = distance / (two * areas[b] * variances[k])
-            if x < _NOTHING:
-                at_a += np.exp(-x)
-            if y < _NOTHING:
-                at_b += np.exp(-y)
-    return max(at_a, at_b) / np.float32(max(shared, 1))
-
-
-@kernel
-def _dense(weight, bias, x, out, relu):  # type: ignore[no-untyped-def]
-    for row in range(weight.shape[0]):
-        total = bias[row]
-        for column in range(weight.shape[1]):
-            total += weight[row, column] * x[column]
-        out[row] = max(total, np.float32(0)) if relu else total
 
 
 @kernel
@@ -92,7 +57,7 @@ def _rate(  # type: ignore[no-untyped-def]
                 if value == value:
                     boxes[p, c] = min(boxes[p, c], value)
                     boxes[p, 2 + c] = max(boxes[p, 2 + c], value)
-        areas[p] = max(_AREA * (boxes[p, 2] - boxes[p, 0]) * (boxes[p, 3] - boxes[p, 1]), one)
+        areas[p] = max(AREA_OF_BOX * (boxes[p, 2] - boxes[p, 0]) * (boxes[p, 3] - boxes[p, 1]), one)
     near = np.zeros(people, np.float32)
     covered = np.zeros(people, np.float32)
     for p in range(people):
@@ -101,7 +66,7 @@ def _rate(  # type: ignore[no-untyped-def]
                 boxes[p, 0] <= boxes[q, 2] and boxes[q, 0] <= boxes[p, 2]
                 and boxes[p, 1] <= boxes[q, 3] and boxes[q, 1] <= boxes[p, 3]
             ):  # fmt: skip
-                alike = _alike(p, q, areas, keypoints, variances)
+                alike = mutual_oks_of(p, q, areas, keypoints, variances)
                 near[p] = max(near[p], alike)
                 near[q] = max(near[q], alike)
                 behind = q if ranks[p] > ranks[q] else p
@@ -119,15 +84,10 @@ def _rate(  # type: ignore[no-untyped-def]
         lowest = one
         width = boxes[p, 2] - boxes[p, 0]
         height = boxes[p, 3] - boxes[p, 1]
-        middle_x = (boxes[p, 0] + boxes[p, 2]) / np.float32(2)
-        middle_y = (boxes[p, 1] + boxes[p, 3]) / np.float32(2)
-        side = max(max(width, height), one)
+        side = describe_shape(keypoints[p], boxes[p], size, x[_OWN + count :])
         for k in range(count):
             here = keypoints[p, k, 0] == keypoints[p, k, 0]
             x[_OWN + k] = scores[p, k]
-            x[_OWN + count + 2 * k] = (keypoints[p, k, 0] - middle_x) / side if here else np.float32(0)
-            x[_OWN + count + 2 * k + 1] = (keypoints[p, k, 1] - middle_y) / side if here else np.float32(0)
-            x[_OWN + 3 * count + k] = one if here else np.float32(0)
             if here:
                 found += 1
                 total += scores[p, k]
@@ -139,14 +99,9 @@ def _rate(  # type: ignore[no-untyped-def]
         x[4] = np.log(max(side * scale, np.float32(2)))
         x[5] = covered[p]
         x[6] = near[p]
-        border = _OWN + 4 * count
-        x[border] = min(max(middle_x / side, np.float32(0)), _FAR)
-        x[border + 1] = min(max(middle_y / side, np.float32(0)), _FAR)
-        x[border + 2] = min(max((size[0] - middle_x) / side, np.float32(0)), _FAR)
-        x[border + 3] = min(max((size[1] - middle_y) / side, np.float32(0)), _FAR)
-        _dense(w0, b0, x, first, True)
-        _dense(w1, b1, first, second, True)
-        _dense(w2, b2, second, answer, False)
+        run_layer(w0, b0, x, first, True)
+        run_layer(w1, b1, first, second, True)
+        run_layer(w2, b2, second, answer, False)
         ratings[p] = one / (one + np.exp(-answer[0]))
 
 
@@ -170,7 +125,7 @@ def rate_people(poses: Poses, by: RatedBy, *, scale: float = 1.0) -> Float32[np.
         _rate(
             np.ascontiguousarray(poses.keypoints), np.ascontiguousarray(poses.keypoint_scores), columns,
             np.ascontiguousarray(poses.scores), np.array(poses.image_size, np.float32), np.float32(scale),
-            _VARIANCES, *_layers(by), ratings,
+            relative_variances(COCO_17), *_layers(by), ratings,
         )  # fmt: skip
     return ratings
 

@@ -5,14 +5,47 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float32
 
+from featherpose.jit import kernel
 from featherpose.skeleton import COCO_17
 
-__all__ = ["FAR", "SHAPE_FEATURES", "shape_features"]
+__all__ = ["FAR", "SHAPE_FEATURES", "describe_shape", "shape_features"]
 
 SHAPE_FEATURES = 3 * COCO_17.num_keypoints + 4
 """Two coordinates and one flag for each of COCO's keypoints, and the distances to four borders."""
 FAR = 3.0
 """Distances to the borders of the image beyond this many person sizes are all the same."""
+
+
+_FAR = np.float32(FAR)
+
+
+@kernel
+def describe_shape(keypoints, box, size, features):  # type: ignore[no-untyped-def]
+    """Write what `shape_features` returns for one person of whom a keypoint was found, and return the longer side.
+
+    Args:
+        keypoints: float32[17, 2] in image pixels, NaN where missing.
+        box: float32[4] around them.
+        size: float32[2], width and height of the image.
+        features: float32[55], written.
+    """
+    zero = np.float32(0)
+    one = np.float32(1)
+    count = keypoints.shape[0]
+    middle_x = (box[0] + box[2]) / np.float32(2)
+    middle_y = (box[1] + box[3]) / np.float32(2)
+    side = max(max(box[2] - box[0], box[3] - box[1]), one)
+    for k in range(count):
+        here = keypoints[k, 0] == keypoints[k, 0]
+        features[2 * k] = (keypoints[k, 0] - middle_x) / side if here else zero
+        features[2 * k + 1] = (keypoints[k, 1] - middle_y) / side if here else zero
+        features[2 * count + k] = one if here else zero
+    border = 3 * count
+    features[border] = min(max(middle_x / side, zero), _FAR)
+    features[border + 1] = min(max(middle_y / side, zero), _FAR)
+    features[border + 2] = min(max((size[0] - middle_x) / side, zero), _FAR)
+    features[border + 3] = min(max((size[1] - middle_y) / side, zero), _FAR)
+    return side
 
 
 def shape_features(

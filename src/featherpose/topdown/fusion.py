@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float32
 
-from featherpose.oks import keypoint_variances
+from featherpose.jit import kernel
+from featherpose.oks import AREA_OF_BOX, relative_variances
 from featherpose.poses import Poses
 from featherpose.topdown.topdown_options import RefineOptions
 
@@ -16,6 +17,52 @@ __all__ = ["fuse", "mean_scores", "person_scores"]
 _SEEN = 0.05
 # Chosen on held-out images of coco-train (benchmarks/recipes/refiner).
 _TOLERANCE = 2.0
+# Exponent of the first network's rank. Chosen there as well.
+_RANK = 0.25
+
+
+@kernel
+def _fuse(  # type: ignore[no-untyped-def]
+    places, place_scores, ranks, others, other_scores, sure, weak, average, variances,
+    keypoints, keypoint_scores, scores,
+):  # fmt: skip
+    zero = np.float32(0)
+    one = np.float32(1)
+    box = np.empty(4, np.float32)
+    for p in range(places.shape[0]):
+        box[:2] = np.float32(np.inf)
+        box[2:] = np.float32(-np.inf)
+        total = zero
+        seen = 0
+        for k in range(places.shape[1]):
+            score = other_scores[p, k]
+            found = places[p, k, 0] == places[p, k, 0]
+            taken = score >= sure or (score >= weak and not found)
+            keypoint_scores[p, k] = score if taken else place_scores[p, k]
+            for c in range(2):
+                value = others[p, k, c] if taken else places[p, k, c]
+                keypoints[p, k, c] = value
+                if value == value:
+                    box[c] = min(box[c], value)
+                    box[2 + c] = max(box[2 + c], value)
+            if score >= np.float32(_SEEN):
+                total += score
+                seen += 1
+        scores[p] = total / np.float32(max(seen, 1)) * max(ranks[p], zero) ** np.float32(_RANK)
+        if not average:
+            continue
+        area = max(AREA_OF_BOX * (box[2] - box[0]) * (box[3] - box[1]), one)
+        for k in range(places.shape[1]):
+            score = other_scores[p, k]
+            x = places[p, k, 0] - others[p, k, 0]
+            y = places[p, k, 1] - others[p, k, 1]
+            distance = x * x + y * y
+            if distance == distance and score >= sure:  # both have it
+                exponent = distance / (np.float32(2) * area * variances[k] * np.float32(_TOLERANCE))
+                weight = place_scores[p, k] * min(max(one - score, zero), one) * np.exp(-exponent)
+                share = weight / max(weight + score, np.float32(1e-6))
+                keypoints[p, k, 0] += share * x
+                keypoints[p, k, 1] += share * y
 
 
 def fuse(first: Poses, refined: Poses, options: RefineOptions) -> Poses:
@@ -55,26 +102,17 @@ def fuse(first: Poses, refined: Poses, options: RefineOptions) -> Poses:
         >>> fuse(first, refined, RefineOptions()).keypoints.tolist()
         [[[2.0, 2.0], [5.0, 5.0]]]
     """
-    sure = refined.keypoint_scores >= options.min_keypoint_score
-    weak = refined.keypoint_scores >= options.weak_keypoint_score
-    take = sure | (weak & ~first.detected)
-    keypoints = np.where(take[..., None], refined.keypoints, first.keypoints)
-    fused = replace(
-        first,
-        keypoints=keypoints,
-        keypoint_scores=np.where(take, refined.keypoint_scores, first.keypoint_scores),
-        scores=person_scores(first, refined),
-    )
-    if not options.average:
-        return fused
-    both = take & first.detected & refined.detected
-    offsets = np.where(both[..., None], first.keypoints - refined.keypoints, 0)
-    exponents = np.square(offsets).sum(axis=2) / keypoint_variances(fused)
-    unsure = np.clip(1 - refined.keypoint_scores, 0, 1)
-    weights = first.keypoint_scores * unsure * np.exp(-exponents / np.float32(_TOLERANCE))
-    share = weights / np.maximum(weights + refined.keypoint_scores, np.float32(1e-6))
-    moved = keypoints + np.where(both, share, 0)[..., None] * offsets
-    return replace(fused, keypoints=np.asarray(moved, np.float32))
+    keypoints = np.empty_like(first.keypoints)
+    keypoint_scores = np.empty_like(first.keypoint_scores)
+    scores = np.empty_like(first.scores)
+    _fuse(
+        np.ascontiguousarray(first.keypoints), np.ascontiguousarray(first.keypoint_scores),
+        np.ascontiguousarray(first.scores), np.ascontiguousarray(refined.keypoints),
+        np.ascontiguousarray(refined.keypoint_scores), np.float32(options.min_keypoint_score),
+        np.float32(options.weak_keypoint_score), bool(options.average), relative_variances(first.skeleton),
+        keypoints, keypoint_scores, scores,
+    )  # fmt: skip
+    return replace(first, keypoints=keypoints, keypoint_scores=keypoint_scores, scores=scores)
 
 
 def person_scores(first: Poses, refined: Poses) -> Float32[np.ndarray, " P"]:
@@ -82,7 +120,7 @@ def person_scores(first: Poses, refined: Poses) -> Float32[np.ndarray, " P"]:
 
     The exponent was chosen on held-out images of coco-train.
     """
-    return np.asarray(mean_scores(refined) * np.maximum(first.scores, 0) ** np.float32(0.25), np.float32)
+    return np.asarray(mean_scores(refined) * np.maximum(first.scores, 0) ** np.float32(_RANK), np.float32)
 
 
 def mean_scores(refined: Poses) -> Float32[np.ndarray, " P"]:

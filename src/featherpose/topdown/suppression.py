@@ -6,10 +6,37 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from featherpose.errors import OptionError
-from featherpose.oks import mutual_oks
+from featherpose.jit import kernel
+from featherpose.oks import AREA_OF_BOX, relative_variances
 from featherpose.poses import Poses
+from featherpose.rating.similarity import mutual_oks_of
 
 __all__ = ["keep_best", "suppress_duplicates"]
+
+
+@kernel
+def _keep_best(order, keypoints, variances, least, kept):  # type: ignore[no-untyped-def]
+    """Mark, in their order, who is alike nobody that was kept before."""
+    areas = np.empty(len(order), np.float32)
+    for p in range(len(order)):
+        left = np.float32(np.inf)
+        top = np.float32(np.inf)
+        right = np.float32(-np.inf)
+        bottom = np.float32(-np.inf)
+        for k in range(keypoints.shape[1]):
+            if keypoints[p, k, 0] == keypoints[p, k, 0]:
+                left = min(left, keypoints[p, k, 0])
+                right = max(right, keypoints[p, k, 0])
+                top = min(top, keypoints[p, k, 1])
+                bottom = max(bottom, keypoints[p, k, 1])
+        inside = (right - left) * (bottom - top) if left <= right else np.float32(0)
+        areas[p] = max(AREA_OF_BOX * inside, np.float32(1))
+    for i in range(len(order)):
+        kept[i] = True
+        for j in range(i):
+            if kept[j] and mutual_oks_of(order[i], order[j], areas, keypoints, variances) >= least:
+                kept[i] = False
+                break
 
 
 def suppress_duplicates(poses: Poses, *, same_person_oks: float = 0.7) -> Int64[np.ndarray, " n"]:
@@ -27,8 +54,7 @@ def suppress_duplicates(poses: Poses, *, same_person_oks: float = 0.7) -> Int64[
         OptionError: If the similarity is outside 0 to 1.
 
     Example:
-        >>> from featherpose.skeleton import COCO_17
-        >>> points = np.random.default_rng(0).uniform(0, 100, (1, 17, 2)).astype(np.float32)
+        >>>         >>> points = np.random.default_rng(0).uniform(0, 100, (1, 17, 2)).astype(np.float32)
         >>> twice = np.concatenate((points, points + 1))
         >>> scores = np.array([0.3, 0.8], np.float32)
         >>> suppress_duplicates(Poses(twice, np.ones((2, 17), np.float32), scores, COCO_17, (100, 100)))
@@ -36,7 +62,11 @@ def suppress_duplicates(poses: Poses, *, same_person_oks: float = 0.7) -> Int64[
     """
     if not 0 < same_person_oks <= 1:
         raise OptionError(f"similarity {same_person_oks}", expected="over 0, at most 1")
-    return keep_best(poses.scores, mutual_oks(poses, poses) >= same_person_oks)
+    order = np.argsort(-poses.scores, kind="stable")
+    kept = np.empty(len(order), np.bool_)
+    keypoints, variances = np.ascontiguousarray(poses.keypoints), relative_variances(poses.skeleton)
+    _keep_best(order, keypoints, variances, np.float32(same_person_oks), kept)
+    return np.asarray(order[kept], np.int64)
 
 
 def keep_best(scores: Float32[np.ndarray, " P"], similar: Bool[np.ndarray, "P P"]) -> Int64[np.ndarray, " n"]:
