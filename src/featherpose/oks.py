@@ -66,7 +66,7 @@ def relative_variances(skeleton: Skeleton) -> Float32[np.ndarray, " K"]:
 
     Example:
         >>> from featherpose.skeleton import COCO_17
-        >>> float(relative_variances(COCO_17)[0].round(6))
+        >>> round(float(relative_variances(COCO_17)[0]), 6)
         0.002704
     """
     variances = (2 * np.asarray(skeleton.sigmas, np.float32)) ** 2

@@ -54,7 +54,8 @@ def suppress_duplicates(poses: Poses, *, same_person_oks: float = 0.7) -> Int64[
         OptionError: If the similarity is outside 0 to 1.
 
     Example:
-        >>>         >>> points = np.random.default_rng(0).uniform(0, 100, (1, 17, 2)).astype(np.float32)
+        >>> from featherpose.skeleton import COCO_17
+        >>> points = np.random.default_rng(0).uniform(0, 100, (1, 17, 2)).astype(np.float32)
         >>> twice = np.concatenate((points, points + 1))
         >>> scores = np.array([0.3, 0.8], np.float32)
         >>> suppress_duplicates(Poses(twice, np.ones((2, 17), np.float32), scores, COCO_17, (100, 100)))
