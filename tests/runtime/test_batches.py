@@ -73,7 +73,11 @@ class _Pool:
     def __init__(self, count: int) -> None:
         self.count, self.closed = count, False
 
-    def run(self, images: np.ndarray) -> list[list[np.ndarray]] | None:
+    def run(self, image: np.ndarray) -> list[np.ndarray] | None:
+        found = self.run_several(image)
+        return None if found is None else found[0]
+
+    def run_several(self, images: np.ndarray) -> list[list[np.ndarray]] | None:
         assert len(images) == self.count
         return None if self.closed else [[image.astype(np.float32)] for image in images]
 
@@ -95,7 +99,7 @@ def test_each_number_is_compiled_once() -> None:
     made: list[int] = []
     networks, images = _networks(made), np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1)
     for count in (1, 3, 2, 3, 1, 4, 2):
-        found = networks.run(images[:count])
+        found = networks.run_several(images[:count])
         assert found is not None
         assert [int(outputs[0].item()) for outputs in found] == list(range(count))
     assert made == [3, 2, 4]
@@ -105,12 +109,12 @@ def test_a_network_that_takes_one_crop_alone_gets_one_by_one() -> None:
     made: list[int] = []
     networks, images = _networks(made, unfit=3), np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1)
     for _ in range(2):
-        found = networks.run(images)
+        found = networks.run_several(images)
         assert found is not None
         assert [int(outputs[0].item()) for outputs in found] == [0, 1, 2]
     assert made == [3]
     networks.close()
-    assert networks.run(images) is None
+    assert networks.run_several(images) is None
 
 
 def test_what_is_closed_compiles_nothing_more() -> None:
@@ -118,7 +122,7 @@ def test_what_is_closed_compiles_nothing_more() -> None:
     networks, images = _networks(made), np.zeros((2, 1, 1, 1), np.uint8)
     networks.close()
     networks.close()
-    assert networks.run(images) is None
+    assert networks.run_several(images) is None
     assert made == []
 
 

@@ -101,7 +101,8 @@ def test_fused_poses_are_those_of_the_reference(skeleton: Skeleton, average: boo
         ranks = generator.uniform(-0.1, 1, 40).astype(np.float32)
         poses.append(Poses(points, scores, ranks, skeleton, (400, 400)))
     options = RefineOptions(average=average)
-    found, expected = fuse(*poses, options), reference_fusion.fuse(*poses, options)
+    first, refined = poses
+    found, expected = fuse(first, refined, options), reference_fusion.fuse(first, refined, options)
     np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=2e-3)
     np.testing.assert_array_equal(found.keypoint_scores, expected.keypoint_scores)
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5)

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -26,19 +26,14 @@ from featherpose.runtime.async_runner import AsyncRunner
 from featherpose.runtime.backend import EngineInfo, ModelSpec
 from featherpose.runtime.checks import SMALLER, check_images, engine_message, is_out_of_memory
 
-__all__ = ["EngineBackend", "Network"]
+__all__ = ["EngineBackend", "Network", "NetworkOfSeveral"]
 
 
 class Network(Protocol):
     """A model that one engine has loaded; all that an engine must provide."""
 
-    @property
-    def most_at_once(self) -> int:
-        """Return how many images one run takes; each has the same outputs alone and among others."""
-        ...
-
-    def run(self, images: UInt8[np.ndarray, "B H W 3"]) -> list[list[Float32[np.ndarray, "C h w"]]] | None:
-        """Run images and return the outputs of each in the order of the spec, in arrays of their own; None once closed.
+    def run(self, image: UInt8[np.ndarray, "1 H W 3"]) -> list[Float32[np.ndarray, "C h w"]] | None:
+        """Run one image and return the outputs in the order of the spec, in arrays of their own; None once closed.
 
         Any number of threads may call it; it may raise whatever the engine raises.
         """
@@ -46,6 +41,20 @@ class Network(Protocol):
 
     def close(self) -> None:
         """Wait for running inferences and release the engine's memory; calling it again does nothing."""
+        ...
+
+
+@runtime_checkable
+class NetworkOfSeveral(Network, Protocol):
+    """A network that is faster with a few images at once; each has the same outputs alone and among others."""
+
+    @property
+    def most_at_once(self) -> int:
+        """Return how many images one run takes."""
+        ...
+
+    def run_several(self, images: UInt8[np.ndarray, "B H W 3"]) -> list[list[Float32[np.ndarray, "C h w"]]] | None:
+        """Run up to so many images and return the outputs of each, as `run` does for one."""
         ...
 
 
@@ -115,9 +124,16 @@ class EngineBackend:
     def _run(self, network: Network, images: UInt8[np.ndarray, "B H W 3"]) -> list[Arrays]:
         images = check_images(images, self._spec)
         found: list[Arrays] = []
-        for start in range(0, len(images), network.most_at_once):
+        several = network if isinstance(network, NetworkOfSeveral) else None
+        step = 1 if several is None else several.most_at_once
+        for start in range(0, len(images), step):
+            some = images[start : start + step]
             try:
-                outputs = network.run(images[start : start + network.most_at_once])
+                if several is None:
+                    alone = network.run(some)
+                    outputs = None if alone is None else [alone]
+                else:
+                    outputs = several.run_several(some)
             except Exception as error:  # the engine raises whatever its layers raise
                 if is_out_of_memory(error):
                     raise OutOfMemoryError(

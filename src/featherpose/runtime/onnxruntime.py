@@ -49,16 +49,14 @@ class _Session:
         self._session: Any = session
         self._outputs = outputs
 
-    most_at_once = 1
-
-    def run(self, images: UInt8[np.ndarray, "1 H W 3"]) -> list[list[np.ndarray]] | None:
+    def run(self, image: UInt8[np.ndarray, "1 H W 3"]) -> list[np.ndarray] | None:
         """Return the outputs for one image; None once closed."""
         session = self._session
         if session is None:
             return None
-        found = [np.asarray(output[0], np.float32) for output in session.run(self._outputs, {_INPUT: images})]
+        found = [np.asarray(output[0], np.float32) for output in session.run(self._outputs, {_INPUT: image})]
         # Outputs of three axes get a fourth, as in every engine: C N becomes C 1 N.
-        return [[output[:, None] if output.ndim == 2 else output for output in found]]
+        return [output[:, None] if output.ndim == 2 else output for output in found]
 
     def close(self) -> None:
         """Release the session; threads that are inside `run` hold it until they are done."""
@@ -116,7 +114,7 @@ def _probe(network: _Session, spec: ModelSpec, path: Path) -> None:
     """Run a tiny image: the only proof that the graph takes any size and returns maps of the right one."""
     width, rows = spec.only_size or (16 * spec.size_multiple, 8 * spec.size_multiple)
     try:
-        (found,) = network.run(np.zeros((1, rows, width, 3), np.uint8)) or [[]]
+        found = network.run(np.zeros((1, rows, width, 3), np.uint8)) or []
     except Exception as error:
         raise ModelError(
             f"{path} does not run on another image size ({engine_message(error)})",

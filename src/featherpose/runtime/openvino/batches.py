@@ -56,17 +56,21 @@ class NetworksByNumber:
                     self._unfit.add(count)
             return self._networks.get(count)
 
-    def run(self, images: UInt8[np.ndarray, "B H W 3"]) -> list[list[Float32[np.ndarray, "C h w"]]] | None:
+    def run(self, image: UInt8[np.ndarray, "1 H W 3"]) -> list[Float32[np.ndarray, "C h w"]] | None:
+        """Return the outputs for one crop, channels first, in arrays of their own; None once closed."""
+        return self._networks[1].run(image)
+
+    def run_several(self, images: UInt8[np.ndarray, "B H W 3"]) -> list[list[Float32[np.ndarray, "C h w"]]] | None:
         """Return the outputs for each crop, channels first, in arrays of their own; None once closed."""
         network = self.choose(len(images))
         if network is not None:
-            return network.run(images)
+            return network.run_several(images)
         found: list[list[Float32[np.ndarray, "C h w"]]] = []
         for i in range(len(images)):
-            outputs = self._networks[1].run(images[i : i + 1])
+            outputs = self.run(images[i : i + 1])
             if outputs is None:
                 return None
-            found += outputs
+            found.append(outputs)
         return found
 
     def close(self) -> None:

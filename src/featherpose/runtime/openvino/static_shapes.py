@@ -43,8 +43,6 @@ class InferRequestPool:
         count: Inferences at once.
     """
 
-    most_at_once = 1
-
     def __init__(self, compiled: Any, outputs: Sequence[str], count: int) -> None:
         self._outputs = tuple(compiled.output(name) for name in outputs)
         self._count = count
@@ -55,7 +53,12 @@ class InferRequestPool:
         for _ in range(count):
             self._idle.put(compiled.create_infer_request())
 
-    def run(self, images: UInt8[np.ndarray, "B H W 3"]) -> list[list[Float32[np.ndarray, "C h w"]]] | None:
+    def run(self, image: UInt8[np.ndarray, "1 H W 3"]) -> list[Float32[np.ndarray, "C h w"]] | None:
+        """Return the outputs for one image, as `run_several` does."""
+        found = self.run_several(image)
+        return None if found is None else found[0]
+
+    def run_several(self, images: UInt8[np.ndarray, "B H W 3"]) -> list[list[Float32[np.ndarray, "C h w"]]] | None:
         """Return the outputs for each image, channels first, in arrays of their own; None once closed.
 
         The input is read in place. The transposition to channels first is the one copy, which frees the request for the
@@ -121,8 +124,6 @@ class NetworksByShape:
         size_multiple: Of the network's input.
     """
 
-    most_at_once = 1
-
     def __init__(
         self,
         of_any_size: InferRequestPool,
@@ -154,9 +155,9 @@ class NetworksByShape:
                     return self._any
             return self._static[shape]
 
-    def run(self, images: UInt8[np.ndarray, "1 H W 3"]) -> list[list[Float32[np.ndarray, "C h w"]]] | None:
+    def run(self, image: UInt8[np.ndarray, "1 H W 3"]) -> list[Float32[np.ndarray, "C h w"]] | None:
         """Return the outputs for one image, channels first, in arrays of their own; None once closed."""
-        return self.choose(images.shape).run(images)
+        return self.choose(image.shape).run(image)
 
     def close(self) -> None:
         """Wait for running inferences and release everything; calling it again does nothing."""
