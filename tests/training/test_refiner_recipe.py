@@ -86,7 +86,8 @@ def test_patches_hide_a_part_of_some_crops(astronaut: np.ndarray, tmp_path: Path
 
     def first_of(seed: int, hidden: float) -> np.ndarray:
         """Draw one crop; whether it is hidden is drawn last."""
-        return CropDraw([person], SHAPE, seed, hidden).batch(1).crops[0]
+        crop: np.ndarray = CropDraw([person], SHAPE, seed, hidden).batch(1).crops[0]
+        return crop
 
     shares = [(first_of(seed, 1.0) != first_of(seed, 0.0)).any(axis=2).mean() for seed in range(8)]
     assert all(0.005 < share < 0.25 for share in shares)
