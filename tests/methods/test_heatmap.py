@@ -10,7 +10,8 @@ from featherpose.errors import ModelError, OptionError
 from featherpose.evaluation.reference import heatmap as reference
 from featherpose.geometry import Letterbox
 from featherpose.methods import METHODS, method_named
-from featherpose.methods.heatmap import HEATMAP, HeatmapOptions, HeatmapTargets, find_maxima
+from featherpose.methods.heatmap import HEATMAP, HeatmapOptions, HeatmapTargets
+from featherpose.methods.maxima import find_maxima
 from featherpose.skeleton import COCO_17, Skeleton
 from featherpose.training.config import LossConfig
 

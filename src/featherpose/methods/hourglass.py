@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float32
 
-from featherpose.methods.heatmap import HeatmapDecoder, HeatmapMethod, find_maxima
+from featherpose.methods.heatmap import HeatmapDecoder, HeatmapMethod
+from featherpose.methods.maxima import find_maxima
 
 __all__ = ["HOURGLASS", "HourglassDecoder", "HourglassMethod", "quarter_shift"]
 

@@ -9,18 +9,18 @@ plain form.
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32
 
 from featherpose.jit import kernel
-from featherpose.oks import AREA_OF_BOX, relative_variances
+from featherpose.oks import relative_variances
 from featherpose.poses import Poses
 from featherpose.rating.layers import Layers, read_layers, run_layer
-from featherpose.rating.shape import SHAPE_FEATURES, describe_shape
+from featherpose.rating.shape import SHAPE_FEATURES, area_of, coco_columns, describe_shape, find_hull
 from featherpose.rating.similarity import mutual_oks_of
 from featherpose.skeleton import COCO_17, Skeleton
 
@@ -49,15 +49,8 @@ def _rate(  # type: ignore[no-untyped-def]
     boxes = np.empty((people, 4), np.float32)
     areas = np.empty(people, np.float32)
     for p in range(people):
-        boxes[p, 0] = boxes[p, 1] = np.inf
-        boxes[p, 2] = boxes[p, 3] = -np.inf
-        for k in range(count):
-            for c in range(2):
-                value = keypoints[p, k, c]
-                if value == value:
-                    boxes[p, c] = min(boxes[p, c], value)
-                    boxes[p, 2 + c] = max(boxes[p, 2 + c], value)
-        areas[p] = max(AREA_OF_BOX * (boxes[p, 2] - boxes[p, 0]) * (boxes[p, 3] - boxes[p, 1]), one)
+        find_hull(keypoints[p], boxes[p])
+        areas[p] = area_of(boxes[p])
     near = np.zeros(people, np.float32)
     covered = np.zeros(people, np.float32)
     for p in range(people):
@@ -120,12 +113,11 @@ def rate_people(poses: Poses, by: RatedBy, *, scale: float = 1.0) -> Float32[np.
         True
     """
     ratings = np.empty(len(poses), np.float32)
-    columns = _columns(poses.skeleton)
-    if len(poses) and columns is not None:
+    if len(poses) and can_rate(poses.skeleton):
         _rate(
-            np.ascontiguousarray(poses.keypoints), np.ascontiguousarray(poses.keypoint_scores), columns,
-            np.ascontiguousarray(poses.scores), np.array(poses.image_size, np.float32), np.float32(scale),
-            relative_variances(COCO_17), *_layers(by), ratings,
+            np.ascontiguousarray(poses.keypoints), np.ascontiguousarray(poses.keypoint_scores),
+            coco_columns(poses.skeleton), np.ascontiguousarray(poses.scores), np.array(poses.image_size, np.float32),
+            np.float32(scale), relative_variances(COCO_17), *_layers(by), ratings,
         )  # fmt: skip
     return ratings
 
@@ -138,7 +130,7 @@ def can_rate(skeleton: Skeleton) -> bool:
         >>> can_rate(OPENPOSE_18), can_rate(Skeleton.create("dot", ["tip"], []))
         (True, False)
     """
-    return _columns(skeleton) is not None
+    return bool((coco_columns(skeleton) >= 0).all())
 
 
 def read_rating(path: Path) -> Layers:
@@ -156,13 +148,6 @@ def load_rating(by: RatedBy) -> None:
         np.zeros((1, 17, 2), np.float32), np.ones((1, 17), np.float32), np.ones(1, np.float32), COCO_17, (8, 8)
     )
     rate_people(pose, by)
-
-
-@lru_cache(maxsize=64)
-def _columns(skeleton: Skeleton) -> Int64[np.ndarray, " 17"] | None:
-    """Where COCO's keypoints are, None if one is missing; none of them is a midpoint of others."""
-    sources = skeleton.mapping_to(COCO_17)
-    return np.array([one for (one,) in sources]) if all(len(s) == 1 for s in sources) else None
 
 
 @cache

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 
 from featherpose.jit import kernel
-from featherpose.skeleton import COCO_17
+from featherpose.oks import AREA_OF_BOX
+from featherpose.skeleton import COCO_17, Skeleton
 
-__all__ = ["FAR", "SHAPE_FEATURES", "describe_shape", "shape_features"]
+__all__ = ["FAR", "SHAPE_FEATURES", "area_of", "coco_columns", "describe_shape", "find_hull", "shape_features"]
 
 SHAPE_FEATURES = 3 * COCO_17.num_keypoints + 4
 """Two coordinates and one flag for each of COCO's keypoints, and the distances to four borders."""
@@ -17,6 +20,41 @@ FAR = 3.0
 
 
 _FAR = np.float32(FAR)
+
+
+@lru_cache(maxsize=64)
+def coco_columns(skeleton: Skeleton) -> Int64[np.ndarray, " 17"]:
+    """Return where a skeleton has COCO's keypoints, -1 for those that it lacks; none of them is a midpoint of others.
+
+    Example:
+        >>> from featherpose.skeleton import OPENPOSE_18
+        >>> coco_columns(OPENPOSE_18)[:3].tolist()
+        [0, 15, 14]
+    """
+    return np.array([sources[0] if len(sources) == 1 else -1 for sources in skeleton.mapping_to(COCO_17)])
+
+
+@kernel
+def find_hull(points, hull):  # type: ignore[no-untyped-def]
+    """Write the box (left, top, right, bottom) around float32[K, 2] points, NaN where missing.
+
+    Returns:
+        Whether a point is there; without one the box is infinite.
+    """
+    hull[:2] = np.float32(np.inf)
+    hull[2:] = np.float32(-np.inf)
+    for k in range(points.shape[0]):
+        for c in range(2):
+            if points[k, c] == points[k, c]:
+                hull[c] = min(hull[c], points[k, c])
+                hull[2 + c] = max(hull[2 + c], points[k, c])
+    return hull[0] <= hull[2]
+
+
+@kernel
+def area_of(hull):  # type: ignore[no-untyped-def]
+    """Compute the area of a person in the box around the keypoints, at least one square pixel."""
+    return max(AREA_OF_BOX * (hull[2] - hull[0]) * (hull[3] - hull[1]), np.float32(1))
 
 
 @kernel

@@ -58,12 +58,30 @@ class NetworkOfSeveral(Network, Protocol):
         ...
 
 
+_Outputs = list[list[Float32[np.ndarray, "C h w"]]]
+"""Of each image the outputs, in the order of the spec."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """A network of this process, and the threads that wait for it."""
+    """A network of this process, how it runs images, and the threads that wait for it."""
 
     network: Network
+    most_at_once: int
+    run: Callable[[UInt8[np.ndarray, "B H W 3"]], _Outputs | None]
     runner: AsyncRunner
+
+    @classmethod
+    def of(cls, network: Network, limit: int) -> _Loaded:
+        """Find out once whether the network takes several images."""
+        if isinstance(network, NetworkOfSeveral):
+            return cls(network, network.most_at_once, network.run_several, AsyncRunner(limit))
+
+        def run(image: UInt8[np.ndarray, "1 H W 3"]) -> _Outputs | None:
+            outputs = network.run(image)
+            return None if outputs is None else [outputs]
+
+        return cls(network, 1, run, AsyncRunner(limit))
 
 
 class EngineBackend:
@@ -87,7 +105,7 @@ class EngineBackend:
         self._lock = Lock()
         self._closed = False
         network, self._info = load()
-        self._loaded: _Loaded | None = _Loaded(network, AsyncRunner(limit))
+        self._loaded: _Loaded | None = _Loaded.of(network, limit)
         _opened.add(self)
 
     @property
@@ -107,12 +125,12 @@ class EngineBackend:
             OptionError: If the input has a size or type that the network cannot take.
             ModelError: If the engine failed or was closed.
         """
-        return self._run(self._here().network, images)
+        return self._run(self._here(), images)
 
     def submit(self, images: UInt8[np.ndarray, "B H W 3"]) -> Future[list[Arrays]]:
         """Start the network and return at once; blocks only while all requests are busy."""
         here = self._here()
-        return here.runner.submit(partial(self._run, here.network, images))
+        return here.runner.submit(partial(self._run, here, images))
 
     def close(self) -> None:
         """Wait for running inferences and release the engine's memory; calling it again does nothing."""
@@ -121,19 +139,12 @@ class EngineBackend:
             self._loaded.runner.close()
             self._loaded.network.close()
 
-    def _run(self, network: Network, images: UInt8[np.ndarray, "B H W 3"]) -> list[Arrays]:
+    def _run(self, loaded: _Loaded, images: UInt8[np.ndarray, "B H W 3"]) -> list[Arrays]:
         images = check_images(images, self._spec)
         found: list[Arrays] = []
-        several = network if isinstance(network, NetworkOfSeveral) else None
-        step = 1 if several is None else several.most_at_once
-        for start in range(0, len(images), step):
-            some = images[start : start + step]
+        for start in range(0, len(images), loaded.most_at_once):
             try:
-                if several is None:
-                    alone = network.run(some)
-                    outputs = None if alone is None else [alone]
-                else:
-                    outputs = several.run_several(some)
+                outputs = loaded.run(images[start : start + loaded.most_at_once])
             except Exception as error:  # the engine raises whatever its layers raise
                 if is_out_of_memory(error):
                     raise OutOfMemoryError(
@@ -157,7 +168,7 @@ class EngineBackend:
             if self._closed:
                 raise ModelError(f"the model {self._info.model} was closed", hint="open it again")
             if self._loaded is None:
-                self._loaded = _Loaded(self._load()[0], AsyncRunner(self._limit))
+                self._loaded = _Loaded.of(self._load()[0], self._limit)
             return self._loaded
 
     def _leave_to_parent(self) -> None:

@@ -8,17 +8,16 @@ estimates how far the person reaches beyond them; it knows that legs follow belo
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32
 
 from featherpose.jit import kernel
 from featherpose.poses import Poses
 from featherpose.rating.layers import Layers, read_layers, run_layer
-from featherpose.rating.shape import SHAPE_FEATURES, describe_shape
-from featherpose.skeleton import COCO_17, Skeleton
+from featherpose.rating.shape import SHAPE_FEATURES, coco_columns, describe_shape, find_hull
 
 __all__ = ["person_boxes", "read_box_layers"]
 
@@ -35,28 +34,18 @@ def _estimate(points, columns, size, w0, b0, w1, b1, w2, b2, boxes):  # type: ig
     second = np.empty(w1.shape[0], np.float32)
     beyond = np.empty(4, np.float32)
     for p in range(points.shape[0]):
-        hull[:2] = np.float32(np.inf)
-        hull[2:] = np.float32(-np.inf)
         for k in range(len(columns)):
             for c in range(2):
-                value = points[p, columns[k], c] if columns[k] >= 0 else np.float32(np.nan)
-                keypoints[k, c] = value
-                if value == value:
-                    hull[c] = min(hull[c], value)
-                    hull[2 + c] = max(hull[2 + c], value)
+                keypoints[k, c] = points[p, columns[k], c] if columns[k] >= 0 else np.float32(np.nan)
         beyond[:] = zero
         side = zero
-        if hull[0] <= hull[2]:
+        if find_hull(keypoints, hull):
             side = describe_shape(keypoints, hull, size, x)
             run_layer(w0, b0, x, first, True)
             run_layer(w1, b1, first, second, True)
             run_layer(w2, b2, second, beyond, False)
         else:  # a neck alone, which COCO does not have
-            for k in range(points.shape[1]):
-                for c in range(2):
-                    if points[p, k, c] == points[p, k, c]:
-                        hull[c] = min(hull[c], points[p, k, c])
-                        hull[2 + c] = max(hull[2 + c], points[p, k, c])
+            find_hull(points[p], hull)
         for c in range(4):
             boxes[p, c] = min(max(hull[c] + beyond[c] * side, zero), size[c % 2])
 
@@ -81,7 +70,7 @@ def person_boxes(poses: Poses) -> Float32[np.ndarray, "P 4"]:
     """
     boxes = np.empty((len(poses), 4), np.float32)
     size = np.array(poses.image_size, np.float32)
-    _estimate(np.ascontiguousarray(poses.keypoints), _columns(poses.skeleton), size, *_weights(), boxes)
+    _estimate(np.ascontiguousarray(poses.keypoints), coco_columns(poses.skeleton), size, *_weights(), boxes)
     return boxes
 
 
@@ -99,12 +88,6 @@ def read_box_layers(path: Path) -> Layers:
         CheckpointError: If the file is damaged, or has other layers than three.
     """
     return read_layers(path, inputs=SHAPE_FEATURES, outputs=4, count=3, what="box network")
-
-
-@lru_cache(maxsize=64)
-def _columns(skeleton: Skeleton) -> Int64[np.ndarray, " 17"]:
-    """Where COCO's keypoints are, -1 for those that are missing; none of them is a midpoint of others."""
-    return np.array([sources[0] if len(sources) == 1 else -1 for sources in skeleton.mapping_to(COCO_17)])
 
 
 @cache

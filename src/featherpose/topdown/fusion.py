@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from featherpose.jit import kernel
-from featherpose.oks import AREA_OF_BOX, relative_variances
+from featherpose.oks import relative_variances
 from featherpose.poses import Poses
+from featherpose.rating.shape import area_of, find_hull
 from featherpose.topdown.topdown_options import RefineOptions
 
 __all__ = ["fuse", "mean_scores", "person_scores"]
@@ -28,10 +29,8 @@ def _fuse(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     zero = np.float32(0)
     one = np.float32(1)
-    box = np.empty(4, np.float32)
+    hull = np.empty(4, np.float32)
     for p in range(places.shape[0]):
-        box[:2] = np.float32(np.inf)
-        box[2:] = np.float32(-np.inf)
         total = zero
         seen = 0
         for k in range(places.shape[1]):
@@ -40,18 +39,15 @@ def _fuse(  # type: ignore[no-untyped-def]
             taken = score >= sure or (score >= weak and not found)
             keypoint_scores[p, k] = score if taken else place_scores[p, k]
             for c in range(2):
-                value = others[p, k, c] if taken else places[p, k, c]
-                keypoints[p, k, c] = value
-                if value == value:
-                    box[c] = min(box[c], value)
-                    box[2 + c] = max(box[2 + c], value)
+                keypoints[p, k, c] = others[p, k, c] if taken else places[p, k, c]
             if score >= np.float32(_SEEN):
                 total += score
                 seen += 1
         scores[p] = total / np.float32(max(seen, 1)) * max(ranks[p], zero) ** np.float32(_RANK)
         if not average:
             continue
-        area = max(AREA_OF_BOX * (box[2] - box[0]) * (box[3] - box[1]), one)
+        find_hull(keypoints[p], hull)
+        area = area_of(hull)
         for k in range(places.shape[1]):
             score = other_scores[p, k]
             x = places[p, k, 0] - others[p, k, 0]

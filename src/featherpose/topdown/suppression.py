@@ -7,8 +7,9 @@ from jaxtyping import Bool, Float32, Int64
 
 from featherpose.errors import OptionError
 from featherpose.jit import kernel
-from featherpose.oks import AREA_OF_BOX, relative_variances
+from featherpose.oks import relative_variances
 from featherpose.poses import Poses
+from featherpose.rating.shape import area_of, find_hull
 from featherpose.rating.similarity import mutual_oks_of
 
 __all__ = ["keep_best", "suppress_duplicates"]
@@ -17,20 +18,11 @@ __all__ = ["keep_best", "suppress_duplicates"]
 @kernel
 def _keep_best(order, keypoints, variances, least, kept):  # type: ignore[no-untyped-def]
     """Mark, in their order, who is alike nobody that was kept before."""
+    hull = np.empty(4, np.float32)
     areas = np.empty(len(order), np.float32)
     for p in range(len(order)):
-        left = np.float32(np.inf)
-        top = np.float32(np.inf)
-        right = np.float32(-np.inf)
-        bottom = np.float32(-np.inf)
-        for k in range(keypoints.shape[1]):
-            if keypoints[p, k, 0] == keypoints[p, k, 0]:
-                left = min(left, keypoints[p, k, 0])
-                right = max(right, keypoints[p, k, 0])
-                top = min(top, keypoints[p, k, 1])
-                bottom = max(bottom, keypoints[p, k, 1])
-        inside = (right - left) * (bottom - top) if left <= right else np.float32(0)
-        areas[p] = max(AREA_OF_BOX * inside, np.float32(1))
+        find_hull(keypoints[p], hull)
+        areas[p] = area_of(hull)
     for i in range(len(order)):
         kept[i] = True
         for j in range(i):
