@@ -13,8 +13,10 @@ from jaxtyping import Float32, Float64
 
 from featherpose.errors import OptionError
 
-__all__ = ["CropShape", "to_image"]
+__all__ = ["PRIOR_STRIDE", "CropShape", "to_image"]
 
+PRIOR_STRIDE = 8
+"""Pixels of the crop a cell of the keypoints under it."""
 _MIN_SCALE = 1e-3
 
 
@@ -27,6 +29,8 @@ class CropShape:
         height: Of the crop, in pixels.
         margin: What the box is multiplied by on each side of its center; 1.25 in most papers (Xiao et al. 2018, "Simple
             Baselines", section 3.1). Larger shows more of the surroundings, and the person smaller.
+        prior: Keypoints of another network that the input carries in rows under the crop, see
+            `featherpose.crop_prior`; 0 if it is the crop alone.
 
     Raises:
         OptionError: If a value is outside its range.
@@ -39,12 +43,29 @@ class CropShape:
     width: int
     height: int
     margin: float = 1.25
+    prior: int = 0
 
     def __post_init__(self) -> None:
         if not (8 <= self.width <= 4096 and 8 <= self.height <= 4096):
             raise OptionError(f"a crop of {self.width}x{self.height} pixels", expected="8 to 4096 each")
         if not 0.5 <= self.margin <= 4:
             raise OptionError(f"a crop margin of {self.margin}", expected="0.5 to 4")
+        if self.prior < 0 or (self.prior and (self.width % PRIOR_STRIDE or self.height % PRIOR_STRIDE)):
+            raise OptionError(
+                f"{self.prior} keypoints under a crop of {self.width}x{self.height} pixels",
+                expected=f"0 or more, under a crop whose sides are multiples of {PRIOR_STRIDE}",
+            )
+
+    @property
+    def rows(self) -> int:
+        """Return the height of the network's input: of the crop and of the rows under it.
+
+        Example:
+            >>> CropShape(width=128, height=192, prior=17).rows
+            209
+        """
+        # A cell of 8x8 pixels is a byte, and a pixel has three.
+        return self.height + -(-self.prior * self.height // (3 * PRIOR_STRIDE * PRIOR_STRIDE))
 
     def matrices(self, boxes: Float32[np.ndarray, "P 4"]) -> Float64[np.ndarray, "P 2 3"]:
         """Return the affine maps from crop pixels to image pixels.

@@ -32,7 +32,7 @@ def _sources_digest() -> str:
     # the folder's name therefore stands for the text of all of them.
     digest = hashlib.sha256()
     here = Path(__file__)
-    rooms = ("methods/**/*.py", "oks.py", "rating/*.py", "topdown/*.py", "tracking/*.py")
+    rooms = ("crop_prior.py", "methods/**/*.py", "oks.py", "rating/*.py", "topdown/*.py", "tracking/*.py")
     for source in (here, *(path for room in rooms for path in sorted(here.parent.glob(room)))):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]

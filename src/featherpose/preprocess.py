@@ -151,7 +151,7 @@ def fit(source_size: tuple[int, int], *, height: int, size_multiple: int) -> Let
 
 def cut_crop(
     image: UInt8[np.ndarray, "H W 3"], matrix: Float64[np.ndarray, "2 3"], shape: CropShape
-) -> UInt8[np.ndarray, "1 h w 3"]:
+) -> UInt8[np.ndarray, "1 rows w 3"]:
     """Cut one crop out of an image: bilinear, black where the crop reaches out of the image.
 
     Args:
@@ -160,7 +160,8 @@ def cut_crop(
         shape: Size of the crop.
 
     Returns:
-        uint8[1, height, width, 3], an input of a single-person network.
+        uint8[1, rows, width, 3], an input of a single-person network. Its rows under the crop, if the shape has some,
+        are black: nothing is known of the person.
 
     Example:
         >>> shape = CropShape(width=32, height=64, margin=1)
@@ -173,7 +174,7 @@ def cut_crop(
 
 def cut_crops(
     image: UInt8[np.ndarray, "H W 3"], matrices: Float64[np.ndarray, "P 2 3"], shape: CropShape
-) -> UInt8[np.ndarray, "P h w 3"]:
+) -> UInt8[np.ndarray, "P rows w 3"]:
     """Cut several crops out of an image, as `cut_crop` does.
 
     Example:
@@ -182,9 +183,9 @@ def cut_crops(
         >>> cut_crops(np.zeros((48, 48, 3), np.uint8), matrices, shape).shape
         (2, 64, 32, 3)
     """
-    crops = np.empty((len(matrices), shape.height, shape.width, 3), np.uint8)
-    for crop, matrix in zip(crops, matrices, strict=True):
-        cv2.warpAffine(
-            image, matrix, (shape.width, shape.height), dst=crop, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        )
-    return crops
+    size = (shape.width, shape.height)
+    inputs = np.empty((len(matrices), shape.rows, shape.width, 3), np.uint8)
+    inputs[:, shape.height :] = 0
+    for crop, matrix in zip(inputs[:, : shape.height], matrices, strict=True):
+        cv2.warpAffine(image, matrix, size, dst=crop, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    return inputs

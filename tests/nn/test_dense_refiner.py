@@ -23,7 +23,12 @@ from featherpose.zoo.resolve import resolve_model
 
 
 def test_options_are_read_from_the_weights(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"widths": (8, 16, 24, 32, 40), "depths": (2, 0, 1, 3), "crop_shape": (96, 160, 1.2)}
+    options: dict[str, Any] = {
+        "widths": (8, 16, 24, 32, 40),
+        "depths": (2, 0, 1, 3),
+        "prior": False,
+        "crop_shape": (96, 160, 1.2),
+    }
     save_network(tmp_path / "mine.safetensors", DenseRefiner(LSP_14, **options), "refiner-dense")
     checkpoint = read_checkpoint(tmp_path / "mine.safetensors")
     assert (checkpoint.network, checkpoint.skeleton()) == ("refiner-dense", LSP_14)

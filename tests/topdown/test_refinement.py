@@ -51,7 +51,7 @@ class Recorded(PersonEstimator):
     def spec(self):  # type: ignore[no-untyped-def]
         return resolve_model("refiner").spec
 
-    def __call__(self, image: np.ndarray, boxes: np.ndarray) -> Poses:
+    def __call__(self, image: np.ndarray, boxes: np.ndarray, known: Poses | None = None) -> Poses:
         self.calls.append(len(boxes))
         middle = np.repeat(((boxes[:, :2] + boxes[:, 2:]) / 2)[:, None], 17, axis=1).astype(np.float32)
         offsets = np.arange(34, dtype=np.float32).reshape(17, 2)

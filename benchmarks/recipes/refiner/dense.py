@@ -15,18 +15,18 @@ import argparse
 import copy
 import math
 import queue
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 import torch
-from people_crops import CropDraw, Crops, found_people, read_people
+from people_crops import CropDraw, Crops, found_people, read_found_poses, read_people
 from shorten import FOLDERS, LOADERS, batches, heatmap_loss, prepare
 from teacher_maps import TeacherMaps
 from torch import nn
 from torch.nn import functional as F
 
-from featherpose.crops import CropShape
 from featherpose.nn.checkpoints import load_network, save_network
 from featherpose.nn.dense_refiner import DenseRefiner
 from featherpose.nn.networks import as_module
@@ -116,6 +116,16 @@ class Run:
                 value.lerp_(current[name], part)
 
 
+def with_prior(network: DenseRefiner) -> DenseRefiner:
+    """Return a network that takes another one's pose, with the same weights."""
+    if network.prior is not None:
+        return network
+    weights = network.state_dict()
+    guided = DenseRefiner(network.skeleton, **{**DenseRefiner.options_of(weights), "prior": True})
+    guided.load_state_dict(weights, strict=False)
+    return guided
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
@@ -124,6 +134,7 @@ def main() -> None:
     parser.add_argument("--found", type=Path, nargs="*", default=[], help="files of `featherpose annotate`, named like "
                         "the folders: people without a box of their own take part, too")  # fmt: skip
     parser.add_argument("--hidden", type=float, default=0.0, help="part of the crops in which a patch hides something")
+    parser.add_argument("--poses", type=Path, help="file of `found_poses.py`: the network takes these poses, too")
     parser.add_argument("--init", type=Path, help="weights to go on from")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=112.0)
@@ -137,16 +148,19 @@ def main() -> None:
     keep_freed_memory()
     network = DenseRefiner() if options.init is None else as_module(load_network(options.init, name="refiner-dense"))
     assert isinstance(network, DenseRefiner)
-    assert network.crop is not None
     people = read_people([options.data / name for name in FOLDERS])
     people += found_people(options.found, people)
+    poses = None
+    if options.poses is not None:
+        poses, network = read_found_poses(options.poses), with_prior(network)
+    assert network.crop is not None
     run = Run(network, TeacherMaps(people, options.teacher, options.maps, options.threads), options)
-    small = CropShape(width=SMALL[0], height=SMALL[1], margin=network.crop.margin)
+    small = replace(network.crop, width=SMALL[0], height=SMALL[1])
     parts = ((small, 0.0, options.small_minutes), (network.crop, options.small_minutes, options.minutes))
     for number, (shape, first, last) in enumerate(parts):
         if last > first:
             seeds = [LOADERS * (2 * options.seed + number) + i for i in range(LOADERS)]
-            draws = [CropDraw(people, shape, seed, options.hidden) for seed in seeds]
+            draws = [CropDraw(people, shape, seed, options.hidden, poses) for seed in seeds]
             run.train(batches(draws, options.batch), first, last)
     run.save()
 

@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 
+from featherpose.crop_prior import draw_prior
 from featherpose.crops import CropShape
-from featherpose.data.augment import AugmentOptions, change_photometry
+from featherpose.data.augment import AugmentOptions, View, change_photometry
 from featherpose.data.crops import CropOptions, CropViews
+from featherpose.data.disturbed_poses import disturb_pose
 from featherpose.data.labeled_pixels import read_image
 from featherpose.evaluation.keypoints.dataset import read_coco_dataset
 from featherpose.geometry import box_overlaps
@@ -30,6 +32,9 @@ _BOXES = CropOptions(missed=0, shift=0.04, scale=0.12)
 _PIXELS = AugmentOptions(photometric=0.8, blur=0.15, gray=0)
 _FOUND_SCORE = 0.12  # below it about half of what a network finds are not people
 _KNOWN = 0.4  # boxes that overlap more are of the same person
+_TRUE_BOX = 0.35  # how often the annotated box is used although another network found the person
+_NO_POSE = 0.15  # how often nothing is said of what another network found
+_UNSEEN = 0.7  # how often a hidden keypoint is taken from what another network found
 _PATCH = (0.1, 0.45)  # sides of what hides a part of the person, as parts of the crop's
 
 
@@ -117,6 +122,46 @@ def _photograph_name(path: Path) -> tuple[str, str]:
     return path.parent.parent.name, path.name
 
 
+@dataclass(frozen=True, slots=True)
+class FoundPose:
+    """A pose that another network found: keypoints (x, y, score), NaN where missing, and the box told from it."""
+
+    keypoints: Float32[np.ndarray, "17 3"]
+    box: Float32[np.ndarray, " 4"]
+
+
+class FoundPoses:
+    """Poses that another network found of everyone, in several looks at each photograph.
+
+    Args:
+        keypoints: x, y and score, NaN where missing.
+        boxes: Told from them, NaN where a look did not find the person.
+    """
+
+    def __init__(self, keypoints: Float32[np.ndarray, "P looks 17 3"], boxes: Float32[np.ndarray, "P looks 4"]) -> None:
+        self._keypoints, self._boxes = keypoints, boxes
+        self._seen = np.isfinite(boxes[:, :, 0])
+
+    def draw(self, person: int, random: np.random.Generator) -> FoundPose | None:
+        """Choose a look, and disturb it: it is better on these photographs, from which that network learned.
+
+        Returns:
+            None for somebody who was not found, and now and then for anybody.
+        """
+        looks = np.flatnonzero(self._seen[person])
+        if not len(looks) or random.random() < _NO_POSE:
+            return None
+        look = int(random.choice(looks))
+        keypoints, box = self._keypoints[person, look], self._boxes[person, look]
+        return FoundPose(disturb_pose(keypoints, float(max(box[2:] - box[:2])), COCO_17, random), box)
+
+
+def read_found_poses(path: Path) -> FoundPoses:
+    """Read what `found_poses.py` wrote."""
+    with np.load(path) as file:
+        return FoundPoses(file["keypoints"], file["boxes"])
+
+
 class CropDraw:
     """Draws batches of crops.
 
@@ -125,11 +170,21 @@ class CropDraw:
         shape: The crops that the network takes.
         seed: Of all random choices.
         hidden: Chance that a patch of another photograph hides a part of the person.
+        priors: What another network found of each person, for networks that take it.
     """
 
-    def __init__(self, people: Sequence[Person], shape: CropShape, seed: int, hidden: float = 0.0) -> None:
+    def __init__(
+        self,
+        people: Sequence[Person],
+        shape: CropShape,
+        seed: int,
+        hidden: float = 0.0,
+        priors: FoundPoses | None = None,
+    ) -> None:
         self._people = people
         self._hidden = hidden
+        self._shape = shape
+        self._priors = priors
         # The keypoints that a crop is drawn around are two corners of a box.
         self._views = CropViews(shape=shape, box_of=lambda corners, _: corners.reshape(4), options=_BOXES)
         self._random = np.random.default_rng(seed)
@@ -138,7 +193,7 @@ class CropDraw:
         """Draw a batch."""
         width, height = self._views.size
         drawn = Crops(
-            np.empty((size, height, width, 3), np.uint8),
+            np.zeros((size, self._shape.rows, width, 3), np.uint8),
             np.zeros((size, 17, height // _STRIDE, width // _STRIDE), np.float32),
             np.zeros((size, 17), np.float32),
             self._random.integers(len(self._people), size=size),
@@ -153,11 +208,15 @@ class CropDraw:
         person = self._people[int(drawn.people[i])]
         image = photograph(person.path)
         rows, columns = image.shape[:2]
-        view = self._views.draw(self._part(person.box).reshape(2, 2), (columns, rows), self._random)
+        found = None if self._priors is None else self._priors.draw(int(drawn.people[i]), self._random)
+        box = person.box if found is None or self._random.random() < _TRUE_BOX else found.box
+        view = self._views.draw(self._part(box).reshape(2, 2), (columns, rows), self._random)
         drawn.to_image[i], drawn.flipped[i] = np.linalg.inv(view.matrix), view.flipped
-        drawn.crops[i] = change_photometry(view.warp(image), _PIXELS, self._random)
-        if self._hidden and self._random.random() < self._hidden:
-            self._hide_part(drawn.crops[i])
+        crop = drawn.crops[i, : self._shape.height]
+        crop[:] = change_photometry(view.warp(image), _PIXELS, self._random)
+        patch = self._hide_part(crop) if self._hidden and self._random.random() < self._hidden else None
+        if found is not None:
+            self._draw_found(found, view, patch, drawn.crops[i])
         if person.keypoints is not None:
             visible = person.keypoints[None, :, 2:] > 0
             points = view.people(np.where(visible, person.keypoints[None, :, :2], np.float32(np.nan)), COCO_17)
@@ -167,14 +226,28 @@ class CropDraw:
             )
             drawn.labeled[i, ~np.isnan(points[0, :, 0])] = 1
 
-    def _hide_part(self, crop: UInt8[np.ndarray, "H W 3"]) -> None:
-        """Put a patch of another photograph somewhere into a crop."""
+    def _draw_found(
+        self, found: FoundPose, view: View, patch: tuple[int, int, int, int] | None, crop: UInt8[np.ndarray, "R W 3"]
+    ) -> None:
+        """Draw what another network found into the rows under a crop."""
+        points = view.people(found.keypoints[None, :, :2], COCO_17)[0]
+        scores = found.keypoints[list(COCO_17.flip_order), 2] if view.flipped else found.keypoints[:, 2].copy()
+        if patch is not None:  # it would hardly have seen these
+            left, top, right, bottom = patch
+            with np.errstate(invalid="ignore"):
+                inside = ((points >= (left, top)) & (points < (right, bottom))).all(axis=1)
+            points[inside & (self._random.random(len(points)) < _UNSEEN)] = np.nan
+        draw_prior(points, scores, np.eye(3)[:2], self._shape, crop)
+
+    def _hide_part(self, crop: UInt8[np.ndarray, "H W 3"]) -> tuple[int, int, int, int]:
+        """Put a patch of another photograph somewhere into a crop, and return left, top, right and bottom of it."""
         other = photograph(self._people[int(self._random.integers(len(self._people)))].path)
         sides = [int(side * self._random.uniform(*_PATCH)) for side in crop.shape[:2]]
         rows, columns = (min(side, size) for side, size in zip(sides, other.shape[:2], strict=True))
         y, x = (int(self._random.integers(n + 1)) for n in (other.shape[0] - rows, other.shape[1] - columns))
         to_y, to_x = (int(self._random.integers(n + 1)) for n in (crop.shape[0] - rows, crop.shape[1] - columns))
         crop[to_y : to_y + rows, to_x : to_x + columns] = other[y : y + rows, x : x + columns]
+        return to_x, to_y, to_x + columns, to_y + rows
 
     def _part(self, box: Float32[np.ndarray, " 4"]) -> Float32[np.ndarray, " 4"]:
         """Cut a box above or below now and then."""

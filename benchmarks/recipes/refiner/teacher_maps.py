@@ -48,7 +48,7 @@ class TeacherMaps:
 
     def targets(self, drawn: Crops) -> Float32[Tensor, "B K h w"]:
         """Return the maps as the drawn crops show them, 0 where the teacher saw nothing."""
-        rows, columns = (size // _STRIDE for size in drawn.crops.shape[1:3])
+        rows, columns = drawn.heatmaps.shape[2:]
         source = self._maps[drawn.people]
         source[drawn.flipped] = source[drawn.flipped][:, self._flip]
         # Cells of the drawn crop to cells of the teacher's.

@@ -13,13 +13,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from featherpose.crop_prior import draw_prior
+from featherpose.crops import CropShape
 from featherpose.data.augment import AugmentOptions, View, change_photometry, sample_view
 from featherpose.data.coco import AnnotatedImage
 from featherpose.data.crops import CropViews
+from featherpose.data.disturbed_poses import disturb_pose
 from featherpose.data.labeled_pixels import read_sample
 from featherpose.data.mosaic import make_mosaic
 from featherpose.data.teacher_maps import TeacherMaps, load_teacher_maps, nearest_level, warp_maps
@@ -68,6 +71,10 @@ class Sample:
     image: UInt8[np.ndarray, "H W 3"]
     target: Target
     name: str
+
+
+_NO_POSE = 0.15  # how often nothing is known of the person
+_FOUND_SCORES = (0.2, 0.8)  # of the keypoints that feather finds, nine of ten
 
 
 class PoseDataset(Dataset["Sample"]):
@@ -158,7 +165,25 @@ class PoseDataset(Dataset["Sample"]):
         else:
             view = self.crops.draw(sample.keypoints[0], size, rng)
         seen = change_photometry(view.warp(image), self.augment, rng)
-        return seen, view.people(sample.keypoints, self.skeleton), view.boxes(sample.ignore_boxes), view
+        people = view.people(sample.keypoints, self.skeleton)
+        if self.crops is not None and self.crops.shape.prior:
+            seen = self._with_prior(seen, people[0], self.crops.shape, rng)
+        return seen, people, view.boxes(sample.ignore_boxes), view
+
+    def _with_prior(
+        self,
+        crop: UInt8[np.ndarray, "h w 3"],
+        person: Float32[np.ndarray, "K 2"],
+        shape: CropShape,
+        rng: np.random.Generator,
+    ) -> UInt8[np.ndarray, "rows w 3"]:
+        """Put a pose under a crop as another network might have found it, or now and then none."""
+        inputs = np.pad(crop, ((0, shape.rows - shape.height), (0, 0), (0, 0)))
+        if rng.random() >= _NO_POSE:
+            found = disturb_pose(person, float(max(crop.shape[:2])), self.skeleton, rng)
+            scores = rng.uniform(*_FOUND_SCORES, len(found)).astype(np.float32)
+            draw_prior(found, scores, np.eye(3)[:2], shape, inputs)
+        return inputs
 
     def _encode(self, people: np.ndarray, boxes: np.ndarray) -> Target:
         return self.method.encode(people, boxes, self.skeleton, self.size, self.outputs, self.targets)

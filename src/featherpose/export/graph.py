@@ -121,7 +121,11 @@ def export_network(
     except IndexError as error:
         raise OptionError(f"there is no stage {stage}", expected="the number of a stage of this network") from error
     path = folder / f"{card.name}.onnx"
-    write_onnx(deployed, path, [output.name for output in network.outputs], size_multiple=network.size_multiple)
+    crop = network.crop
+    write_onnx(
+        deployed, path, [output.name for output in network.outputs], size_multiple=network.size_multiple,
+        size=(crop.rows, crop.width) if crop is not None and crop.prior else None,
+    )  # fmt: skip
     model = read_graph(path)
     write_onnx_card(path, card.model_copy(update={"precision": "FP32"}))
     ir = write_ir(model, card, folder, card.name, fp16=fp16)
@@ -129,7 +133,9 @@ def export_network(
     return ExportedModel(path, ir, card.spec())
 
 
-def write_onnx(module: nn.Module, path: Path, outputs: Sequence[str], *, size_multiple: int) -> None:
+def write_onnx(
+    module: nn.Module, path: Path, outputs: Sequence[str], *, size_multiple: int, size: tuple[int, int] | None = None
+) -> None:
     """Write an ONNX file of a module that takes uint8[B, H, W, 3] and gives maps, any batch, height and width.
 
     Args:
@@ -137,6 +143,7 @@ def write_onnx(module: nn.Module, path: Path, outputs: Sequence[str], *, size_mu
         path: The file.
         outputs: A name for each map.
         size_multiple: What heights and widths must be multiples of.
+        size: The only height and width that it takes, if it takes one alone.
 
     Raises:
         MissingExtraError: If the ``onnx`` package is not installed.
@@ -146,14 +153,16 @@ def write_onnx(module: nn.Module, path: Path, outputs: Sequence[str], *, size_mu
     except ImportError as error:
         raise MissingExtraError("exporting", "onnx") from error
     # Odd numbers of cells, and batch, height and width that differ: a size that was traced as a constant is detected.
-    example = torch.zeros(2, 13 * size_multiple, 17 * size_multiple, 3, dtype=torch.uint8)
+    height, width = size or (13 * size_multiple, 17 * size_multiple)
+    example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
     axes = {name: {0: "batch", 2: f"{name}_rows", 3: f"{name}_columns"} for name in outputs}
+    sizes = {0: "batch"} if size else {0: "batch", 1: "height", 2: "width"}
     # Gradients would keep the outputs of all layers: up to a gigabyte.
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()), torch.no_grad():
         # The tracing exporter is deprecated, and traced sizes are warned of; the sizes are verified later.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module, (example,), path, input_names=["images"], output_names=list(outputs),
-            dynamic_axes={"images": {0: "batch", 1: "height", 2: "width"}, **axes},
+            dynamic_axes={"images": sizes, **axes},
             opset_version=_OPSET, dynamo=False,
         )  # fmt: skip

@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import UInt8
 
+from featherpose.crop_prior import draw_prior
 from featherpose.crops import CropShape
 from featherpose.errors import SourceError
 from featherpose.evaluation.keypoints.dataset import read_coco_dataset
@@ -22,6 +23,7 @@ from featherpose.runtime.backend import ModelSpec
 __all__ = ["ModelInput", "find_images", "find_inputs", "read_input"]
 
 _T = TypeVar("_T")
+_SCORE = 0.6  # of keypoints that a bottom-up network finds, on average
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +33,12 @@ class ModelInput:
     Attributes:
         path: The file.
         box: (left, top, right, bottom) in image pixels; None for the whole image.
+        keypoints: x, y and visibility of each of the person's keypoints, as they are annotated.
     """
 
     path: Path
     box: tuple[float, float, float, float] | None = None
+    keypoints: tuple[float, ...] = ()
 
 
 def find_images(folder: Path, limit: int | None = None) -> list[Path]:
@@ -85,7 +89,7 @@ def find_inputs(
         path = paths.get(annotation["image_id"])
         if path is not None and annotation["num_keypoints"] > 0 and not annotation["iscrowd"]:
             x, y, width, height = annotation["bbox"]
-            people.append(ModelInput(path, (x, y, x + width, y + height)))
+            people.append(ModelInput(path, (x, y, x + width, y + height), tuple(annotation["keypoints"])))
     if not people:
         raise SourceError(f"{folder} annotates nobody", expected="people with keypoints, whose boxes are cut out")
     return _spread(people, limit)
@@ -102,7 +106,8 @@ def read_input(
         height: Network input height in pixels; without effect on models of one input size.
 
     Returns:
-        The input, and how its pixels lie in the image; in the crop itself for a model that takes crops.
+        The input, and how its pixels lie in the image; in the crop itself for a model that takes crops. A model that
+        takes another one's pose is given the annotated one.
 
     Raises:
         SourceError: If the image cannot be read.
@@ -113,7 +118,12 @@ def read_input(
         return spec.prepare(image, height=height)
     (matrix,) = shape.matrices(np.array([source.box], np.float32))
     size = shape.width, shape.height
-    return cut_crop(image, matrix, shape), Letterbox(size, size, (0, 0), size)
+    crop = cut_crop(image, matrix, shape)
+    if shape.prior and len(source.keypoints) == 3 * shape.prior:
+        points = np.array(source.keypoints, np.float32).reshape(-1, 3)
+        points[points[:, 2] == 0] = np.nan
+        draw_prior(points[:, :2].copy(), np.full(shape.prior, _SCORE, np.float32), matrix, shape, crop[0])
+    return crop, Letterbox(size, size, (0, 0), size)
 
 
 def _spread(found: Sequence[_T], limit: int | None) -> list[_T]:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from featherpose.crops import CropShape
+from featherpose.crops import PRIOR_STRIDE, CropShape
 from featherpose.errors import OptionError
 from featherpose.nn.crop_network import CropNetwork
 from featherpose.nn.layers.residual import BasicBlock, conv_norm, conv_norm_relu
@@ -41,6 +42,7 @@ class DenseRefiner(CropNetwork):
         skeleton: Keypoints of the outputs; limbs are not used.
         widths: Channels at strides 2, 4, 8, 16 and 32.
         depths: Residual blocks at strides 8, 16 and 32, and at stride 8 behind the sum of all.
+        prior: Whether the input also carries the pose that another network found, see `featherpose.crop_prior`.
         crop_shape: Width, height and margin of the crops, if they are others than 128, 192 and 1.
 
     Raises:
@@ -53,7 +55,7 @@ class DenseRefiner(CropNetwork):
         (1, 17, 48, 32)
     """
 
-    OPTIONS: ClassVar[tuple[str, ...]] = ("widths", "depths", "crop_shape")
+    OPTIONS: ClassVar[tuple[str, ...]] = ("widths", "depths", "prior", "crop_shape")
     START: ClassVar[str] = "refiner-dense"
     MARK: ClassVar[str] = "stride8.0.0.weight"
 
@@ -61,7 +63,8 @@ class DenseRefiner(CropNetwork):
     crop: CropShape | None = CropShape(width=128, height=192, margin=1.0)
 
     def __init__(self, skeleton: Skeleton = COCO_17, *, widths: Sequence[int] = _WIDTHS,
-                 depths: Sequence[int] = _DEPTHS, crop_shape: Sequence[float] | None = None) -> None:  # fmt: skip
+                 depths: Sequence[int] = _DEPTHS, prior: bool = False,
+                 crop_shape: Sequence[float] | None = None) -> None:  # fmt: skip
         if len(widths) != len(_WIDTHS) or not all(1 <= n <= _MOST_CHANNELS for n in widths):
             raise OptionError(f"widths {list(widths)}", expected=f"five numbers from 1 to {_MOST_CHANNELS}")
         if len(depths) != len(_DEPTHS) or not all(0 <= n <= _MOST_BLOCKS for n in depths):
@@ -76,6 +79,11 @@ class DenseRefiner(CropNetwork):
         self.up8 = conv_norm(sixteenth, eighth, 1)
         self.mix = nn.Sequential(*(BasicBlock(eighth) for _ in range(depths[3])))
         self.heatmaps = nn.Conv2d(eighth, 4 * skeleton.num_keypoints, 1)
+        self.prior = nn.Conv2d(skeleton.num_keypoints, eighth, 3, padding=1, bias=False) if prior else None
+        if self.prior is not None:
+            assert self.crop is not None
+            self.crop = replace(self.crop, prior=skeleton.num_keypoints)
+            nn.init.zeros_(self.prior.weight)  # weights of a network without it can be trained on
         # Nearly every cell of a target is 0: starting there saves training steps.
         nn.init.normal_(self.heatmaps.weight, std=0.01)
         if self.heatmaps.bias is not None:
@@ -90,9 +98,9 @@ class DenseRefiner(CropNetwork):
         return self._stages(self._features(images))
 
     def splits(self) -> tuple[Split, ...]:
-        """Split behind stride 32."""
+        """Split behind stride 32; features that depend on another network's pose are not computed beforehand."""
         parts = ("stem", "stride8", "stride16", "stride32")
-        return (Split(parts, parts[1:], self._features, self._stages),)
+        return () if self.prior is not None else (Split(parts, parts[1:], self._features, self._stages),)
 
     @classmethod
     def counts_of(cls, tensors: Mapping[str, Tensor]) -> tuple[int, int | None] | None:
@@ -114,11 +122,19 @@ class DenseRefiner(CropNetwork):
         return {
             "widths": tuple(len(tensors[f"{layer}.0.weight"]) for layer in first),
             "depths": tuple(depth(part) for part in (*stages, "mix")),
+            "prior": "prior.weight" in tensors,
             "crop_shape": cls.crop_shape_of(tensors),
         }
 
     def _features(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
-        eighth = self.stride8(self.stem(normalized(images)))
+        if self.prior is None or images.shape[2] % self.size_multiple == 0:  # a crop without rows under it
+            eighth = self.stride8(self.stem(normalized(images)))
+        else:
+            crops, maps = split_prior(images, self.skeleton.num_keypoints)
+            first, *blocks = self.stride8
+            eighth = first(self.stem(normalized(crops))) + self.prior(maps)
+            for block in blocks:
+                eighth = block(eighth)
         sixteenth = self.stride16(eighth)
         return eighth, sixteenth, self.stride32(sixteenth)
 
@@ -127,6 +143,24 @@ class DenseRefiner(CropNetwork):
         sixteenth = F.relu(sixteenth + F.interpolate(self.up16(coarse), size=sixteenth.shape[2:]))
         eighth = F.relu(eighth + F.interpolate(self.up8(sixteenth), size=eighth.shape[2:]))
         return (SinglePersonMaps(F.pixel_shuffle(self.heatmaps(self.mix(eighth)), 2)),)
+
+
+def split_prior(images: Float[Tensor, "B 3 R W"], count: int) -> tuple[Tensor, Tensor]:
+    """Split inputs into crops and the maps of the pose under them.
+
+    Args:
+        images: Crops with the rows of `featherpose.crops.CropShape.rows`, 0..255.
+        count: Keypoints.
+
+    Returns:
+        float[B, 3, H, W], and float[B, count, H / 8, W / 8] in 0..1.
+    """
+    batch, _, rows, width = images.shape
+    cells = 3 * PRIOR_STRIDE * PRIOR_STRIDE
+    height = rows * cells // (cells + count) // PRIOR_STRIDE * PRIOR_STRIDE
+    sizes = (batch, count, height // PRIOR_STRIDE, width // PRIOR_STRIDE)
+    maps = images[:, :, height:].reshape(batch, -1)[:, : sizes[1] * sizes[2] * sizes[3]]
+    return images[:, :, :height], maps.reshape(sizes) * (1 / 255)
 
 
 def _stage(channels: int, out: int, blocks: int) -> nn.Sequential:

@@ -76,8 +76,11 @@ class ModelSpec:
 
     @property
     def only_size(self) -> tuple[int, int] | None:
-        """(width, height) of the only input that the network takes: of its crops or its file; None for any size."""
-        return self.fixed_size if self.crop is None else (self.crop.width, self.crop.height)
+        """(width, height) of the only input that the network takes, None for any size.
+
+        It is that of the file, or of crops with the rows under them.
+        """
+        return self.fixed_size if self.crop is None else (self.crop.width, self.crop.rows)
 
     def prepare(
         self, image: UInt8[np.ndarray, "H W 3"], *, height: int
@@ -88,6 +91,10 @@ class ModelSpec:
             image: BGR.
             height: Network input height in pixels; without effect on networks of one input size.
         """
+        if self.crop is not None and self.crop.prior:
+            size = self.crop.width, self.crop.height
+            seen, letterbox = prepare_fixed(image, size, pad_value=self.pad_value, squashed=self.squashed)
+            return np.pad(seen, ((0, 0), (0, self.crop.rows - self.crop.height), (0, 0), (0, 0))), letterbox
         if self.only_size is not None:
             return prepare_fixed(image, self.only_size, pad_value=self.pad_value, squashed=self.squashed)
         return prepare(image, height=height, size_multiple=self.size_multiple, pad_value=self.pad_value)

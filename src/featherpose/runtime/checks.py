@@ -131,13 +131,14 @@ def check_images(images: UInt8[np.ndarray, "B H W 3"], spec: ModelSpec) -> UInt8
         OptionError: If type or shape are wrong.
     """
     multiple = spec.size_multiple
+    # Rows under a crop need not be a multiple.
+    fits = spec.crop is not None and images.shape[1:3] == (spec.crop.rows, spec.crop.width)
     if (
         images.dtype != np.uint8
         or images.ndim != 4
         or images.shape[3] != 3
         or 0 in images.shape
-        or images.shape[1] % multiple
-        or images.shape[2] % multiple
+        or (not fits and (images.shape[1] % multiple or images.shape[2] % multiple))
     ):
         raise OptionError(
             f"a network input of type {images.dtype} and shape {images.shape}",

@@ -10,13 +10,14 @@ from typing import Any, Self
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, UInt8
 
+from featherpose.crop_prior import draw_prior
 from featherpose.crops import CropShape, to_image
 from featherpose.errors import ModelError
 from featherpose.geometry import Letterbox
 from featherpose.methods.method import Arrays
 from featherpose.methods.mirror import mirror_outputs
 from featherpose.poses import Poses
-from featherpose.preprocess import cut_crop, cut_crops
+from featherpose.preprocess import cut_crops
 from featherpose.runtime.backend import Backend, EngineOptions, ModelSpec
 from featherpose.runtime.engines import open_backend
 from featherpose.runtime.processor import available_cores
@@ -80,12 +81,16 @@ class PersonEstimator:
         """Load and compile everything that the first call needs."""
         self._decoder.warm_up()
 
-    def __call__(self, image: UInt8[np.ndarray, "H W 3"], boxes: Float32[np.ndarray, "P 4"]) -> Poses:
+    def __call__(
+        self, image: UInt8[np.ndarray, "H W 3"], boxes: Float32[np.ndarray, "P 4"], known: Poses | None = None
+    ) -> Poses:
         """Estimate one pose a box.
 
         Args:
             image: uint8[H, W, 3], BGR.
             boxes: (left, top, right, bottom) in image pixels, finite.
+            known: The P people as another network sees them, in any skeleton; a network whose crops have a ``prior``
+                corrects these poses, others do not look at them.
 
         Returns:
             P people in the order of the boxes, with the skeleton of the network. Keypoints outside of the image or in a
@@ -97,16 +102,42 @@ class PersonEstimator:
         matrices = self._crop.matrices(boxes)
         looks = np.concatenate([matrices, matrices @ self._turn()]) if self._mirror else matrices
         answers: list[Arrays] = []
+        prior = self._prior(known, len(looks) > len(boxes))
         if self.spec.side_by_side:
-            pending = [self._backend.submit(cut_crop(image, matrix, self._crop)) for matrix in looks]
+            pending = [
+                self._backend.submit(self._inputs(image, looks[i : i + 1], prior[i : i + 1] if prior else None))
+                for i in range(len(looks))
+            ]
             answers = [inference.result()[0] for inference in pending]
         elif len(looks):
             # In this thread: handing a crop to another one costs a tenth of such a network's time.
-            answers = self._backend.infer(cut_crops(image, looks, self._crop))
+            answers = self._backend.infer(self._inputs(image, looks, prior))
         if self._mirror:
             answers = [self._average(a, b) for a, b in zip(answers[: len(boxes)], answers[len(boxes) :], strict=True)]
         people = [self._decoder(answer, self._letterbox) for answer in answers]
         return self._gather(people, matrices, (image.shape[1], image.shape[0]))
+
+    def _prior(self, known: Poses | None, mirrored: bool) -> Poses | None:
+        """Return the known people in the network's skeleton; those of the mirrored crops behind them."""
+        if known is None or not self._crop.prior:
+            return None
+        same = known.to_skeleton(self.spec.skeleton)
+        if not mirrored:
+            return same
+        order = list(same.skeleton.flip_order)
+        keypoints = np.concatenate([same.keypoints, same.keypoints[:, order]])
+        scores = np.concatenate([same.keypoint_scores, same.keypoint_scores[:, order]])
+        return replace(same, keypoints=keypoints, keypoint_scores=scores, scores=np.tile(same.scores, 2))
+
+    def _inputs(
+        self, image: UInt8[np.ndarray, "H W 3"], matrices: Float64[np.ndarray, "P 2 3"], prior: Poses | None
+    ) -> UInt8[np.ndarray, "P rows w 3"]:
+        """Cut crops, and draw what is known of the people under them."""
+        inputs = cut_crops(image, matrices, self._crop)
+        if prior is not None:
+            for i, matrix in enumerate(matrices):
+                draw_prior(prior.keypoints[i], prior.keypoint_scores[i], matrix, self._crop, inputs[i])
+        return inputs
 
     def _turn(self) -> Float64[np.ndarray, "3 3"]:
         """Return the map from pixels of the mirrored crop to pixels of the crop under which their cells coincide.

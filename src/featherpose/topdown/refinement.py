@@ -158,7 +158,7 @@ class Refiner:
         if not len(chosen):
             return poses
         some = poses[chosen]
-        refined = self._estimator(image, person_boxes(some)).to_skeleton(poses.skeleton)
+        refined = self._estimator(image, person_boxes(some), some).to_skeleton(poses.skeleton)
         fused = fuse(some, refined, self._options)
         keypoints, keypoint_scores = poses.keypoints.copy(), poses.keypoint_scores.copy()
         scores = poses.scores * np.float32(_UNREFINED)

@@ -105,6 +105,7 @@ class CropCard(_Record):
         width: Pixels.
         height: Pixels.
         margin: What boxes are multiplied by.
+        prior: Keypoints of the pose that the input carries under the crop; 0 if it is the crop alone.
         cost: Time of a crop, cropping and decoding included, as a multiple of the time that human-pose-estimation-0001
             in INT8 takes for an image at input height 256.
         reference_ms: Time of a crop in milliseconds on two cores of the machine where ``cost`` was measured.
@@ -116,6 +117,7 @@ class CropCard(_Record):
     width: Annotated[int, Field(ge=8, le=4096)]
     height: Annotated[int, Field(ge=8, le=4096)]
     margin: Annotated[float, Field(ge=0.5, le=4)] = 1.25
+    prior: Annotated[int, Field(ge=0, le=1000)] = 0
     cost: Annotated[float, Field(gt=0)] | None = None
     reference_ms: Annotated[float, Field(gt=0)] | None = None
     rated: bool = False
@@ -287,7 +289,9 @@ class ModelCard(_Record):
             options=_options(method_named(self.method), self.options) if self.options else None,
             crop=None
             if self.crop is None
-            else CropShape(width=self.crop.width, height=self.crop.height, margin=self.crop.margin),
+            else CropShape(
+                width=self.crop.width, height=self.crop.height, margin=self.crop.margin, prior=self.crop.prior
+            ),
             fixed_size=self.fixed_size,
             squashed=self.squashed,
         )

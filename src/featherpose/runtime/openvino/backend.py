@@ -105,7 +105,7 @@ def _load(path: Path, spec: ModelSpec, options: EngineOptions, limit: int) -> tu
         if spec.only_size is None:
             network = NetworksByShape(first, compile_for, spec.size_multiple)
         elif spec.crop is not None and not spec.side_by_side:
-            rows, width = spec.crop.height, spec.crop.width
+            rows, width = spec.crop.rows, spec.crop.width
             network = NetworksByNumber(first, lambda count: compile_for((count, rows, width, 3)))
     except Exception as error:
         if is_out_of_memory(error):
@@ -232,7 +232,7 @@ def _open_sizes(model: Any, spec: ModelSpec, path: Path) -> Any:
             shape_found = model.output(output.graph_name).partial_shape
             found = [size.get_length() if size.is_static else None for size in shape_found]
             check_channels(found, output, spec, path)
-            check_strides(found, (rows, width), output, path)
+            check_strides(found, (spec.crop.height if spec.crop else rows, width), output, path)
         if spec.only_size is None:
             model.reshape([-1, 3, -1, -1] if axis == 1 else [-1, -1, -1, 3])
     except ModelError:
