@@ -41,7 +41,7 @@ def main() -> None:
     resolved = resolve_model(options.model)
     skeleton = resolved.spec.skeleton
     backend = open_backend(resolved.path, resolved.spec, EngineOptions())
-    kept = list(keep_maps(data.images, backend, height=options.height, failed=print))
+    kept = list(keep_maps(data, backend, height=options.height, failed=print))
     info = backend.info
     backend.close()
     decoders: dict[str, PafDecoder | PlainPafDecoder] = {

@@ -107,7 +107,7 @@ def test_a_search_only_accepts_what_is_better(shared: Path, released_int8: Path,
     resolved = resolve_model(released_int8)
     backend = open_backend(resolved.path, resolved.spec, EngineOptions(threads=1))
     try:
-        kept = list(keep_maps(data.images, backend, height=184, failed=pytest.fail))
+        kept = list(keep_maps(data, backend, height=184, failed=pytest.fail))
     finally:
         backend.close()
     search = DecoderSearch(kept, resolved.spec, data)

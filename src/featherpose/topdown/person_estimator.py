@@ -8,12 +8,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, UInt8
+from jaxtyping import Float32, Float64, UInt8
 
 from featherpose.crop_prior import draw_prior
-from featherpose.crops import CropShape, to_image
+from featherpose.crops import CropShape
 from featherpose.errors import ModelError
-from featherpose.geometry import Letterbox
 from featherpose.methods.method import Arrays
 from featherpose.methods.mirror import mirror_outputs
 from featherpose.poses import Poses
@@ -21,11 +20,10 @@ from featherpose.preprocess import cut_crops
 from featherpose.runtime.backend import Backend, EngineOptions, ModelSpec
 from featherpose.runtime.engines import open_backend
 from featherpose.runtime.processor import available_cores
+from featherpose.topdown.person_decoding import PersonDecoder
 from featherpose.zoo.resolve import ResolvedModel, resolve_model
 
 __all__ = ["PersonEstimator", "open_person_estimator"]
-
-_CORNER_CELLS = 1.5
 
 
 class PersonEstimator:
@@ -53,10 +51,8 @@ class PersonEstimator:
             )
         self._backend = backend
         self._crop: CropShape = backend.spec.crop
-        self._decoder = backend.spec.decoder()
+        self._decoder = PersonDecoder(backend.spec)
         self._mirror = mirror
-        size = (self._crop.width, self._crop.height)
-        self._letterbox = Letterbox(size, size, (0, 0), size)
 
     @property
     def spec(self) -> ModelSpec:
@@ -100,9 +96,24 @@ class PersonEstimator:
             ModelError: If the engine failed.
         """
         matrices = self._crop.matrices(boxes)
+        return self._decoder(self.outputs(image, matrices, known), matrices, (image.shape[1], image.shape[0]))
+
+    def outputs(
+        self, image: UInt8[np.ndarray, "H W 3"], matrices: Float64[np.ndarray, "P 2 3"], known: Poses | None = None
+    ) -> Sequence[Arrays]:
+        """Return the network's outputs for crops, the mean of both where crops are seen mirrored as well.
+
+        Args:
+            image: uint8[H, W, 3], BGR.
+            matrices: From crop pixels to image pixels, of `featherpose.crops.CropShape.matrices`.
+            known: The P people as another network sees them.
+
+        Raises:
+            ModelError: If the engine failed.
+        """
         looks = np.concatenate([matrices, matrices @ self._turn()]) if self._mirror else matrices
         answers: list[Arrays] = []
-        prior = self._prior(known, len(looks) > len(boxes))
+        prior = self._prior(known)
         if self.spec.side_by_side:
             pending = [
                 self._backend.submit(self._inputs(image, looks[i : i + 1], prior[i : i + 1] if prior else None))
@@ -112,17 +123,17 @@ class PersonEstimator:
         elif len(looks):
             # In this thread: handing a crop to another one costs a tenth of such a network's time.
             answers = self._backend.infer(self._inputs(image, looks, prior))
-        if self._mirror:
-            answers = [self._average(a, b) for a, b in zip(answers[: len(boxes)], answers[len(boxes) :], strict=True)]
-        people = [self._decoder(answer, self._letterbox) for answer in answers]
-        return self._gather(people, matrices, (image.shape[1], image.shape[0]))
+        if not self._mirror:
+            return answers
+        count = len(matrices)
+        return [self._average(a, b) for a, b in zip(answers[:count], answers[count:], strict=True)]
 
-    def _prior(self, known: Poses | None, mirrored: bool) -> Poses | None:
+    def _prior(self, known: Poses | None) -> Poses | None:
         """Return the known people in the network's skeleton; those of the mirrored crops behind them."""
         if known is None or not self._crop.prior:
             return None
         same = known.to_skeleton(self.spec.skeleton)
-        if not mirrored:
+        if not self._mirror:
             return same
         order = list(same.skeleton.flip_order)
         keypoints = np.concatenate([same.keypoints, same.keypoints[:, order]])
@@ -154,33 +165,6 @@ class PersonEstimator:
     def _average(self, answer: Arrays, mirrored: Arrays) -> Arrays:
         back = mirror_outputs(mirrored, self.spec.outputs)
         return {name: (array + back[name]) * np.float32(0.5) for name, array in answer.items()}
-
-    def _gather(self, people: Sequence[Poses], matrices: np.ndarray, size: tuple[int, int]) -> Poses:
-        skeleton = self.spec.skeleton
-        keypoints = np.full((len(people), skeleton.num_keypoints, 2), np.nan, np.float32)
-        keypoint_scores = np.zeros(keypoints.shape[:2], np.float32)
-        scores = np.zeros(len(people), np.float32)
-        for i, poses in enumerate(people):
-            if len(poses):
-                keypoints[i], keypoint_scores[i] = poses.keypoints[0], poses.keypoint_scores[0]
-                scores[i] = poses.scores[0]
-        corner = self._in_corner(keypoints)
-        keypoints = to_image(keypoints, matrices)
-        with np.errstate(invalid="ignore"):  # NaN where missing
-            outside = ((keypoints < -0.5) | (keypoints > np.array(size, np.float32) - np.float32(0.5))).any(axis=2)
-        keypoints[corner | outside] = np.nan
-        keypoint_scores[corner | outside] = 0
-        return Poses(keypoints, keypoint_scores, scores, skeleton, size)
-
-    def _in_corner(self, points: Float32[np.ndarray, "P K 2"]) -> Bool[np.ndarray, "P K"]:
-        """Find keypoints in the corners of their crop, where no part of a person lies.
-
-        Convolutions that see the padding on two sides answer there for joints that are not in the image.
-        """
-        far = np.array([self._crop.width, self._crop.height], np.float32) - 1
-        reach = _CORNER_CELLS * max(self.spec.outputs[0].stride, 1)
-        with np.errstate(invalid="ignore"):
-            return np.asarray((np.minimum(points, far - points) < reach).all(axis=2), np.bool_)
 
     def close(self) -> None:
         """Release the engine; the estimator cannot be used afterwards."""

@@ -19,6 +19,7 @@ from featherpose.evaluation.keypoints.decoder_search import DecoderSearch, KeptM
 from featherpose.evaluation.performance.machine import machine_facts
 from featherpose.runtime.backend import Backend
 from featherpose.runtime.engines import open_backend
+from featherpose.topdown.person_estimator import PersonEstimator
 from featherpose.zoo.resolve import resolve_model
 
 __all__ = ["tune_decoder"]
@@ -39,10 +40,10 @@ def tune_decoder(
     json: Annotated[Path | None, Parameter(help="Write every improvement with its AP to this file.")] = None,
     model: ModelOptions = ModelOptions(),  # noqa: B008 - frozen
 ) -> None:
-    """Search decoding rules by COCO keypoint AP, one rule after another, starting from the default ones.
+    """Search decoding rules by COCO keypoint AP, one rule after another, starting from the model's own.
 
-    The network runs once over the images; their maps are kept in memory (about 0.3 MB an image at height 368). A
-    data set named for measuring (val, test) is rejected.
+    The network runs once over the images, a network that takes crops over the annotated boxes; its maps are kept in
+    memory (about 0.3 MB an image at height 368). A data set named for measuring (val, test) is rejected.
 
     Args:
         dataset: A folder with annotations.json and images/, or a COCO person keypoint file; training images.
@@ -74,7 +75,11 @@ def tune_decoder(
     backend = open_backend(resolved.path, resolved.spec, model.engine)
     try:
         kept = _run_network(data, backend, model.quality.height)
-        facts = PoseEstimator.from_backend(backend, height=model.quality.height).describe()
+        facts = (
+            PoseEstimator.from_backend(backend, height=model.quality.height)
+            if resolved.spec.crop is None
+            else PersonEstimator(backend)
+        ).describe()
     finally:
         backend.close()
     search = DecoderSearch([k for k in kept if k.image_id % hold_out_every], resolved.spec, data)
@@ -84,12 +89,12 @@ def tune_decoder(
         value = getattr(trial.options, rule)
         print(f"{rule} = {value}: AP {trial.average_precision:.4f}{' better' if better else ''}", file=sys.stderr)
 
-    path = search.descend(resolved.spec.method.Options(), rounds=rounds, tried=tried)
+    path = search.descend(resolved.spec.options or resolved.spec.method.Options(), rounds=rounds, tried=tried)
     confirmed = [confirm.average_precision(trial.options) for trial in (path[0], path[-1])]
     report: dict[str, Any] = {
         "dataset": data.name,
-        "searched_on": sum(k.image_id % hold_out_every > 0 for k in kept),
-        "confirmed_on": sum(k.image_id % hold_out_every == 0 for k in kept),
+        "searched_on": len({k.image_id for k in kept if k.image_id % hold_out_every}),
+        "confirmed_on": len({k.image_id for k in kept if k.image_id % hold_out_every == 0}),
         **facts,
         "AP_before": round(path[0].average_precision, 5),
         "AP_after": round(path[-1].average_precision, 5),
@@ -100,6 +105,7 @@ def tune_decoder(
     }
     if json is not None:
         write_json(json, report)
+    looked_at = "annotated boxes" if resolved.spec.crop else f"height {model.quality.height}"
     first, last = path[0].options, path[-1].options
     print_table(
         ["rule", "before", "after"],
@@ -107,7 +113,7 @@ def tune_decoder(
     )
     print(
         f"AP {path[0].average_precision:.4f} -> {path[-1].average_precision:.4f} on {report['searched_on']} images; "
-        f"{confirmed[0]:.4f} -> {confirmed[1]:.4f} on {report['confirmed_on']} others (height {model.quality.height}, "
+        f"{confirmed[0]:.4f} -> {confirmed[1]:.4f} on {report['confirmed_on']} others ({looked_at}, "
         f"{facts['precision']}, {facts['float_precision']} elsewhere)",
         file=sys.stderr,
     )
@@ -115,10 +121,11 @@ def tune_decoder(
 
 def _run_network(data: CocoDataset, backend: Backend, height: int) -> list[KeptMaps]:
     kept = []
-    for one in keep_maps(data.images, backend, height=height, failed=lambda message: print(message, file=sys.stderr)):
+    inputs = "images" if backend.spec.crop is None else "people"
+    for one in keep_maps(data, backend, height=height, failed=lambda message: print(message, file=sys.stderr)):
         kept.append(one)
         if len(kept) % 100 == 0:
-            print(f"{len(kept)} of {len(data.images)} images through the network", file=sys.stderr)
+            print(f"{len(kept)} {inputs} through the network", file=sys.stderr)
     if not kept:
-        raise DatasetError(f"none of the {len(data.images)} images of {data.name} can be read")
+        raise DatasetError(f"none of the {len(data.images)} images of {data.name} can be read, or none shows a person")
     return kept

@@ -14,7 +14,7 @@ from featherpose.evaluation.keypoints.dataset import CocoDataset, check_images
 from featherpose.media.images import read_image
 from featherpose.topdown.person_estimator import PersonEstimator
 
-__all__ = ["disturbed_boxes", "estimate_in_boxes"]
+__all__ = ["annotated_boxes", "disturbed_boxes", "estimate_in_boxes"]
 
 
 def estimate_in_boxes(
@@ -45,16 +45,11 @@ def estimate_in_boxes(
             expected=f"{dataset.skeleton.name}, that of the annotations",
         )
     check_images(dataset)
-    boxes: dict[int, list[list[float]]] = {}
-    for annotation in dataset.annotations["annotations"]:
-        if annotation["num_keypoints"] > 0 and not annotation["iscrowd"]:
-            x, y, width, height = annotation["bbox"]
-            boxes.setdefault(annotation["image_id"], []).append([x, y, x + width, y + height])
+    boxes = annotated_boxes(dataset)
     results: list[dict[str, Any]] = []
     for done, image in enumerate(dataset.images, 1):
-        people = boxes.get(image.image_id, [])
-        if people:
-            seen = np.array(people, np.float32)
+        seen = boxes.get(image.image_id)
+        if seen is not None:
             if noise:
                 seen = disturbed_boxes(seen, noise, np.random.default_rng(image.image_id))
             poses = estimator(read_image(image.path), seen)
@@ -62,6 +57,16 @@ def estimate_in_boxes(
         if progress is not None:
             progress(done, len(results))
     return results
+
+
+def annotated_boxes(dataset: CocoDataset) -> dict[int, Float32[np.ndarray, "P 4"]]:
+    """Return the boxes (left, top, right, bottom) of everyone who counts, by the id of the image."""
+    boxes: dict[int, list[list[float]]] = {}
+    for annotation in dataset.annotations["annotations"]:
+        if annotation["num_keypoints"] > 0 and not annotation["iscrowd"]:
+            x, y, width, height = annotation["bbox"]
+            boxes.setdefault(annotation["image_id"], []).append([x, y, x + width, y + height])
+    return {image: np.array(people, np.float32) for image, people in boxes.items()}
 
 
 def disturbed_boxes(

@@ -7,39 +7,44 @@ measure the result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float16
+from jaxtyping import Float16, Float64
 
 from featherpose.errors import FeatherposeError
-from featherpose.evaluation.keypoints.coco_ap import average_precision
-from featherpose.evaluation.keypoints.dataset import CocoDataset, CocoImage
+from featherpose.evaluation.keypoints.annotated_boxes import annotated_boxes
+from featherpose.evaluation.keypoints.coco_ap import average_precision, poses_as_results
+from featherpose.evaluation.keypoints.dataset import CocoDataset
 from featherpose.formats.coco import coco_results
 from featherpose.geometry import Letterbox
 from featherpose.media.images import read_image
 from featherpose.methods.method import Arrays
 from featherpose.preprocess import as_bgr
 from featherpose.runtime.backend import Backend, ModelSpec
+from featherpose.topdown.person_decoding import PersonDecoder
+from featherpose.topdown.person_estimator import PersonEstimator
 
 __all__ = ["DecoderSearch", "KeptMaps", "Trial", "keep_maps"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeptMaps:
-    """One image's network outputs, in half precision so that thousands fit into memory.
+    """The network's outputs for one image or one person, in half precision so that thousands fit into memory.
 
     Attributes:
         image_id: COCO's id of the image.
         outputs: float16[C, h, w] by output name.
         letterbox: The way back to the image's pixels.
+        crop: Of one person's outputs, float64[2, 3] from crop pixels to the image's; None for a whole image.
     """
 
     image_id: int
     outputs: Mapping[str, Float16[np.ndarray, "C h w"]]
     letterbox: Letterbox
+    crop: Float64[np.ndarray, "2 3"] | None = None
 
     def arrays(self) -> Arrays:
         """Return the outputs as decoders take them."""
@@ -60,27 +65,37 @@ class Trial:
 
 
 def keep_maps(
-    images: Iterable[CocoImage], backend: Backend, *, height: int, failed: Callable[[str], None]
+    dataset: CocoDataset, backend: Backend, *, height: int, failed: Callable[[str], None]
 ) -> Iterator[KeptMaps]:
-    """Run the network once over images.
+    """Run the network once over images; one that takes crops over the annotated boxes of everyone who counts.
 
     Args:
-        images: Annotated images.
+        dataset: Annotated images.
         backend: The network.
-        height: Its input height in pixels.
+        height: Its input height in pixels; without effect on a network that takes crops.
         failed: Called for each image that cannot be read, which is skipped.
     """
-    spec = backend.spec
-    for sample in images:
+    spec, boxes = backend.spec, annotated_boxes(dataset)
+    for sample in dataset.images:
+        if spec.crop is not None and sample.image_id not in boxes:
+            continue
         try:
             image = as_bgr(read_image(sample.path))
         except FeatherposeError as error:
             failed(str(error))
             continue
-        inputs, letterbox = spec.prepare(image, height=height)
-        (maps,) = backend.infer(inputs)
-        kept = {name: values.astype(np.float16) for name, values in maps.items()}
-        yield KeptMaps(sample.image_id, kept, letterbox)
+        if spec.crop is None:
+            inputs, letterbox = spec.prepare(image, height=height)
+            yield KeptMaps(sample.image_id, _halved(backend.infer(inputs)[0]), letterbox)
+            continue
+        matrices = spec.crop.matrices(boxes[sample.image_id])
+        size = (image.shape[1], image.shape[0])
+        for matrix, maps in zip(matrices, PersonEstimator(backend).outputs(image, matrices), strict=True):
+            yield KeptMaps(sample.image_id, _halved(maps), Letterbox(size, size, (0, 0), size), matrix)
+
+
+def _halved(maps: Arrays) -> dict[str, Float16[np.ndarray, "C h w"]]:
+    return {name: values.astype(np.float16) for name, values in maps.items()}
 
 
 class DecoderSearch:
@@ -107,13 +122,20 @@ class DecoderSearch:
 
     def average_precision(self, options: Any) -> float:
         """Return the COCO keypoint AP (OKS 0.50 to 0.95) of these rules, -1 if the images show no people."""
-        decoder = self._spec.decoder(options)
-        results = [
-            result
-            for kept in self._kept
-            for result in coco_results(decoder(kept.arrays(), kept.letterbox), kept.image_id)
-        ]
-        return average_precision(self._dataset, results).AP
+        return average_precision(self._dataset, [*self._results(options)]).AP
+
+    def _results(self, options: Any) -> Iterator[dict[str, Any]]:
+        if self._spec.crop is None:
+            decoder = self._spec.decoder(options)
+            for kept in self._kept:
+                yield from coco_results(decoder(kept.arrays(), kept.letterbox), kept.image_id)
+            return
+        person = PersonDecoder(self._spec, options)
+        for kept in self._kept:
+            assert kept.crop is not None
+            yield from poses_as_results(
+                person([kept.arrays()], kept.crop[None], kept.letterbox.source_size), kept.image_id
+            )
 
     def descend(
         self,
