@@ -57,6 +57,7 @@ class DenseRefiner(CropNetwork):
 
     OPTIONS: ClassVar[tuple[str, ...]] = ("widths", "depths", "prior", "crop_shape")
     START: ClassVar[str] = "refiner-dense"
+    FROM_WEIGHTS: ClassVar[tuple[str, ...]] = ("prior",)
     MARK: ClassVar[str] = "stride8.0.0.weight"
 
     side_by_side = False

@@ -56,6 +56,8 @@ class NetworkConfig:
         gated: Whether the refiner's units have gates (true).
         widths: Channels at strides 2, 4, 8, 16 and 32 (refiner-dense, 24, 48, 96, 112, 128).
         depths: Residual blocks at strides 8, 16 and 32, and at stride 8 behind their sum (refiner-dense, 3, 3, 2, 2).
+        prior: Whether the network also takes the pose that another network found (refiner-dense, false, or what the
+            initial weights have); training disturbs annotated poses for it.
         crop_shape: Width, height and margin of the crops (refiner, 160, 224, 1.1; refiner-dense, 128, 192, 1).
         freeze: Prefixes of the names of parameters that are not trained, such as ``front``.
         frozen_in_engine: Compute the frozen part in OpenVINO, if it is all that feeds the trained rest.
@@ -75,6 +77,7 @@ class NetworkConfig:
     gated: bool | None = None
     widths: tuple[int, ...] | None = None
     depths: tuple[int, ...] | None = None
+    prior: bool | None = None
     crop_shape: tuple[float, float, float] | None = None
     freeze: tuple[str, ...] = ()
     frozen_in_engine: bool = False
@@ -95,7 +98,7 @@ class NetworkConfig:
     def options(self) -> dict[str, int | tuple[float, ...]]:
         """Return the options of `featherpose.nn.networks.create_network`, without those that are not given."""
         names = ("refinements", "channels", "blocks", "context_blocks", "fine",
-                 "exchanges", "far", "gated", "widths", "depths", "crop_shape")  # fmt: skip
+                 "exchanges", "far", "gated", "widths", "depths", "prior", "crop_shape")  # fmt: skip
         given = {name: getattr(self, name) for name in names}
         return {name: value for name, value in given.items() if value is not None}
 
