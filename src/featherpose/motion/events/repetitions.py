@@ -31,8 +31,9 @@ __all__ = [
     "used_angles",
 ]
 
-# How much farther than usual knees and hips may be apart in one movement. A misplaced ankle bends the knee alone.
-_MAX_APART_DEG = 35.0
+# How much farther than usual knees and hips may be apart in one movement until the less steady ones count less, and
+# until they do not count: a misplaced ankle bends the knee alone.
+_APART_DEG, _MAX_APART_DEG = 17.5, 35.0
 # Of the way out and of the way back, the part of which more must be seen of the limb that moves.
 _SEEN = 0.5
 
@@ -165,15 +166,20 @@ def _sought_kinds(angles: Angles, rule: ExerciseRule, person: int, signal: np.nd
 
 
 def _mean(kinds: list[np.ndarray]) -> np.ndarray:
-    """Return the mean of both kinds of angles; the less steady one never lies far from where the other expects it."""
+    """Return the mean of both kinds of angles; the less steady one counts as far as the other one expects it.
+
+    Its distance from there enters by a redescending function (Hampel 1974, "The Influence Curve and Its Role in Robust
+    Estimation"): a knee of 160 degrees for some frames must not turn a squat.
+    """
     if len(kinds) == 1:
         return kinds[0]
     there = np.isfinite(kinds[0]) & np.isfinite(kinds[1])
     steady, other = sorted(kinds, key=_steadiness, reverse=True)
     apart = np.where(there, other - steady, 0.0)
     usual = float(np.median(apart[there])) if there.any() else 0.0
-    limited = steady + np.clip(apart, usual - _MAX_APART_DEG, usual + _MAX_APART_DEG)
-    return np.asarray(np.where(there, (steady + limited) / 2, kinds[0]))
+    falls = (_MAX_APART_DEG - np.abs(apart - usual)) / (_MAX_APART_DEG - _APART_DEG)
+    expected = steady + usual + (apart - usual) * np.clip(falls, 0, 1)
+    return np.asarray(np.where(there, (steady + expected) / 2, kinds[0]))
 
 
 def used_angles(angles: Angles, names: Sequence[str], person: int = 0) -> list[str]:
@@ -193,9 +199,32 @@ def _combined(angles: Angles, names: Sequence[str], combine: str, person: int) -
         # Of a side that is not seen nobody knows whether it is the smaller one.
         return np.where(there.any(0) if combine == "max" else there.all(0), best, np.nan)
     weights = np.array([_steadiness(row) for row in values]) if combine == "steady" else np.ones(len(values))
+    values = _filled(values)
+    there = np.isfinite(values)
     total = weights @ there
     known = total > 0
     return np.asarray(np.where(known, weights @ np.where(there, values, 0) / np.where(known, total, 1), np.nan))
+
+
+def _filled(values: np.ndarray) -> np.ndarray:
+    """Fill the gaps of one side by the other, as much larger or smaller as it is before and after.
+
+    The mean of both would move where a side appears or disappears, as if the person did.
+
+    Example:
+        >>> _filled(np.array([[10.0, 20.0, np.nan, 40.0], [14.0, np.nan, 35.0, 46.0]])).round(1)
+        array([[10. , 20. , 29.7, 40. ],
+               [14. , 24.7, 35. , 46. ]])
+    """
+    there = np.isfinite(values)
+    rows = np.flatnonzero(there.all(0))
+    if not 0 < len(rows) < values.shape[1]:
+        return values
+    apart = values[:, rows] - values[:, rows].mean(0)
+    apart = np.stack([np.interp(np.arange(values.shape[1]), rows, one) for one in apart])
+    count = there.sum(0)
+    level = np.where(there, values - apart, 0).sum(0) / np.where(count, count, np.nan)
+    return np.asarray(np.where(there, values, level + apart))
 
 
 def _rows(angles: Angles, names: Sequence[str], person: int) -> np.ndarray:
