@@ -454,3 +454,32 @@ def test_squats_are_counted_though_the_ankles_are_elsewhere_for_a_while() -> Non
     # Face on the bending of hips is not seen: the knees alone decide.
     face_on = replace(angles, facing=np.full((len(times), 1), 2))
     assert len(find_repetitions(face_on, "squat")) == 2
+
+
+def test_a_knee_of_160_degrees_does_not_turn_a_squat() -> None:
+    """One knee is not seen for a while and the other one's ankle lies on the thigh, as in a video of 192 rows."""
+    times = np.arange(0, 4, 1 / 30)
+    bend = np.interp(times, [0, 0.5, 2, 3.5, 4], [0, 0, 100, 0, 0])
+    left = np.where((times > 1.75) & (times < 1.9), 160.0, bend)
+    right = np.where((times > 1.5) & (times < 1.95), np.nan, bend)
+    names = ("left_knee", "right_knee", "left_hip", "right_hip")
+    values = np.stack([left, right, bend, bend], -1)[:, None]
+    (squat,) = find_repetitions(Angles(values, names, times, (0,), np.zeros((len(times), 1), int)), "squat").found
+    assert squat.turn_s == pytest.approx(2, abs=0.05)
+    assert squat.depth_deg == pytest.approx(100, abs=3)
+
+
+def test_a_side_that_comes_and_goes_does_not_move_the_signal() -> None:
+    """The left knee bends ten degrees farther and is seen at rest and between two dips alone."""
+    times = np.arange(0, 6, 1 / 30)
+    bend = np.interp(times, [0, 0.5, 2, 3, 4, 5.5, 6], [0, 0, 100, 71, 100, 0, 0])
+    gone = (np.abs(times - 2) < 0.25) | (np.abs(times - 4) < 0.25)
+    left = np.where(gone, np.nan, bend + np.interp(times, [0.5, 1, 5, 5.5], [0, 10, 10, 0]))
+    angles = Angles(
+        np.stack([left, bend], -1)[:, None], ("left_hip", "right_hip"), times, (0,), np.zeros((len(times), 1), int)
+    )
+    rule = ExerciseRule(name="hips", angles=("left_hip", "right_hip"), prominence_deg=35)
+    signal = find_repetitions(angles, rule).signal
+    rows = [int(np.searchsorted(times, at)) for at in (2, 3, 4)]
+    assert signal[rows] == pytest.approx([105, 76, 105], abs=1)
+    assert len(find_repetitions(angles, rule)) == 2

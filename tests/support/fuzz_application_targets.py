@@ -222,7 +222,7 @@ def box_network(folder: Path) -> Pair:
     from featherpose.rating.shape import SHAPE_FEATURES
     from featherpose.topdown.boxes import read_box_layers
 
-    return _small_network(folder, (SHAPE_FEATURES, 8, 4), read_box_layers)
+    return _small_network(folder, (SHAPE_FEATURES, 8, 8, 4), read_box_layers)
 
 
 def rating_network(folder: Path) -> Pair:

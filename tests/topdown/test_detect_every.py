@@ -32,7 +32,9 @@ def test_people_are_followed(astronaut: np.ndarray) -> None:
         repeated = [again.submit(frame).timed_result()[0] for frame in frames]
     for followed, whole in zip(found, detected, strict=True):
         assert len(followed) >= 1
-        assert oks_matrix(followed[[0]], whole[[0]])[0, 0] > 0.8
+        # Hips and legs, which are not in the image, are guesses with scores around 0.1.
+        seen = [poses[[0]].without_weak(0.25) for poses in (followed, whole)]
+        assert oks_matrix(*seen)[0, 0] > 0.9
     for one, other in zip(found, repeated, strict=True):
         assert np.array_equal(one.keypoints, other.keypoints, equal_nan=True)
 

@@ -14,9 +14,11 @@ from featherpose.estimator import PoseEstimator
 from featherpose.evaluation.keypoints.coco_ap import average_precision, estimate_dataset
 from featherpose.evaluation.keypoints.dataset import read_coco_dataset
 from featherpose.evaluation.reference import fusion as reference_fusion
+from featherpose.evaluation.reference import person_box as reference_box
 from featherpose.oks import oks_matrix
 from featherpose.poses import Poses
-from featherpose.skeleton import COCO_17, OPENPOSE_18, Skeleton
+from featherpose.skeleton import BODY_25, COCO_17, OPENPOSE_18, Skeleton
+from featherpose.topdown import boxes as topdown_boxes
 from featherpose.topdown.boxes import person_boxes, read_box_layers
 from featherpose.topdown.fusion import fuse
 from featherpose.topdown.person_estimator import PersonEstimator, open_person_estimator
@@ -105,6 +107,23 @@ def test_fused_poses_are_those_of_the_reference(skeleton: Skeleton, average: boo
     np.testing.assert_array_equal(found.keypoint_scores, expected.keypoint_scores)
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5)
     assert (found.keypoints != poses[1].keypoints).any()
+
+
+@pytest.mark.parametrize("skeleton", [COCO_17, OPENPOSE_18, BODY_25])
+def test_boxes_are_those_of_the_reference(skeleton: Skeleton) -> None:
+    generator = np.random.default_rng(12)
+    count = skeleton.num_keypoints
+    sizes = generator.uniform(2, 300, (60, 1, 1))
+    points = (generator.uniform(0, 400, (60, 1, 2)) + sizes * generator.random((60, count, 2))).astype(np.float32)
+    points[generator.random((60, count)) < 0.4] = np.nan
+    points[0, 1:] = np.nan
+    points = points[~np.isnan(points).all(axis=(1, 2))]
+    ones = np.ones(points.shape[:2], np.float32)
+    poses = Poses(points, ones, ones[:, 0], skeleton, (500, 420))
+    expected = reference_box.person_boxes(
+        poses, read_box_layers(Path(topdown_boxes.__file__).with_name("person_box.npz"))
+    )
+    np.testing.assert_allclose(person_boxes(poses), expected, atol=0.01)
 
 
 def test_duplicates_go_as_by_the_plain_rule() -> None:

@@ -57,7 +57,7 @@ def test_calibration_shows_annotated_poses(few: Path) -> None:
         inputs, _ = read_input(one, spec, 256)
         _, maps = split_prior(torch.from_numpy(inputs).permute(0, 3, 1, 2).float(), 17)
         annotated = np.array(one.keypoints).reshape(17, 3)[:, 2] > 0
-        seen = maps[0].amax(dim=(1, 2)).numpy() > 0.5
+        seen = maps[0].amax(dim=(1, 2)).numpy() > 0.3
         assert not seen[~annotated].any()
         assert seen[annotated].mean() > 0.9  # others lie outside of the crop
 

@@ -23,7 +23,7 @@ from featherpose.runtime.backend import ModelSpec
 __all__ = ["ModelInput", "find_images", "find_inputs", "read_input"]
 
 _T = TypeVar("_T")
-_SCORE = 0.6  # of keypoints that a bottom-up network finds, on average
+_SCORES = (0.2, 0.95)  # of keypoints that a bottom-up network finds
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,8 @@ def read_input(
     if shape.prior and len(source.keypoints) == 3 * shape.prior:
         points = np.array(source.keypoints, np.float32).reshape(-1, 3)
         points[points[:, 2] == 0] = np.nan
-        draw_prior(points[:, :2].copy(), np.full(shape.prior, _SCORE, np.float32), matrix, shape, crop[0])
+        scores = np.linspace(*_SCORES, shape.prior, dtype=np.float32)
+        draw_prior(points[:, :2].copy(), scores, matrix, shape, crop[0])
     return crop, Letterbox(size, size, (0, 0), size)
 
 

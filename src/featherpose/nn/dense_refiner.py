@@ -27,7 +27,7 @@ from featherpose.nn.outputs import Split, normalized
 from featherpose.nn.single_person import SinglePersonMaps
 from featherpose.skeleton import COCO_17, Skeleton
 
-__all__ = ["DenseRefiner"]
+__all__ = ["DenseRefiner", "split_prior"]
 
 _WIDTHS = (24, 48, 96, 112, 128)
 _DEPTHS = (3, 3, 2, 2)

@@ -123,6 +123,7 @@ class Refiner:
         count = self.skeleton.num_keypoints
         points, ones = np.zeros((1, count, 2), np.float32), np.ones((1, count), np.float32)
         somebody = Poses(points, ones, ones[:, 0], self.skeleton, (8, 8))
+        person_boxes(somebody)
         self._each_once(fuse(somebody, somebody, self._options))
         if self._rated:
             load_rating("refined")

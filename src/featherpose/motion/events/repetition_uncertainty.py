@@ -16,14 +16,12 @@ from dataclasses import replace
 import numpy as np
 
 from featherpose.motion.angles import Angles
+from featherpose.motion.events.exercise_signals import followed_angle, sought_signal, used_angles
 from featherpose.motion.events.repetitions import (
     Repetition,
     Repetitions,
     RepetitionUncertainty,
-    followed_angle,
     parabola,
-    sought_signal,
-    used_angles,
 )
 from featherpose.motion.measures import angle_uncertainty_by_row, frame_uncertainty_s, score_doubt, seen_scores
 from featherpose.motion.sequence import PoseSequence
