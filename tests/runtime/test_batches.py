@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from featherpose import PoseEstimator, RefineOptions
-from featherpose.errors import ModelError
+from featherpose.errors import ModelError, OptionError
 from featherpose.runtime import open_backend
 from featherpose.runtime.engine_backend import EngineBackend
 from featherpose.runtime.openvino.batches import NetworksByNumber
@@ -28,8 +28,8 @@ def dense() -> Iterator[EngineBackend]:
 
 @pytest.fixture(scope="module")
 def crops(astronaut: np.ndarray) -> np.ndarray:
-    """Return six crops of 192 x 128 pixels."""
-    return np.stack([astronaut[i : i + 192, 150 + 2 * i : 278 + 2 * i] for i in range(0, 90, 15)])
+    """Return six inputs: crops of 192 x 128 pixels, and anything in the 17 rows under them."""
+    return np.stack([astronaut[i : i + 209, 150 + 2 * i : 278 + 2 * i] for i in range(0, 90, 15)])
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6])
@@ -134,3 +134,8 @@ def test_a_closed_backend_says_so_for_several_crops(crops: np.ndarray) -> None:
     for count in (1, 2, 3):
         with pytest.raises(ModelError, match="was closed"):
             backend.infer(crops[:count])
+
+
+def test_a_crop_without_the_rows_under_it_is_refused(dense: EngineBackend, crops: np.ndarray) -> None:
+    with pytest.raises(OptionError, match="209"):
+        dense.infer(crops[:1, :192])

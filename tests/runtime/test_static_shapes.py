@@ -195,8 +195,9 @@ def test_a_network_of_one_size_is_compiled_once(name: str, monkeypatch: pytest.M
         return original(*arguments)
 
     monkeypatch.setattr(openvino_backend, "_compile", count)
-    assert resolved.spec.crop is not None
-    crop = np.zeros((1, resolved.spec.crop.height, resolved.spec.crop.width, 3), np.uint8)
+    assert resolved.spec.only_size is not None
+    width, rows = resolved.spec.only_size
+    crop = np.zeros((1, rows, width, 3), np.uint8)
     backend = open_backend(resolved.path, resolved.spec, EngineOptions(threads=1))
     try:
         assert len(backend.infer(crop)) == 1

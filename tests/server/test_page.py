@@ -108,7 +108,9 @@ def test_mirror_turns_image_and_skeletons(page: Page) -> None:
 def test_download_holds_every_frame(page: Page) -> None:
     page.until(lambda: not page.find("download").get_attribute("disabled"), "there is something to download")
     page.click("download")
-    files = page.until(lambda: list(page.downloads.glob("featherpose-*.json")), "the download")
+    files = page.until(
+        lambda: [file for file in page.downloads.glob("featherpose-*.json") if file.stat().st_size], "the download"
+    )
     session = json.loads(files[0].read_text(encoding="utf-8"))
     frames = session["frames"]
     assert session["featherpose"] == 1

@@ -131,19 +131,20 @@ def check_images(images: UInt8[np.ndarray, "B H W 3"], spec: ModelSpec) -> UInt8
         OptionError: If type or shape are wrong.
     """
     multiple = spec.size_multiple
-    # Rows under a crop need not be a multiple.
-    fits = spec.crop is not None and images.shape[1:3] == (spec.crop.rows, spec.crop.width)
+    crop = spec.crop if spec.crop is not None and spec.crop.prior else None
+    sizes = f"H and W multiples of {multiple}" if crop is None else f"H {crop.rows} and W {crop.width}"
     if (
         images.dtype != np.uint8
         or images.ndim != 4
         or images.shape[3] != 3
         or 0 in images.shape
-        or (not fits and (images.shape[1] % multiple or images.shape[2] % multiple))
+        or (crop is None and (images.shape[1] % multiple or images.shape[2] % multiple))
+        or (crop is not None and images.shape[1:3] != (crop.rows, crop.width))
     ):
         raise OptionError(
             f"a network input of type {images.dtype} and shape {images.shape}",
-            expected=f"uint8[B, H, W, 3] with H and W multiples of {multiple}",
-            hint="featherpose.preprocess.prepare makes one",
+            expected=f"uint8[B, H, W, 3] with {sizes}",
+            hint=f"featherpose.preprocess.{'prepare' if crop is None else 'cut_crop'} makes one",
         )
     return np.ascontiguousarray(images)
 
