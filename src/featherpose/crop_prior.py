@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
 from featherpose.crops import PRIOR_STRIDE, CropShape
+from featherpose.errors import OptionError
 from featherpose.jit import kernel
 
 __all__ = ["draw_prior"]
@@ -61,6 +62,9 @@ def draw_prior(
         shape: Of the crop; ``shape.prior`` keypoints are drawn.
         crop: The network's input, ``shape.rows`` high; its rows from ``shape.height`` on are overwritten.
 
+    Raises:
+        OptionError: If the number of keypoints or the size of the input is not that of the shape.
+
     Example:
         >>> shape = CropShape(width=32, height=64, margin=1, prior=2)
         >>> crop = np.zeros((shape.rows, 32, 3), np.uint8)
@@ -70,4 +74,9 @@ def draw_prior(
         >>> int(maps[0].argmax()), int(maps[0].max()), int(maps[1].max())
         (9, 255, 0)
     """
+    if len(keypoints) != shape.prior or crop.shape != (shape.rows, shape.width, 3):
+        raise OptionError(
+            f"{len(keypoints)} keypoints and an input of shape {crop.shape}",
+            expected=f"{shape.prior} keypoints and shape {(shape.rows, shape.width, 3)}",
+        )
     _draw(keypoints, scores, matrix, shape.width, shape.height, crop[shape.height :])

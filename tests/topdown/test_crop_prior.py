@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +14,17 @@ from hypothesis import strategies as st
 from featherpose import PoseEstimator, RefineOptions
 from featherpose.crop_prior import draw_prior
 from featherpose.crops import CropShape
-from featherpose.errors import OptionError
+from featherpose.errors import ModelError, OptionError
 from featherpose.evaluation.reference import prior as reference
 from featherpose.export.checkpoint import ExportRequest, export_checkpoint
 from featherpose.nn.checkpoints import load_network, save_network
 from featherpose.nn.dense_refiner import DenseRefiner, split_prior
 from featherpose.poses import Poses
-from featherpose.runtime.backend import EngineOptions
-from featherpose.skeleton import COCO_17
-from featherpose.topdown.person_estimator import open_person_estimator
+from featherpose.runtime.backend import Backend, EngineOptions, ModelSpec
+from featherpose.runtime.engines import open_backend
+from featherpose.skeleton import COCO_17, LSP_14
+from featherpose.topdown.person_estimator import PersonEstimator, open_person_estimator
+from featherpose.zoo.resolve import resolve_model
 
 SHAPE = CropShape(width=128, height=192, margin=1.0, prior=17)
 
@@ -116,3 +119,34 @@ def test_refinement_shows_the_network_what_was_found(network_file: Path, astrona
         seen = min((d[np.isfinite(d)] for d in distances), key=lambda d: float(np.median(d)))
         assert len(seen) >= 8
         assert np.median(seen) < 16  # of 512 pixels
+
+
+def test_poses_that_do_not_fit_are_refused(network_file: Path, astronaut: np.ndarray) -> None:
+    points, inputs = np.zeros((16, 2), np.float32), np.zeros((SHAPE.rows, SHAPE.width, 3), np.uint8)
+    with pytest.raises(OptionError, match="16 keypoints"):
+        draw_prior(points, points[:, 0].copy(), np.eye(3)[:2], SHAPE, inputs)
+    with PoseEstimator(quality="fast") as whole, open_person_estimator(str(network_file), mirror=True) as single:
+        found = whole(astronaut)
+        with pytest.raises(OptionError, match="1 known people for 2 boxes"):
+            single(astronaut, np.zeros((2, 4), np.float32), found)
+        tracked = found.with_track_ids(np.array([7]))
+        assert len(single(astronaut, found.boxes(), tracked)) == 1
+
+
+def test_a_card_of_another_skeletons_prior_is_refused(network_file: Path) -> None:
+    resolved = resolve_model(str(network_file))
+    assert resolved.spec.crop is not None
+    wrong = replace(resolved.spec, skeleton=LSP_14)
+    backend = open_backend(resolved.path, resolved.spec)
+    try:
+        with pytest.raises(ModelError, match="17 keypoints"):
+            PersonEstimator(_Claims(backend, wrong))  # type: ignore[arg-type]
+    finally:
+        backend.close()
+
+
+class _Claims:
+    """A backend that says to be another one."""
+
+    def __init__(self, backend: Backend, spec: ModelSpec) -> None:
+        self.backend, self.spec = backend, spec

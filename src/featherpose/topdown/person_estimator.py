@@ -12,7 +12,7 @@ from jaxtyping import Float32, Float64, UInt8
 
 from featherpose.crop_prior import draw_prior
 from featherpose.crops import CropShape
-from featherpose.errors import ModelError
+from featherpose.errors import ModelError, OptionError
 from featherpose.methods.method import Arrays
 from featherpose.methods.mirror import mirror_outputs
 from featherpose.poses import Poses
@@ -35,7 +35,7 @@ class PersonEstimator:
             keypoints.
 
     Raises:
-        ModelError: If the network sees whole images.
+        ModelError: If the network sees whole images, or takes poses of another skeleton than its own.
 
     Example:
         >>> boxes = np.array([[10, 10, 90, 200]], np.float32)
@@ -48,6 +48,11 @@ class PersonEstimator:
         if backend.spec.crop is None:
             raise ModelError(
                 f"model {backend.spec.name} sees whole images", expected="a network that takes crops of one person"
+            )
+        if backend.spec.crop.prior not in (0, backend.spec.skeleton.num_keypoints):
+            raise ModelError(
+                f"model {backend.spec.name} takes a pose of {backend.spec.crop.prior} keypoints",
+                expected=f"{backend.spec.skeleton.num_keypoints}, those of its skeleton",
             )
         self._backend = backend
         self._crop: CropShape = backend.spec.crop
@@ -76,6 +81,10 @@ class PersonEstimator:
     def warm_up(self) -> None:
         """Load and compile everything that the first call needs."""
         self._decoder.warm_up()
+        if self._crop.prior:
+            points = np.zeros((self._crop.prior, 2), np.float32)
+            inputs = np.zeros((self._crop.rows, self._crop.width, 3), np.uint8)
+            draw_prior(points, points[:, 0].copy(), np.eye(3)[:2], self._crop, inputs)
 
     def __call__(
         self, image: UInt8[np.ndarray, "H W 3"], boxes: Float32[np.ndarray, "P 4"], known: Poses | None = None
@@ -94,7 +103,10 @@ class PersonEstimator:
 
         Raises:
             ModelError: If the engine failed.
+            OptionError: If other people are known than there are boxes.
         """
+        if known is not None and len(known) != len(boxes):
+            raise OptionError(f"{len(known)} known people for {len(boxes)} boxes", expected="one for each box")
         matrices = self._crop.matrices(boxes)
         return self._decoder(self.outputs(image, matrices, known), matrices, (image.shape[1], image.shape[0]))
 
@@ -138,7 +150,7 @@ class PersonEstimator:
         order = list(same.skeleton.flip_order)
         keypoints = np.concatenate([same.keypoints, same.keypoints[:, order]])
         scores = np.concatenate([same.keypoint_scores, same.keypoint_scores[:, order]])
-        return replace(same, keypoints=keypoints, keypoint_scores=scores, scores=np.tile(same.scores, 2))
+        return Poses(keypoints, scores, np.tile(same.scores, 2), same.skeleton, same.image_size)
 
     def _inputs(
         self, image: UInt8[np.ndarray, "H W 3"], matrices: Float64[np.ndarray, "P 2 3"], prior: Poses | None
