@@ -17,7 +17,6 @@ from featherpose.jit import kernel
 
 __all__ = ["draw_prior"]
 
-_SIGMA_PX = 8.0
 _REACH_CELLS = 2
 _LEAST = 0.3  # height of the Gaussian of a keypoint whose score is 0
 
@@ -37,7 +36,7 @@ def _draw(keypoints, scores, matrix, width, height, rows):  # type: ignore[no-un
         column, row = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
         for j in range(max(row - _REACH_CELLS, 0), min(row + _REACH_CELLS + 1, down)):
             for i in range(max(column - _REACH_CELLS, 0), min(column + _REACH_CELLS + 1, across)):
-                square = ((i - x) ** 2 + (j - y) ** 2) * (PRIOR_STRIDE / _SIGMA_PX) ** 2
+                square = (i - x) ** 2 + (j - y) ** 2  # in cells, as is the Gaussian's width of one
                 index = (k * down + j) * across + i
                 channel, pixel = index // plane, index % plane
                 rows[pixel // width, pixel % width, channel] = np.uint8(top * np.exp(-square / 2) + 0.5)

@@ -31,3 +31,17 @@ def photograph(tmp_path: Path, astronaut: np.ndarray) -> ImageFolder:
     }  # fmt: skip
     (tmp_path / "a.json").write_text(json.dumps(data))
     return ImageFolder(images=tmp_path / "photos", annotations=tmp_path / "a.json")
+
+
+@pytest.fixture(scope="session")
+def few(coco_train: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A labeled folder of the photographs of four people who show most of their joints."""
+    folder = tmp_path_factory.mktemp("data") / "few"
+    folder.mkdir()
+    (folder / "images").symlink_to(coco_train / "images", target_is_directory=True)
+    data = json.loads((coco_train / "annotations.json").read_text())
+    ids = {image["id"] for image in data["images"] if image["id"] % 10}
+    kept = [a for a in data["annotations"] if a["image_id"] in ids and a["num_keypoints"] > 12][:4]
+    images = [image for image in data["images"] if image["id"] in {a["image_id"] for a in kept}]
+    (folder / "annotations.json").write_text(json.dumps({**data, "images": images, "annotations": kept}))
+    return folder

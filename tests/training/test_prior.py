@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
 from featherpose.export.inputs import find_inputs, read_input
@@ -16,20 +14,6 @@ from featherpose.skeleton import COCO_17
 from featherpose.training.config import TrainConfig, config_from_dict
 from featherpose.training.loop import train
 from featherpose.zoo.resolve import resolve_model
-
-
-@pytest.fixture(scope="module")
-def few(coco_train: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A labeled folder of the photographs of four people who show most of their joints."""
-    folder = tmp_path_factory.mktemp("data") / "few"
-    folder.mkdir()
-    (folder / "images").symlink_to(coco_train / "images", target_is_directory=True)
-    data = json.loads((coco_train / "annotations.json").read_text())
-    ids = {image["id"] for image in data["images"] if image["id"] % 10}
-    kept = [a for a in data["annotations"] if a["image_id"] in ids and a["num_keypoints"] > 12][:4]
-    images = [image for image in data["images"] if image["id"] in {a["image_id"] for a in kept}]
-    (folder / "annotations.json").write_text(json.dumps({**data, "images": images, "annotations": kept}))
-    return folder
 
 
 def test_a_network_learns_to_follow_the_pose(few: Path, tmp_path: Path) -> None:

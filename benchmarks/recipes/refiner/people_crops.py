@@ -15,7 +15,7 @@ from featherpose.crop_prior import draw_prior
 from featherpose.crops import CropShape
 from featherpose.data.augment import AugmentOptions, View, change_photometry
 from featherpose.data.crops import CropOptions, CropViews
-from featherpose.data.disturbed_poses import disturb_pose
+from featherpose.data.disturbed_poses import NO_POSE, disturb_pose
 from featherpose.data.labeled_pixels import read_image
 from featherpose.evaluation.keypoints.dataset import read_coco_dataset
 from featherpose.geometry import box_overlaps
@@ -33,7 +33,6 @@ _PIXELS = AugmentOptions(photometric=0.8, blur=0.15, gray=0)
 _FOUND_SCORE = 0.12  # below it about half of what a network finds are not people
 _KNOWN = 0.4  # boxes that overlap more are of the same person
 _TRUE_BOX = 0.35  # how often the annotated box is used although another network found the person
-_NO_POSE = 0.15  # how often nothing is said of what another network found
 _UNSEEN = 0.7  # how often a hidden keypoint is taken from what another network found
 _PATCH = (0.1, 0.45)  # sides of what hides a part of the person, as parts of the crop's
 
@@ -149,7 +148,7 @@ class FoundPoses:
             None for somebody who was not found, and now and then for anybody.
         """
         looks = np.flatnonzero(self._seen[person])
-        if not len(looks) or random.random() < _NO_POSE:
+        if not len(looks) or random.random() < NO_POSE:
             return None
         look = int(random.choice(looks))
         keypoints, box = self._keypoints[person, look], self._boxes[person, look]

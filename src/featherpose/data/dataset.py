@@ -22,7 +22,7 @@ from featherpose.crops import CropShape
 from featherpose.data.augment import AugmentOptions, View, change_photometry, sample_view
 from featherpose.data.coco import AnnotatedImage
 from featherpose.data.crops import CropViews
-from featherpose.data.disturbed_poses import disturb_pose
+from featherpose.data.disturbed_poses import NO_POSE, disturb_pose
 from featherpose.data.labeled_pixels import read_sample
 from featherpose.data.mosaic import make_mosaic
 from featherpose.data.teacher_maps import TeacherMaps, load_teacher_maps, nearest_level, warp_maps
@@ -73,7 +73,6 @@ class Sample:
     name: str
 
 
-_NO_POSE = 0.15  # how often nothing is known of the person
 _FOUND_SCORES = (0.2, 0.8)  # of the keypoints that feather finds, nine of ten
 
 
@@ -179,7 +178,7 @@ class PoseDataset(Dataset["Sample"]):
     ) -> UInt8[np.ndarray, "rows w 3"]:
         """Put a pose under a crop as another network might have found it, or now and then none."""
         inputs = np.pad(crop, ((0, shape.rows - shape.height), (0, 0), (0, 0)))
-        if rng.random() >= _NO_POSE:
+        if rng.random() >= NO_POSE:
             found = disturb_pose(person, float(max(crop.shape[:2])), self.skeleton, rng)
             scores = rng.uniform(*_FOUND_SCORES, len(found)).astype(np.float32)
             draw_prior(found, scores, np.eye(3)[:2], shape, inputs)

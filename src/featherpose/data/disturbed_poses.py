@@ -11,7 +11,10 @@ from jaxtyping import Float32
 
 from featherpose.skeleton import Skeleton
 
-__all__ = ["disturb_pose"]
+__all__ = ["NO_POSE", "disturb_pose"]
+
+NO_POSE = 0.15
+"""How often a network that corrects poses is shown none."""
 
 _OFTEN = 0.5  # chance of missing keypoints, and of moved ones
 _MISSED, _MOVED, _EXCHANGED = 0.4, 0.03, 0.07  # most of the keypoints; of the longer side; chance

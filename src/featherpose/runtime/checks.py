@@ -81,13 +81,16 @@ def check_channels(shape: Sequence[int | None], output: Output, spec: ModelSpec,
         )
 
 
-def check_strides(shape: Sequence[int | None], network_shape: tuple[int, int], output: Output, path: Path) -> None:
+def check_strides(
+    shape: Sequence[int | None], network_shape: tuple[int, int], output: Output, spec: ModelSpec, path: Path
+) -> None:
     """Check the size of an output against its stride.
 
     Args:
         shape: B C h w for an input of ``network_shape``, None where it depends on something else.
-        network_shape: (height, width) of that input.
+        network_shape: (height, width) of that input, rows under a crop included.
         output: What the output should be.
+        spec: What the model should be.
         path: For the message.
 
     Raises:
@@ -95,7 +98,8 @@ def check_strides(shape: Sequence[int | None], network_shape: tuple[int, int], o
     """
     if output.stride < 1:
         return
-    expected = network_shape[0] // output.stride, network_shape[1] // output.stride
+    seen = network_shape[0] if spec.crop is None else spec.crop.height
+    expected = seen // output.stride, network_shape[1] // output.stride
     found = tuple(shape[2:])
     if None not in found and found != expected:
         size = f"{network_shape[0]} x {network_shape[1]} pixels"

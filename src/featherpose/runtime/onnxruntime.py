@@ -124,7 +124,7 @@ def _probe(network: _Session, spec: ModelSpec, path: Path) -> None:
     for array, output in zip(found, spec.outputs, strict=True):
         shape = (1, *array.shape)
         check_channels(shape, output, spec, path)
-        check_strides(shape, (spec.crop.height if spec.crop else rows, width), output, path)
+        check_strides(shape, (rows, width), output, spec, path)
 
 
 def _find_provider(device: str) -> str:

@@ -27,6 +27,9 @@ class PersonDecoder:
         spec: Facts of a network that sees one person at a time: ``spec.crop`` is set.
         options: Decoding options instead of the model's own.
 
+    Attributes:
+        crop: The crops.
+
     Raises:
         ModelError: If the network sees whole images.
         OptionError: If the options belong to another method.
@@ -46,10 +49,10 @@ class PersonDecoder:
             raise ModelError(
                 f"model {spec.name} sees whole images", expected="a network that takes crops of one person"
             )
-        self._crop: CropShape = spec.crop
+        self.crop: CropShape = spec.crop
         self._skeleton = spec.skeleton
         self._decoder = spec.decoder(options)
-        size = (self._crop.width, self._crop.height)
+        size = (self.crop.width, self.crop.height)
         self._letterbox = Letterbox(size, size, (0, 0), size)
         self._corner_px = _CORNER_CELLS * max(spec.outputs[0].stride, 1)
 
@@ -93,6 +96,6 @@ class PersonDecoder:
 
         Convolutions that see the padding on two sides answer there for joints that are not in the image.
         """
-        far = np.array([self._crop.width, self._crop.height], np.float32) - 1
+        far = np.array([self.crop.width, self.crop.height], np.float32) - 1
         with np.errstate(invalid="ignore"):
             return np.asarray((np.minimum(points, far - points) < self._corner_px).all(axis=2), np.bool_)

@@ -45,24 +45,25 @@ class PersonEstimator:
     """
 
     def __init__(self, backend: Backend, *, mirror: bool = False) -> None:
-        if backend.spec.crop is None:
+        self._decoder = PersonDecoder(backend.spec)
+        self._crop = self._decoder.crop
+        if self._crop.prior not in (0, backend.spec.skeleton.num_keypoints):
             raise ModelError(
-                f"model {backend.spec.name} sees whole images", expected="a network that takes crops of one person"
-            )
-        if backend.spec.crop.prior not in (0, backend.spec.skeleton.num_keypoints):
-            raise ModelError(
-                f"model {backend.spec.name} takes a pose of {backend.spec.crop.prior} keypoints",
+                f"model {backend.spec.name} takes a pose of {self._crop.prior} keypoints",
                 expected=f"{backend.spec.skeleton.num_keypoints}, those of its skeleton",
             )
         self._backend = backend
-        self._crop: CropShape = backend.spec.crop
-        self._decoder = PersonDecoder(backend.spec)
         self._mirror = mirror
 
     @property
     def spec(self) -> ModelSpec:
         """Return what the network is."""
         return self._backend.spec
+
+    @property
+    def crop(self) -> CropShape:
+        """Return the crops that the network takes."""
+        return self._crop
 
     def describe(self) -> dict[str, Any]:
         """Return the facts of a run: model, method, crop, engine, device, precision and threads."""

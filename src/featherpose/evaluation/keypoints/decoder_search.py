@@ -76,21 +76,22 @@ def keep_maps(
         failed: Called for each image that cannot be read, which is skipped.
     """
     spec, boxes = backend.spec, annotated_boxes(dataset)
+    person = None if spec.crop is None else PersonEstimator(backend)
     for sample in dataset.images:
-        if spec.crop is not None and sample.image_id not in boxes:
+        if person is not None and sample.image_id not in boxes:
             continue
         try:
             image = as_bgr(read_image(sample.path))
         except FeatherposeError as error:
             failed(str(error))
             continue
-        if spec.crop is None:
+        if person is None:
             inputs, letterbox = spec.prepare(image, height=height)
             yield KeptMaps(sample.image_id, _halved(backend.infer(inputs)[0]), letterbox)
             continue
-        matrices = spec.crop.matrices(boxes[sample.image_id])
+        matrices = person.crop.matrices(boxes[sample.image_id])
         size = (image.shape[1], image.shape[0])
-        for matrix, maps in zip(matrices, PersonEstimator(backend).outputs(image, matrices), strict=True):
+        for matrix, maps in zip(matrices, person.outputs(image, matrices), strict=True):
             yield KeptMaps(sample.image_id, _halved(maps), Letterbox(size, size, (0, 0), size), matrix)
 
 

@@ -232,7 +232,7 @@ def _open_sizes(model: Any, spec: ModelSpec, path: Path) -> Any:
             shape_found = model.output(output.graph_name).partial_shape
             found = [size.get_length() if size.is_static else None for size in shape_found]
             check_channels(found, output, spec, path)
-            check_strides(found, (spec.crop.height if spec.crop else rows, width), output, path)
+            check_strides(found, (rows, width), output, spec, path)
         if spec.only_size is None:
             model.reshape([-1, 3, -1, -1] if axis == 1 else [-1, -1, -1, 3])
     except ModelError:
