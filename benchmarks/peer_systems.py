@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,10 @@ def detect_then_pose(detector: Path, pose: Path, name: str, *, least: float = 0.
     boxes_of = compiled(detector).create_infer_request()
     shape = ov.Core().read_model(pose).inputs[0].partial_shape
     height, width = shape[2].get_length(), shape[3].get_length()
-    poses_of = compiled(pose, [-1, 3, height, width]).create_infer_request()
+
+    @cache  # a network that takes any number of crops needs a fifth more time
+    def poses_of(count: int) -> Any:
+        return compiled(pose, [count, 3, height, width]).create_infer_request()
 
     def find(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rows, columns = image.shape[:2]
@@ -103,7 +107,7 @@ def detect_then_pose(detector: Path, pose: Path, name: str, *, least: float = 0.
             crop = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
             crops.append(((crop[:, :, ::-1].astype(np.float32) - MEAN) / STD).transpose(2, 0, 1))
             matrices.append(matrix)
-        maps = poses_of.infer([np.ascontiguousarray(crops)])[0]
+        maps = poses_of(len(crops)).infer([np.ascontiguousarray(crops)])[0]
         points, heights = zip(*(peaks(one) for one in maps), strict=True)
         placed = [p * 4 @ m[:, :2].T + m[:, 2] for p, m in zip(points, matrices, strict=True)]
         means = [h[h > 0.2].mean() if (h > 0.2).any() else 0.0 for h in heights]

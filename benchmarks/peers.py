@@ -4,8 +4,9 @@
 
 AP is COCO's, on every image of the folder, at the image's own resolution, and once more on the images with five people
 and more. Times are those of one whole image in, people out, on crowds of 1, 3, 10 and 30 real people composed from
-photographs (--crowds); the systems take turns, so that a busy machine slows all alike. Only what is found in --models
-is measured.
+photographs (--crowds). The systems take turns, so that a busy machine slows all alike; in its turn a system sees
+several images, as in use, and the first of them do not count: it finds the caches full of other systems' weights. Only
+what is found in --models is measured.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import product
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -59,6 +61,8 @@ LEVELS: dict[str, dict[str, Any]] = {
 }
 
 
+FIRST, IN_A_ROW, WARM_UP = 10, 5, 2
+"""Images of a system's first turn, in which it compiles, and of the others; images of a turn that do not count."""
 CROWDED = 5
 """Annotated people that make an image a crowded one."""
 
@@ -117,19 +121,19 @@ def accuracy(system: System, data: CocoDataset, many: CocoDataset) -> dict[str, 
 
 
 def times(systems: list[System], crowds: Path, counts: list[int], rounds: int) -> dict[str, dict[str, Any]]:
-    """Return milliseconds an image by system and number of people; the systems take turns."""
+    """Return milliseconds an image by system and number of people; the systems take turns of several images."""
     cutouts = find_cutouts(crowds)
     images = {count: compose_crowd(cutouts, count) for count in counts}
     taken: dict[str, dict[int, list[float]]] = {s.name: {count: [] for count in counts} for s in systems}
     found: dict[str, dict[int, int]] = {s.name: {} for s in systems}
-    for turn in range(rounds + 2):
-        for count, image in images.items():
-            for system in systems:
+    for turn in range(rounds + 1):
+        for (count, image), system in product(images.items(), systems):
+            for place in range(IN_A_ROW if turn else FIRST):
                 started = perf_counter()
                 points, _ = system.find(image)
                 spent = 1e3 * (perf_counter() - started)
                 found[system.name][count] = len(points)
-                if turn >= 2:  # two turns of warm-up
+                if turn and place >= WARM_UP:
                     taken[system.name][count].append(spent)
     return {
         name: {str(count): {**spread(ms), "found": found[name][count]} for count, ms in by_count.items()}

@@ -1,4 +1,4 @@
-"""Crops at once have the outputs that they have alone, and the network that answers is chosen by their number."""
+"""Crops at once have the outputs that they have alone; networks for several are compiled when they are worth it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from featherpose import PoseEstimator, RefineOptions
 from featherpose.errors import ModelError, OptionError
 from featherpose.runtime import open_backend
+from featherpose.runtime.backend import EngineOptions
 from featherpose.runtime.engine_backend import EngineBackend
 from featherpose.runtime.openvino.batches import NetworksByNumber
 from featherpose.runtime.openvino.static_shapes import InferRequestPool
@@ -19,7 +20,7 @@ from featherpose.zoo.resolve import resolve_model
 
 
 @pytest.fixture(scope="module")
-def dense() -> Iterator[EngineBackend]:
+def network() -> Iterator[EngineBackend]:
     known = resolve_model("refiner-dense")
     backend = open_backend(known.path, known.spec)
     yield cast(EngineBackend, backend)
@@ -27,21 +28,29 @@ def dense() -> Iterator[EngineBackend]:
 
 
 @pytest.fixture(scope="module")
-def crops(astronaut: np.ndarray) -> np.ndarray:
-    """Return six inputs: crops of 192 x 128 pixels, and anything in the 17 rows under them."""
-    return np.stack([astronaut[i : i + 209, 150 + 2 * i : 278 + 2 * i] for i in range(0, 90, 15)])
+def crops(network: EngineBackend, astronaut: np.ndarray) -> np.ndarray:
+    """Return inputs; the rows under the crops hold anything."""
+    shape = network.spec.crop
+    assert shape is not None
+    starts = range(0, 90, 10)
+    return np.stack([astronaut[i : i + shape.rows, 150 + i : 150 + i + shape.width] for i in starts])
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 9])
 def test_a_crop_has_the_same_outputs_alone_and_among_others(
-    count: int, dense: EngineBackend, crops: np.ndarray
+    count: int, network: EngineBackend, crops: np.ndarray
 ) -> None:
-    found = dense.infer(crops[:count])
-    assert len(found) == count
-    for i, maps in enumerate(found):
-        (alone,) = dense.infer(crops[i : i + 1])
-        assert alone["heatmaps"].max() > 0.05
-        np.testing.assert_array_equal(maps["heatmaps"], alone["heatmaps"])
+    for turn in range(10):  # the first ones run one by one
+        found = network.infer(crops[:count])
+        if turn in (0, 9):
+            assert len(found) == count
+            for i, maps in enumerate(found):
+                (alone,) = network.infer(crops[i : i + 1])
+                assert alone["heatmaps"].max() > 0.05
+                np.testing.assert_array_equal(maps["heatmaps"], alone["heatmaps"])
+    networks = cast(NetworksByNumber, network._here().network)
+    assert not networks._unfit
+    assert len(networks._networks) > 1 or count == 1
 
 
 def test_people_have_the_same_poses_alone_and_among_others(astronaut: np.ndarray) -> None:
@@ -95,26 +104,47 @@ def _networks(made: list[int], unfit: int = 0) -> NetworksByNumber:
     return NetworksByNumber(cast(InferRequestPool, _Pool(1)), compile_for)
 
 
-def test_each_number_is_compiled_once() -> None:
+def _values(networks: NetworksByNumber, count: int) -> list[int]:
+    found = networks.run_several(np.arange(count, dtype=np.uint8).reshape(count, 1, 1, 1))
+    assert found is not None
+    return [int(outputs[0].item()) for outputs in found]
+
+
+def test_a_number_is_compiled_once_when_it_has_come_several_times() -> None:
     made: list[int] = []
-    networks, images = _networks(made), np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1)
-    for count in (1, 3, 2, 3, 1, 4, 2):
-        found = networks.run_several(images[:count])
-        assert found is not None
-        assert [int(outputs[0].item()) for outputs in found] == list(range(count))
-    assert made == [3, 2, 4]
+    networks = _networks(made)
+    for turn in range(12):
+        for count in (1, 3, 2, 11):
+            assert _values(networks, count) == list(range(count))
+        assert len(made) == (0 if turn < 3 else 1 if turn < 7 else 3)  # of 11 crops the last 3 are a number as well
+    assert made == [3, 2, 8]
 
 
 def test_a_network_that_takes_one_crop_alone_gets_one_by_one() -> None:
     made: list[int] = []
-    networks, images = _networks(made, unfit=3), np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1)
-    for _ in range(2):
-        found = networks.run_several(images)
-        assert found is not None
-        assert [int(outputs[0].item()) for outputs in found] == [0, 1, 2]
+    networks = _networks(made, unfit=3)
+    for _ in range(20):
+        assert _values(networks, 3) == [0, 1, 2]
     assert made == [3]
     networks.close()
-    assert networks.run_several(images) is None
+    assert networks.run_several(np.zeros((3, 1, 1, 1), np.uint8)) is None
+
+
+def test_crops_whose_outputs_among_others_differ_run_one_by_one() -> None:
+    class Other(_Pool):
+        def run_several(self, images: np.ndarray) -> list[list[np.ndarray]] | None:
+            found = super().run_several(images)
+            return None if found is None else [[outputs[0] + 1] for outputs in found]
+
+    def compile_for(count: int) -> InferRequestPool:
+        made.append(count)
+        return cast(InferRequestPool, Other(count))
+
+    made: list[int] = []
+    networks = NetworksByNumber(cast(InferRequestPool, _Pool(1)), compile_for)
+    for _ in range(20):
+        assert _values(networks, 4) == [0, 1, 2, 3]
+    assert made == [4]
 
 
 def test_what_is_closed_compiles_nothing_more() -> None:
@@ -126,9 +156,12 @@ def test_what_is_closed_compiles_nothing_more() -> None:
     assert made == []
 
 
-def test_a_closed_backend_says_so_for_several_crops(crops: np.ndarray) -> None:
-    known = resolve_model("refiner-dense")
-    backend = open_backend(known.path, known.spec)
+@pytest.mark.parametrize("name", ["refiner", "refiner-dense"])
+def test_a_closed_backend_says_so_for_several_crops(name: str) -> None:
+    known = resolve_model(name)
+    assert known.spec.crop is not None
+    backend = open_backend(known.path, known.spec, EngineOptions(num_streams=2))
+    crops = np.zeros((3, known.spec.crop.rows, known.spec.crop.width, 3), np.uint8)
     backend.infer(crops[:2])
     backend.close()
     for count in (1, 2, 3):
@@ -136,6 +169,9 @@ def test_a_closed_backend_says_so_for_several_crops(crops: np.ndarray) -> None:
             backend.infer(crops[:count])
 
 
-def test_a_crop_without_the_rows_under_it_is_refused(dense: EngineBackend, crops: np.ndarray) -> None:
+def test_a_crop_without_the_rows_under_it_is_refused() -> None:
+    known = resolve_model("refiner-dense")
+    backend = open_backend(known.path, known.spec)
     with pytest.raises(OptionError, match="209"):
-        dense.infer(crops[:1, :192])
+        backend.infer(np.zeros((1, 192, 128, 3), np.uint8))
+    backend.close()

@@ -36,8 +36,8 @@ from featherpose.training.precision import MixedPrecision, keep_freed_memory
 WEIGHT_DECAY, WARM_UP, LARGEST_GRADIENT, AVERAGE, LAST_RATE = 0.02, 100, 5.0, 0.9995, 0.01
 ANNOTATED = 0.3
 """Part of a target that an annotated joint replaces."""
-SMALL = (96, 128)
-"""Width and height of the crops of the first part."""
+SMALL = 2 / 3
+"""Part of the width and height that the crops of the first part have, rounded up to whole cells of stride 32."""
 SAVE_S, LOG_S = 240.0, 30.0
 
 
@@ -155,7 +155,8 @@ def main() -> None:
         poses, network = read_found_poses(options.poses), with_prior(network)
     assert network.crop is not None
     run = Run(network, TeacherMaps(people, options.teacher, options.maps, options.threads), options)
-    small = replace(network.crop, width=SMALL[0], height=SMALL[1])
+    width, height = (32 * math.ceil(SMALL * size / 32) for size in (network.crop.width, network.crop.height))
+    small = replace(network.crop, width=width, height=height)
     parts = ((small, 0.0, options.small_minutes), (network.crop, options.small_minutes, options.minutes))
     for number, (shape, first, last) in enumerate(parts):
         if last > first:

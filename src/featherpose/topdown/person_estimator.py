@@ -125,17 +125,8 @@ class PersonEstimator:
             ModelError: If the engine failed.
         """
         looks = np.concatenate([matrices, matrices @ self._turn()]) if self._mirror else matrices
-        answers: list[Arrays] = []
-        prior = self._prior(known)
-        if self.spec.side_by_side:
-            pending = [
-                self._backend.submit(self._inputs(image, looks[i : i + 1], prior[i : i + 1] if prior else None))
-                for i in range(len(looks))
-            ]
-            answers = [inference.result()[0] for inference in pending]
-        elif len(looks):
-            # In this thread: handing a crop to another one costs a tenth of such a network's time.
-            answers = self._backend.infer(self._inputs(image, looks, prior))
+        # In this thread: handing crops to another one costs up to a tenth of such a network's time.
+        answers = self._backend.infer(self._inputs(image, looks, self._prior(known))) if len(looks) else []
         if not self._mirror:
             return answers
         count = len(matrices)

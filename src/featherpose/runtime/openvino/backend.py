@@ -5,7 +5,8 @@ the kernels, where a static shape for every size would cost a compilation each a
 (``benchmarks/engines_shapes.py``). The shapes of ordinary video have networks of their own
 (`featherpose.runtime.openvino.static_shapes`). The images of a batch run one after another: a batch costs a CPU the
 same time an image, and an image gives the same result alone and among others. Crops of networks of few, large layers
-run a few at once (`featherpose.runtime.openvino.batches`).
+run a few at once (`featherpose.runtime.openvino.batches`), those of small layers with a core each
+(`featherpose.runtime.openvino.side_by_side`).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from featherpose.runtime.engine_backend import EngineBackend, Network
 from featherpose.runtime.openvino.batches import NetworksByNumber
 from featherpose.runtime.openvino.core import engine_core, locale_kept
 from featherpose.runtime.openvino.overflow import fit_weights, overflows
+from featherpose.runtime.openvino.side_by_side import RequestsSideBySide
 from featherpose.runtime.openvino.static_shapes import InferRequestPool, NetworksByShape
 from featherpose.runtime.processor import available_cores, processor
 
@@ -104,7 +106,9 @@ def _load(path: Path, spec: ModelSpec, options: EngineOptions, limit: int) -> tu
         network: Network = first  # one of a single size is static already
         if spec.only_size is None:
             network = NetworksByShape(first, compile_for, spec.size_multiple)
-        elif spec.crop is not None and not spec.side_by_side:
+        elif spec.crop is not None and spec.side_by_side:
+            network = RequestsSideBySide(first)
+        elif spec.crop is not None:
             rows, width = spec.crop.rows, spec.crop.width
             network = NetworksByNumber(first, lambda count: compile_for((count, rows, width, 3)))
     except Exception as error:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from queue import LifoQueue
+from contextlib import suppress
+from queue import Empty, LifoQueue
 from threading import Lock
 from typing import Any
 
@@ -64,20 +65,62 @@ class InferRequestPool:
         The input is read in place. The transposition to channels first is the one copy, which frees the request for the
         next image; in the engine it takes several times as long.
         """
-        if self._closed:
-            return None
-        request = self._idle.get()
+        request = self._take()
         if request is None:
-            self._idle.put(None)  # for the next caller
             return None
         try:
             request.set_input_tensor(ov.Tensor(images, shared_memory=True))
-            request.start_async()
-            request.wait()
-            found = [request.get_tensor(output).data for output in self._outputs]
-            return [[_channels_first(output[i]) for output in found] for i in range(len(images))]
+            # In this thread: the hand-over to one of the engine's takes up to a tenth of a network's time.
+            request.infer()
+            return self._outputs_of(request, len(images))
         finally:
             self._idle.put(request)
+
+    def run_side_by_side(self, images: UInt8[np.ndarray, "B H W 3"]) -> list[list[Float32[np.ndarray, "C h w"]]] | None:
+        """Return the outputs for each image as `run_several` does, each image in a request of its own.
+
+        The engine runs as many at once as it has streams. Requests that others hold are not waited for, only one is.
+        """
+        first = self._take()
+        if first is None:
+            return None
+        requests = [first]
+        with suppress(Empty):
+            while len(requests) < min(len(images), self._count) and (another := self._take(wait=False)) is not None:
+                requests.append(another)
+        found: list[list[Float32[np.ndarray, "C h w"]]] = []
+        try:
+            for i in range(len(images) + len(requests)):
+                request = requests[i % len(requests)]
+                if i >= len(requests):  # the oldest that is under way
+                    request.wait()
+                    found += self._outputs_of(request, 1)
+                if i < len(images):
+                    request.set_input_tensor(ov.Tensor(images[i : i + 1], shared_memory=True))
+                    request.start_async()
+        finally:
+            for request in requests:
+                with suppress(RuntimeError):  # of an inference beside the one whose error is on its way
+                    request.wait()
+                self._idle.put(request)
+        return found
+
+    def _take(self, *, wait: bool = True) -> Any:
+        """Return a request, None once closed.
+
+        Raises:
+            Empty: If others hold all requests and ``wait`` is not set.
+        """
+        if self._closed:
+            return None
+        request = self._idle.get(wait)
+        if request is None:
+            self._idle.put(None)  # for the next caller
+        return request
+
+    def _outputs_of(self, request: Any, count: int) -> list[list[Float32[np.ndarray, "C h w"]]]:
+        found = [request.get_tensor(output).data for output in self._outputs]
+        return [[_channels_first(output[i]) for output in found] for i in range(count)]
 
     def close(self) -> None:
         """Wait for running inferences and release the requests; calling it again does nothing."""
