@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from core_distance import core_round_trip_ns
 
 from featherpose.evaluation.performance.machine import machine_facts
 
@@ -23,7 +24,8 @@ def publish(report: Mapping[str, Any], path: Path | None) -> None:
         path: The file; its folder is made.
     """
     load = round(os.getloadavg()[0], 2)
-    text = json.dumps({**report, "load average at the end": load, "machine": machine_facts()}, indent=1) + "\n"
+    machine = {**machine_facts(), "core round trip ns": core_round_trip_ns()}
+    text = json.dumps({**report, "load average at the end": load, "machine": machine}, indent=1) + "\n"
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

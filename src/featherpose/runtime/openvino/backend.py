@@ -107,7 +107,12 @@ def _load(path: Path, spec: ModelSpec, options: EngineOptions, limit: int) -> tu
         if spec.only_size is None:
             network = NetworksByShape(first, compile_for, spec.size_multiple)
         elif spec.crop is not None and spec.side_by_side:
-            network = RequestsSideBySide(first)
+            on_all_cores = {name: value for name, value in settings.items() if name != "NUM_STREAMS"}
+            network = RequestsSideBySide(
+                first,
+                options.num_streams,
+                lambda: InferRequestPool(_compile(core, model, device, on_all_cores), outputs, limit),
+            )
         elif spec.crop is not None:
             rows, width = spec.crop.rows, spec.crop.width
             network = NetworksByNumber(first, lambda count: compile_for((count, rows, width, 3)))
