@@ -18,7 +18,7 @@ from featherpose.methods.paf.limbs import match_limbs
 from featherpose.methods.paf.maps import Maps
 from featherpose.methods.paf.peaks import Peaks, find_peaks
 from featherpose.methods.paf.pose_prior import pose_prior
-from featherpose.methods.ranking import size_factors
+from featherpose.methods.paf.ranked import place_peaks, rank_groups, read_people, settle_people
 from featherpose.poses import Candidates, Poses
 from featherpose.rating.rate import can_rate, load_rating, rate_people
 from featherpose.skeleton import Skeleton
@@ -132,18 +132,13 @@ class PafDecoder:
 
     def _group(self, peaks: Peaks, maps: Maps, rules: PafOptions) -> tuple[Groups, Float32[np.ndarray, "N 2"]]:
         """Return people as rows of peaks, and the peaks in network pixels."""
-        pixels = peaks.positions * np.float32(maps.heatmap_stride) + np.float32((maps.heatmap_stride - 1) / 2)
-        if maps.heatmap_stride == maps.paf_stride:
-            cells = peaks.positions
-        else:
-            cells = (pixels - np.float32((maps.paf_stride - 1) / 2)) / np.float32(maps.paf_stride)
+        pixels, cells, ends = place_peaks(
+            peaks.positions, peaks.scores, peaks.starts,
+            stride=maps.heatmap_stride, paf_stride=maps.paf_stride,
+            threshold=None if rules.weak_peak_threshold is None else rules.peak_threshold,
+        )  # fmt: skip
         pafs = _plain(maps.pafs)
         longest = rules.max_limb_length * max(pafs.shape[1:])
-        ends = peaks.starts[1:]
-        if rules.weak_peak_threshold is not None:
-            # Peaks of one keypoint are sorted: those that may start a limb come first.
-            strong = np.concatenate(([0], np.cumsum(peaks.scores > rules.peak_threshold)))
-            ends = (peaks.starts[:-1] + strong[peaks.starts[1:]] - strong[peaks.starts[:-1]]).astype(np.int32)
         limbs = match_limbs(
             cells, peaks.starts, ends, pafs, self._tables.limbs,
             samples=rules.limb_samples, threshold=rules.limb_threshold,
@@ -172,33 +167,18 @@ class PafDecoder:
         letterbox: Letterbox,
         rules: PafOptions,
     ) -> Poses:
-        counts = (groups.members >= 0).sum(axis=1)
-        means = groups.sums / np.maximum(counts, 1)
-        if rules.rank_exponent is None:
-            ranks = groups.sums * (counts - 1)
-        else:
-            ranks = means * counts**rules.rank_exponent
-        order = np.argsort(-ranks, kind="stable")
-        order = order[((counts >= rules.min_keypoints) & (means >= rules.min_mean_score))[order]]
-        members, ranks = groups.members[order], ranks[order].astype(np.float32)
-        if rules.pose_prior and self._prior is not None and len(order):
+        members, ranks = rank_groups(groups, rules)
+        if rules.pose_prior and self._prior is not None and len(members):
             members = complete_by_expectation(members, pixels, peaks.scores, peaks.starts, self._prior)
-            kept = (members >= 0).sum(axis=1) >= rules.min_keypoints
-            members, ranks = members[kept], ranks[kept]
+        members, ranks = settle_people(
+            members, ranks, pixels, min_keypoints=rules.min_keypoints, half_px=rules.rank_size_px
+        )
         if not len(members):
             return Poses.empty(self.skeleton, letterbox.source_size)
-        if rules.rank_size_px > 0:
-            ranks *= size_factors(pixels[members], members >= 0, rules.rank_size_px)
-            order = np.argsort(-ranks, kind="stable")
-            members, ranks = members[order], ranks[order]
-        found = members >= 0
-        points = pixels[members]
+        points, scores, found = read_people(members, pixels, peaks.scores)
         if rules.correct and can_correct(self.skeleton):
             points = correct_keypoints(_plain(maps.heatmaps), maps.heatmap_stride, self.skeleton, points, found)
-        keypoints = letterbox.inverse(points)
-        keypoints[~found] = np.nan
-        scores = np.where(found, np.minimum(peaks.scores, np.float32(1))[members], np.float32(0))
-        poses = Poses(keypoints, scores, ranks, self.skeleton, letterbox.source_size)
+        poses = Poses(letterbox.inverse(points), scores, ranks, self.skeleton, letterbox.source_size)
         if not (rules.rate and can_rate(self.skeleton)):
             return poses
         ratings = rate_people(poses, "found", scale=letterbox.scale[1])

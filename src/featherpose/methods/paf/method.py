@@ -91,7 +91,7 @@ class PafMethod:
     kernel_modules = (
         *(
             f"featherpose.methods.paf.{stage}"
-            for stage in ("peaks", "limbs", "grouping", "pose_prior", "expectation", "correction")
+            for stage in ("peaks", "limbs", "grouping", "pose_prior", "expectation", "correction", "ranked")
         ),
         "featherpose.rating.rate",
     )

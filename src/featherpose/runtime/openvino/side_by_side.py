@@ -60,10 +60,15 @@ class RequestsSideBySide:
 
     def run_several(self, images: UInt8[np.ndarray, "B H W 3"]) -> list[list[Float32[np.ndarray, "C h w"]]] | None:
         """Return the outputs for each crop, channels first, in arrays of their own; None once closed."""
-        if len(images) != 1:
+        if len(images) > 1 and self._streams > 1:
             return self._in_streams.run_side_by_side(images)
-        found = self.run(images)
-        return None if found is None else [found]
+        found = []
+        for i in range(len(images)):
+            outputs = self.run(images[i : i + 1])
+            if outputs is None:
+                return None
+            found.append(outputs)
+        return found
 
     def _count_single(self, image: UInt8[np.ndarray, "1 H W 3"]) -> None:
         """Compile the network for a crop alone if such have come often enough."""
