@@ -48,9 +48,9 @@ def test_a_crop_has_the_same_outputs_alone_and_among_others(
                 (alone,) = network.infer(crops[i : i + 1])
                 assert alone["heatmaps"].max() > 0.05
                 np.testing.assert_array_equal(maps["heatmaps"], alone["heatmaps"])
-    networks = cast(NetworksByNumber, network._here().network)
-    assert not networks._unfit
-    assert len(networks._networks) > 1 or count == 1
+    several = cast(NetworksByNumber, network._here().network)._of_several
+    assert not several._unfit
+    assert several._networks or count == 1
 
 
 def test_people_have_the_same_poses_alone_and_among_others(astronaut: np.ndarray) -> None:

@@ -42,20 +42,19 @@ def test_many_threads_with_many_crops_each_get_their_own(astronaut: np.ndarray) 
     backend.close()
 
 
-def test_crops_alone_have_another_network_from_the_eighth_on_with_the_same_outputs(astronaut: np.ndarray) -> None:
-    crop = astronaut[None, 50:274, 150:310]
+def test_one_and_three_crops_have_another_network_from_the_eighth_time_on_with_the_same_outputs(
+    astronaut: np.ndarray,
+) -> None:
+    crops = np.stack([astronaut[i : i + 224, 150 + i : 310 + i] for i in range(0, 50, 10)])
     backend = _open(2)
-    network = cast(RequestsSideBySide, backend._here().network)
-    first = backend.infer(crop)[0]["heatmaps"]
-    assert first.max() > 0.05
-    for count in (1, 3, 1, 5, 1, 2, 1, 1, 1):
-        backend.infer(np.tile(crop, (count, 1, 1, 1)))
-    assert network._alone is network._in_streams
-    backend.infer(crop)
-    assert network._alone is not network._in_streams
-    np.testing.assert_array_equal(backend.infer(crop)[0]["heatmaps"], first)
-    for maps in backend.infer(np.tile(crop, (5, 1, 1, 1))):
-        np.testing.assert_array_equal(maps["heatmaps"], first)
+    together = cast(RequestsSideBySide, backend._here().network)._together
+    first = [maps["heatmaps"] for maps in backend.infer(crops)]
+    assert all(maps.max() > 0.05 for maps in first)
+    for turn in range(10):
+        assert sorted(together._networks) == ([] if turn < 8 else [1, 3])
+        for count in (1, 2, 3, 4, 5):
+            for maps, same in zip(backend.infer(crops[:count]), first, strict=False):
+                np.testing.assert_array_equal(maps["heatmaps"], same)
     backend.close()
     backend.close()
 
@@ -69,27 +68,30 @@ class _Adding:
     def run(self, image: np.ndarray) -> list[np.ndarray] | None:
         return [image[0].astype(np.float32) + self.number]
 
-    def run_side_by_side(self, images: np.ndarray) -> list[list[np.ndarray] | None]:
+    def run_several(self, images: np.ndarray) -> list[list[np.ndarray] | None]:
         return [self.run(images[i : i + 1]) for i in range(len(images))]
+
+    run_side_by_side = run_several
 
     def close(self) -> None: ...
 
 
 @pytest.mark.parametrize("made", [_Adding(1), RuntimeError("no memory")])
-def test_a_network_for_a_crop_alone_that_fails_or_differs_is_not_used(made: Any) -> None:
+@pytest.mark.parametrize("streams", [1, 2, 4])
+def test_a_network_for_a_number_of_crops_that_fails_or_differs_is_not_used(made: Any, streams: int) -> None:
     tried: list[int] = []
 
-    def compile_alone() -> InferRequestPool:
-        tried.append(1)
+    def compile_together(count: int) -> InferRequestPool:
+        tried.append(count)
         if isinstance(made, Exception):
             raise made
         return cast(InferRequestPool, made)
 
-    network = RequestsSideBySide(cast(InferRequestPool, _Adding(0)), 2, compile_alone)
+    network = RequestsSideBySide(cast(InferRequestPool, _Adding(0)), streams, compile_together)
     for _ in range(20):
-        for count in (1, 3):
+        for count in (1, 2, 3, 4):
             found = network.run_several(np.arange(count, dtype=np.uint8).reshape(count, 1, 1, 1))
             assert found is not None
             assert [outputs[0].item() for outputs in found] == list(range(count))
-    assert tried == [1]
+    assert tried == {1: [], 2: [1, 3], 4: [1]}[streams]
     network.close()

@@ -95,10 +95,15 @@ def _load(path: Path, spec: ModelSpec, options: EngineOptions, limit: int) -> tu
     outputs = [output.graph_name for output in spec.outputs]
     core = engine_core()  # kept by the function below: it must live as long as its networks
 
-    def compile_for(shape: tuple[int, ...]) -> InferRequestPool:
+    def compile_for(shape: tuple[int, ...], how: dict[str, Any] = settings) -> InferRequestPool:
         sized = model.clone()
         sized.reshape(list(shape))
-        return InferRequestPool(_compile(core, sized, device, settings), outputs, limit)
+        return InferRequestPool(_compile(core, sized, device, how), outputs, limit)
+
+    def compile_crops(count: int) -> InferRequestPool:
+        assert spec.crop is not None
+        on_all_cores = {name: value for name, value in settings.items() if name != "NUM_STREAMS"}
+        return compile_for((count, spec.crop.rows, spec.crop.width, 3), on_all_cores)
 
     try:
         compiled = _compile(core, model, device, settings)
@@ -107,15 +112,9 @@ def _load(path: Path, spec: ModelSpec, options: EngineOptions, limit: int) -> tu
         if spec.only_size is None:
             network = NetworksByShape(first, compile_for, spec.size_multiple)
         elif spec.crop is not None and spec.side_by_side:
-            on_all_cores = {name: value for name, value in settings.items() if name != "NUM_STREAMS"}
-            network = RequestsSideBySide(
-                first,
-                options.num_streams,
-                lambda: InferRequestPool(_compile(core, model, device, on_all_cores), outputs, limit),
-            )
+            network = RequestsSideBySide(first, options.num_streams, compile_crops)
         elif spec.crop is not None:
-            rows, width = spec.crop.rows, spec.crop.width
-            network = NetworksByNumber(first, lambda count: compile_for((count, rows, width, 3)))
+            network = NetworksByNumber(first, compile_crops)
     except Exception as error:
         if is_out_of_memory(error):
             raise OutOfMemoryError(f"there is not enough memory to prepare {path}", hint=SMALLER) from error
