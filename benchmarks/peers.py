@@ -146,12 +146,12 @@ def plot(report: dict[str, Any], path: Path, people: str = "3") -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(9, 5.5))
-    by_accuracy = sorted(report["systems"].items(), key=lambda item: item[1]["AP"])
-    for place, (name, entry) in enumerate(by_accuracy):
+    points = [(entry["ms"][people]["median"], entry["AP"]) for entry in report["systems"].values()]
+    for name, (x, y) in zip(report["systems"], points, strict=True):
         own = name.startswith("featherpose")
-        x, y = entry["ms"][people]["median"], entry["AP"]
         axes.scatter(x, y, marker="o" if own else "s", color="tab:blue" if own else "tab:gray")
-        left = place % 2 == 0  # neighbors in accuracy are named on different sides
+        # On the right, unless another point is there: a name is about as wide as the distance to three times the time.
+        left = any(x < other < 3 * x and abs(y - height) < 0.009 for other, height in points)
         axes.annotate(name.removeprefix("featherpose").strip(", "), (x, y), xytext=(-6 if left else 6, -3),
                       textcoords="offset points", fontsize=7, ha="right" if left else "left")  # fmt: skip
     axes.margins(x=0.25)
