@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, get_ident
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from featherpose.runtime import open_backend
-from featherpose.runtime.backend import EngineOptions
+from featherpose.runtime.backend import EngineInfo, EngineOptions
 from featherpose.runtime.engine_backend import EngineBackend
 from featherpose.runtime.openvino.side_by_side import RequestsSideBySide
 from featherpose.runtime.openvino.static_shapes import InferRequestPool
@@ -95,3 +96,26 @@ def test_a_network_for_a_number_of_crops_that_fails_or_differs_is_not_used(made:
             assert [outputs[0].item() for outputs in found] == list(range(count))
     assert tried == {1: [], 2: [1, 3], 4: [1]}[streams]
     network.close()
+
+
+def test_an_engine_that_takes_crops_one_by_one_gets_them_from_several_threads() -> None:
+    class OneByOne:
+        def __init__(self) -> None:
+            self.threads: set[int] = set()
+            self.both = Barrier(2, timeout=30)
+
+        def run(self, image: np.ndarray) -> list[np.ndarray] | None:
+            self.threads.add(get_ident())
+            self.both.wait()  # ends only if another thread has a crop as well
+            return [np.full((17, 56, 40), image[0, 0, 0, 0], np.float32)]
+
+        def close(self) -> None: ...
+
+    info = EngineInfo(engine="x 1", device="CPU", precision="fp32", float_precision="fp32", threads=2, model="x")
+    network = OneByOne()
+    backend = EngineBackend(lambda: (network, info), resolve_model("refiner").spec, limit=2)
+    crops = np.zeros((6, 224, 160, 3), np.uint8)
+    crops[:, 0, 0, 0] = range(6)
+    assert [int(maps["heatmaps"][0, 0, 0]) for maps in backend.infer(crops)] == list(range(6))
+    assert len(network.threads) == 2
+    backend.close()
