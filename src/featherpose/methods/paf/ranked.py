@@ -83,8 +83,8 @@ def rank_groups(groups: Groups, rules: PafOptions) -> tuple[Int32[np.ndarray, "P
     Example:
         >>> groups = Groups(np.array([[0, -1], [1, 2]], np.int32), np.array([0.2, 1.8], np.float32))
         >>> members, ranks = rank_groups(groups, PafOptions(min_keypoints=1, min_mean_score=0.1, rank_exponent=0.5))
-        >>> members.tolist(), ranks.round(3).tolist()
-        ([[1, 2], [0, -1]], [1.273, 0.2])
+        >>> members.tolist(), ranks.round(3)
+        ([[1, 2], [0, -1]], array([1.273, 0.2  ], dtype=float32))
     """
     ranks, usable = np.empty(len(groups.members)), np.empty(len(groups.members), np.bool_)
     exponent = np.nan if rules.rank_exponent is None else rules.rank_exponent
