@@ -8,12 +8,13 @@ compiled for any number of crops would take longer than one by one, so each numb
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
 from featherpose.runtime.openvino.static_shapes import InferRequestPool
-from featherpose.runtime.openvino.worthwhile import CropOutputs, WorthwhileNetworks
+from featherpose.runtime.openvino.worthwhile import CropOutputs, WorthwhileNetworks, one_by_one
 
 __all__ = ["NetworksByNumber"]
 
@@ -53,17 +54,9 @@ class NetworksByNumber:
         return found
 
     def _run_number(self, images: UInt8[np.ndarray, "B H W 3"]) -> CropOutputs | None:
-        def one_by_one() -> CropOutputs | None:
-            found: CropOutputs = []
-            for i in range(len(images)):
-                outputs = self.run(images[i : i + 1])
-                if outputs is None:
-                    return None
-                found.append(outputs)
-            return found
-
-        network = self._of_several.choose(images, one_by_one) if len(images) > 1 else None
-        return one_by_one() if network is None else network.run_several(images)
+        alone = partial(one_by_one, self._of_one, images)
+        network = self._of_several.choose(images, alone) if len(images) > 1 else None
+        return alone() if network is None else network.run_several(images)
 
     def close(self) -> None:
         """Wait for running inferences and release everything; calling it again does nothing."""

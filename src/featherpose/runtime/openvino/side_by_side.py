@@ -10,12 +10,13 @@ number of crops has one; with more crops it gains little, or loses where the cor
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
 from featherpose.runtime.openvino.static_shapes import InferRequestPool
-from featherpose.runtime.openvino.worthwhile import CropOutputs, WorthwhileNetworks
+from featherpose.runtime.openvino.worthwhile import CropOutputs, WorthwhileNetworks, one_by_one
 
 __all__ = ["RequestsSideBySide"]
 
@@ -23,7 +24,7 @@ _MOST = 64
 
 
 class RequestsSideBySide:
-    """Runs crops in streams of one compiled network, and a few numbers of them in others.
+    """Runs crops in streams of one compiled network, and a few numbers of them in in_streams.
 
     Args:
         in_streams: Requests of the first one.
@@ -51,20 +52,14 @@ class RequestsSideBySide:
 
     def run_several(self, images: UInt8[np.ndarray, "B H W 3"]) -> CropOutputs | None:
         """Return the outputs for each crop, channels first, in arrays of their own; None once closed."""
-
-        def in_streams() -> CropOutputs | None:
-            if len(images) > 1 and self._streams > 1:
-                return self._in_streams.run_side_by_side(images)
-            found: CropOutputs = []
-            for i in range(len(images)):
-                outputs = self._in_streams.run(images[i : i + 1])
-                if outputs is None:
-                    return None
-                found.append(outputs)
-            return found
-
+        in_streams = partial(self._run_in_streams, images)
         network = self._together.choose(images, in_streams) if len(images) in self._numbers else None
         return in_streams() if network is None else network.run_several(images)
+
+    def _run_in_streams(self, images: UInt8[np.ndarray, "B H W 3"]) -> CropOutputs | None:
+        if len(images) > 1 and self._streams > 1:
+            return self._in_streams.run_side_by_side(images)
+        return one_by_one(self._in_streams, images)
 
     def close(self) -> None:
         """Wait for running inferences and release everything; calling it again does nothing."""

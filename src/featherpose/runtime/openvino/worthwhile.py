@@ -19,7 +19,7 @@ from jaxtyping import Float32, UInt8
 from featherpose.runtime.checks import engine_message
 from featherpose.runtime.openvino.static_shapes import InferRequestPool
 
-__all__ = ["CropOutputs", "WorthwhileNetworks"]
+__all__ = ["CropOutputs", "WorthwhileNetworks", "one_by_one"]
 
 _logger = logging.getLogger(__name__)
 _WORTH_COMPILING = 8
@@ -77,6 +77,17 @@ class WorthwhileNetworks:
             for requests in self._networks.values():
                 requests.close()
             self._networks = {}
+
+
+def one_by_one(requests: InferRequestPool, images: UInt8[np.ndarray, "B H W 3"]) -> CropOutputs | None:
+    """Return the outputs for each crop, run alone; None once the requests are closed."""
+    found: CropOutputs = []
+    for i in range(len(images)):
+        outputs = requests.run(images[i : i + 1])
+        if outputs is None:
+            return None
+        found.append(outputs)
+    return found
 
 
 def _equal(one: CropOutputs | None, other: CropOutputs | None) -> bool:
